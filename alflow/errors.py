@@ -1,0 +1,54 @@
+"""Every error that alflow raises on purpose.
+
+A message says in one line what is wrong, what was expected, what was found and what to do about it.
+``exit_code`` is what the command line returns: 1 when a run failed, 2 for bad usage, settings or input.
+"""
+
+from typing import ClassVar
+
+
+class AlflowError(Exception):
+    """Base class: catch this to catch everything alflow raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(AlflowError):
+    """A setting is missing, misspelt, of the wrong type or out of range."""
+
+    exit_code = 2
+
+
+class StructureError(AlflowError):
+    """A structure file or a structure cannot be used: unreadable, empty, not finite, overlapping atoms, ..."""
+
+    exit_code = 2
+
+
+class StoreError(AlflowError):
+    """The run directory cannot be read or written, or a state file is damaged."""
+
+
+class LockedError(StoreError):
+    """Another process is writing to the run directory."""
+
+
+class PotentialError(AlflowError):
+    """A potential cannot be fitted or evaluated: an unknown species, too few structures, ..."""
+
+
+class SampleError(AlflowError):
+    """No walker could produce a usable frame."""
+
+
+class LabelError(AlflowError):
+    """A reference calculation failed; ``reason`` is one word of the taxonomy, the message tells the rest."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type["LabelError"], tuple[str, str]]:
+        """Survive the trip from a worker process (a plain exception would be rebuilt from its message alone)."""
+        return type(self), (self.reason, self.detail)

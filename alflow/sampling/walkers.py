@@ -1,0 +1,259 @@
+"""A walker: Langevin dynamics on the mean of a committee, until its last step or until a bound is left.
+
+A walk is cut into segments. A segment is a pure function of the walker, its own number and the state in which the
+segment before it ended: the random numbers are keyed by (cycle, walker, segment), never carried over, so a walk that
+was interrupted after any segment goes on exactly as if it had not been.
+
+The dynamics is ASE's ``Langevin`` (Vanden-Eijnden and Ciccotti, Chem. Phys. Lett. 429, 310 (2006)).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from numpy.typing import NDArray
+
+from alflow.potentials.ace import Committee
+from alflow.potentials.base import Prediction
+from alflow.structures import distance_ratio
+
+Array = NDArray[np.float64]
+
+_VELOCITIES = 0  # last element of the random key of the initial velocities; segment s has s + 1
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where a walker stops. All are checked at every step, the force's sigma at every stored frame.
+
+    Attributes
+    ----------
+    force_sigma : float
+        Largest calibrated sigma of a force component, eV/Å.
+    force : float
+        Largest norm of an atom's force, eV/Å.
+    temperature : float
+        Largest instantaneous temperature, K.
+    distance_ratio : float
+        Smallest distance of two atoms over the sum of their covalent radii.
+    """
+
+    force_sigma: float
+    force: float
+    temperature: float
+    distance_ratio: float
+
+
+@dataclass(frozen=True, eq=False)
+class Walker:
+    """What a walker does.
+
+    Attributes
+    ----------
+    start : Atoms
+        Where it starts; momenta are drawn, not taken from here.
+    temperature : float
+        Of the thermostat, K.
+    timestep : float
+        fs.
+    friction : float
+        1/fs.
+    steps : int
+        Steps in all.
+    stride : int
+        Steps between stored frames.
+    segment : int
+        Steps of a segment, a multiple of ``stride``.
+    bounds : Bounds
+        Where it stops before its last step.
+    seed : int
+        Seed of the run.
+    key : tuple of int
+        What tells this walker's random numbers from those of any other: cycle, step of the cycle, walker.
+    """
+
+    start: Atoms
+    temperature: float
+    timestep: float
+    friction: float
+    steps: int
+    stride: int
+    segment: int
+    bounds: Bounds
+    seed: int
+    key: tuple[int, ...]
+
+    @property
+    def n_segments(self) -> int:
+        """How many segments the whole walk has."""
+        return math.ceil(self.steps / self.segment)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Frames stored during one segment of a walk, and the state at its end.
+
+    Attributes
+    ----------
+    frames : tuple of Atoms, length K
+        Stored structures, with momenta.
+    step : ndarray, shape (K,)
+        Steps since the walk began.
+    energies : ndarray, shape (K, M)
+        Energies of the calibrated members, eV.
+    energy, energy_sigma, atom_sigma_max, force_sigma_max, force_max, temperature, distance_ratio : ndarray, shape (K,)
+        Mean energy (eV), its sigma (eV), the largest sigma of an atom's energy (eV) and of a force component (eV/Å),
+        the largest force (eV/Å), instantaneous temperature (K), smallest distance over the sum of covalent radii.
+    end : tuple of Atoms, length 1
+        State at the end of the segment.
+    end_step : int
+        Steps done at the end of the segment.
+    stop : str
+        Why the walker stopped in this segment; empty while it goes on.
+    """
+
+    frames: tuple[Atoms, ...]
+    step: Array
+    energies: Array
+    energy: Array
+    energy_sigma: Array
+    atom_sigma_max: Array
+    force_sigma_max: Array
+    force_max: Array
+    temperature: Array
+    distance_ratio: Array
+    end: tuple[Atoms, ...]
+    end_step: int
+    stop: str
+
+
+def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Committee) -> Segment:
+    """Do one segment of a walk.
+
+    Parameters
+    ----------
+    walker : Walker
+        The walk.
+    index : int
+        Number of the segment, from 0.
+    state : Atoms or None
+        End of the segment before, with momenta; None for the first.
+    committee : Committee
+        Its mean drives the walk.
+
+    Returns
+    -------
+    Segment
+        Frames at multiples of ``stride``, and the last one whatever its step when the walk stops early: where the
+        committee lost its way is what is worth a reference calculation.
+    """
+    atoms = _first_state(walker) if state is None else state.copy()
+    atoms.calc = committee.calculator()
+    first = index * walker.segment
+    last = min(first + walker.segment, walker.steps)
+    dynamics = Langevin(
+        atoms,
+        timestep=walker.timestep * units.fs,
+        temperature_K=walker.temperature,
+        friction=walker.friction / units.fs,
+        fixcm=False,
+        rng=_rng(walker, index + 1),
+    )
+    observed = _Observed(walker, committee, atoms)
+    step = first
+    stop = observed.check(step) if state is None else ""
+    while not stop and step < last:
+        # The members' spread is not a floating-point fault: an exploding walk is reported as its stop, not as warnings.
+        with np.errstate(over="ignore", invalid="ignore"):
+            stop = observed.advance(dynamics)
+        step += 1
+        stop = stop or observed.check(step)
+    if not stop and step == walker.steps:
+        stop = "finished"
+    return observed.segment(step, stop)
+
+
+def _rng(walker: Walker, last: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(walker.seed, spawn_key=(*walker.key, last)))
+
+
+def _first_state(walker: Walker) -> Atoms:
+    atoms = walker.start.copy()
+    MaxwellBoltzmannDistribution(atoms, temperature_K=walker.temperature, rng=_rng(walker, _VELOCITIES))
+    return atoms
+
+
+class _Observed:
+    """The frames of a segment as they are stored, and the bounds as they are checked."""
+
+    def __init__(self, walker: Walker, committee: Committee, atoms: Atoms) -> None:
+        self.walker = walker
+        self.committee = committee
+        self.atoms = atoms
+        self.frames: list[Atoms] = []
+        self.predictions: list[Prediction] = []
+        self.rows: list[tuple[float, float, float, float]] = []  # step, force, temperature, distance ratio
+
+    def advance(self, dynamics: Langevin) -> str:
+        """Do one step; a reason to stop when it cannot be done."""
+        before = self.atoms.get_positions(), self.atoms.get_momenta()
+        dynamics.step()
+        finite = np.isfinite(self.atoms.positions).all() and np.isfinite(self.atoms.get_momenta()).all()
+        if finite and np.isfinite(self.atoms.get_forces()).all():
+            return ""
+        self.atoms.set_positions(before[0])
+        self.atoms.set_momenta(before[1])
+        return "not finite: positions or forces were no longer numbers"
+
+    def check(self, step: int) -> str:
+        """Store the frame if it is due, and give the reason to stop, if there is one."""
+        bounds = self.walker.bounds
+        force = float(np.linalg.norm(self.atoms.get_forces(), axis=1).max())
+        temperature = float(self.atoms.get_temperature())
+        ratio = distance_ratio(self.atoms)
+        stop = ""
+        if force > bounds.force:
+            stop = f"force {force:.3g} eV/Å > {bounds.force:g}"
+        elif temperature > bounds.temperature:
+            stop = f"temperature {temperature:.0f} K > {bounds.temperature:.0f}"
+        elif ratio < bounds.distance_ratio:
+            stop = f"distance {ratio:.3f} of the covalent radii < {bounds.distance_ratio:g}"
+        if stop or step % self.walker.stride == 0:
+            prediction = self.committee.predict(self.atoms)
+            self._store(prediction, (float(step), force, temperature, ratio))
+            sigma = float(prediction.forces_sigma.max())
+            if not stop and sigma > bounds.force_sigma:
+                stop = f"force sigma {sigma:.3g} eV/Å > {bounds.force_sigma:g}"
+        return stop
+
+    def _store(self, prediction: Prediction, row: tuple[float, float, float, float]) -> None:
+        frame = self.atoms.copy()
+        frame.calc = None
+        self.frames.append(frame)
+        self.predictions.append(prediction)
+        self.rows.append(row)
+
+    def segment(self, step: int, stop: str) -> Segment:
+        """Everything stored so far, as columns."""
+        end = self.atoms.copy()
+        end.calc = None
+        rows = np.array(self.rows, dtype=float).reshape(-1, 4)
+        predictions = self.predictions
+        return Segment(
+            frames=tuple(self.frames),
+            step=rows[:, 0].copy(),
+            energies=np.array([p.energies for p in predictions]).reshape(len(predictions), -1),
+            energy=np.array([p.energy for p in predictions]),
+            energy_sigma=np.array([p.energy_sigma for p in predictions]),
+            atom_sigma_max=np.array([p.atom_sigma.max() for p in predictions]),
+            force_sigma_max=np.array([p.forces_sigma.max() for p in predictions]),
+            force_max=rows[:, 1].copy(),
+            temperature=rows[:, 2].copy(),
+            distance_ratio=rows[:, 3].copy(),
+            end=(end,),
+            end_step=step,
+            stop=stop,
+        )

@@ -1,0 +1,427 @@
+"""The five steps of a cycle, each a function from settings and earlier records to a record.
+
+``sample -> select -> label -> train -> assess``; cycle 0 labels, trains on and assesses the initial structures.
+Steps read and return records; committing them is the workflow's business. What is long inside a step is durable in
+pieces: a walker's segments and every single reference result, each a file of its own from the moment it exists.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from alflow import structures
+from alflow.config import Settings
+from alflow.errors import SampleError
+from alflow.executors import run_all, shield
+from alflow.potentials.ace import Committee, fit
+from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
+from alflow.reference import ReferenceMethod, build, label_one
+from alflow.sampling import Bounds, Segment, Walker, run_segment
+from alflow.selection import select_fps
+from alflow.store import STEPS, Store, commit_file, read_file
+
+Array = NDArray[np.float64]
+
+
+class Progress(Protocol):
+    """What a step tells about itself while it runs."""
+
+    def begin(self, what: str, total: int) -> None:
+        """A piece of work of ``total`` items begins."""
+
+    def advance(self, done: int = 1) -> None:
+        """``done`` more items are finished."""
+
+    def note(self, message: str) -> None:
+        """One line worth reading."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every step may use.
+
+    Attributes
+    ----------
+    settings : Settings
+        The whole of alflow.toml.
+    store : Store
+        The run directory; steps read from it and keep their finished pieces in it.
+    pool : callable
+        Opens the executor.
+    progress : Progress
+        Where to report.
+    """
+
+    settings: Settings
+    store: Store
+    pool: Callable[[], AbstractContextManager[Executor]]
+    progress: Progress
+
+    @property
+    def method(self) -> ReferenceMethod:
+        """The reference method of the settings."""
+        return build(**self.settings.reference.model_dump())
+
+    @property
+    def baseline(self) -> ReferenceMethod | None:
+        """The baseline of the settings, if there is one."""
+        section = self.settings.baseline
+        return None if section is None else build(**section.model_dump())
+
+
+def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:
+    """Ids and structures (with energies and forces) of all labels up to and including ``cycle``, in order."""
+    ids: list[str] = []
+    frames: list[Atoms] = []
+    for k in range(cycle + 1):
+        record = store.read(k, "label", LabelRecord)
+        ids.extend(record.ids)
+        frames.extend(record.frames)
+    return ids, frames
+
+
+# --- sample -----------------------------------------------------------------------------------------------------------
+
+
+def sample(context: Context, cycle: int) -> SampleRecord:
+    """Run the walkers of a cycle on the newest committee and gather their frames.
+
+    Raises
+    ------
+    SampleError
+        No labelled structure can serve as a start.
+    """
+    walkers, starts = _walkers(context, cycle)
+    folder = context.store.walkers(cycle)
+    folder.mkdir(exist_ok=True)
+    model = context.store.path(cycle - 1, "train")
+    baseline = context.settings.baseline
+    method = None if baseline is None else baseline.model_dump()
+    tasks = [(_Walk(walker, folder, number, model, method),) for number, walker in enumerate(walkers)]
+    context.progress.begin(f"cycle {cycle} sample", len(tasks))
+    for number, outcome in run_all(context.pool, walk, tasks):
+        if isinstance(outcome, Exception):
+            raise outcome
+        context.progress.note(f"walker {number}: {outcome}")
+        context.progress.advance()
+    return _gather(folder, walkers, starts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """A walker and where its segments are kept: what travels to the worker process."""
+
+    walker: Walker
+    folder: Path
+    number: int
+    model: Path
+    baseline: dict[str, object] | None
+
+    def path(self, index: int) -> Path:
+        return _segment_path(self.folder, self.number, index)
+
+
+def _segment_path(folder: Path, number: int, index: int) -> Path:
+    return folder / f"{number:03d}-{index:04d}.h5"
+
+
+def walk(task: _Walk) -> str:
+    """Do, in a worker process, the segments of a walk that are not on disk yet; the reason it stopped."""
+    committee = _load_model(task.model, None if task.baseline is None else tuple(sorted(task.baseline.items())))
+    state: Atoms | None = None
+    stop = ""
+    for index in range(task.walker.n_segments):
+        path = task.path(index)
+        if path.exists():
+            segment = read_file(path, Segment)
+        else:
+            segment = run_segment(task.walker, index, state, committee)
+            with shield():
+                commit_file(path, segment, exist_ok=True)
+        state, stop = segment.end[0], segment.stop
+        if stop:
+            break
+    return f"{stop} after {segment.end_step} steps"
+
+
+@lru_cache(maxsize=1)
+def _load_model(path: Path, baseline: tuple[tuple[str, object], ...] | None) -> Committee:
+    model = read_file(path, TrainRecord).model
+    return model if baseline is None else model.with_baseline(build(**dict(baseline)).calculator())
+
+
+def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
+    """Walkers of every system at every temperature, and the ids of the structures they start from."""
+    settings = context.settings.sample
+    step = STEPS.index("sample")
+    ids, frames = labelled_frames(context.store, cycle - 1)
+    walkers: list[Walker] = []
+    starts: list[str] = []
+    for system in context.settings.system:
+        mine = [i for i, frame in enumerate(frames) if frame.info.get("system") == system.name]
+        usable = [i for i in mine if np.linalg.norm(frames[i].get_forces(), axis=1).max() <= settings.force_max]
+        if not usable:
+            msg = (
+                f"system {system.name}: none of its {len(mine)} labelled structures can start a walker (largest force "
+                f"at most sample.force_max = {settings.force_max:g} eV/Å): relax them, or lower system.rattle"
+            )
+            raise SampleError(msg)
+        for temperature in settings.temperatures:
+            for _ in range(settings.walkers):
+                key = (cycle, step, len(walkers))
+                rng = np.random.default_rng(np.random.SeedSequence(context.settings.seed, spawn_key=key))
+                start = usable[int(rng.integers(len(usable)))]
+                bare = frames[start].copy()
+                bare.calc = None
+                walkers.append(_walker(context.settings, bare, temperature, key))
+                starts.append(ids[start])
+    return walkers, starts
+
+
+def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int, ...]) -> Walker:
+    s = settings.sample
+    bounds = Bounds(
+        force_sigma=s.force_sigma_max,
+        force=s.force_max,
+        temperature=s.temperature_factor_max * temperature,
+        distance_ratio=s.distance_ratio_min,
+    )
+    return Walker(
+        start=start,
+        temperature=temperature,
+        timestep=s.timestep,
+        friction=s.friction,
+        steps=s.steps,
+        stride=s.stride,
+        segment=s.stride * max(1, s.checkpoint // s.stride),
+        bounds=bounds,
+        seed=settings.seed,
+        key=key,
+    )
+
+
+def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str]) -> SampleRecord:
+    """Join the segments of all walkers, in the order of the walkers."""
+    segments: list[tuple[int, Segment]] = []
+    ends: list[Segment] = []
+    for number, walker in enumerate(walkers):
+        for index in range(walker.n_segments):
+            segment = read_file(_segment_path(folder, number, index), Segment)
+            segments.append((number, segment))
+            if segment.stop:
+                break
+        ends.append(segment)
+
+    def column(name: str) -> Array:
+        return np.concatenate([getattr(segment, name) for _, segment in segments])
+
+    numbers = np.concatenate([np.full(len(s.frames), number) for number, s in segments])
+    return SampleRecord(
+        frames=tuple(frame for _, segment in segments for frame in segment.frames),
+        walker=numbers.astype(np.int64),
+        time=column("step") * np.array([walkers[n].timestep for n in numbers]),
+        energies=np.concatenate([s.energies for _, s in segments if s.frames]),
+        energy=column("energy"),
+        energy_sigma=column("energy_sigma"),
+        force_sigma_max=column("force_sigma_max"),
+        atom_sigma_max=column("atom_sigma_max"),
+        force_max=column("force_max"),
+        temperature=column("temperature"),
+        distance_ratio=column("distance_ratio"),
+        walker_stop=tuple(segment.stop for segment in ends),
+        walker_steps=np.array([segment.end_step for segment in ends], dtype=np.int64),
+        walker_temperature=np.array([walker.temperature for walker in walkers]),
+        walker_start=tuple(starts),
+    )
+
+
+# --- select -----------------------------------------------------------------------------------------------------------
+
+
+def select(context: Context, cycle: int) -> SelectRecord:
+    """Choose the frames of a cycle that go to the reference method."""
+    settings = context.settings.select
+    record = context.store.read(cycle, "sample", SampleRecord)
+    model = context.store.read(cycle - 1, "train", TrainRecord).model
+    known_ids, known = labelled_frames(context.store, cycle - 1)
+    context.progress.begin(f"cycle {cycle} select", 1)
+    identity = context.method.identity()
+    ids = [structures.structure_id(frame, identity) for frame in record.frames]
+    sane = (
+        (record.distance_ratio >= settings.distance_ratio_min)
+        & (record.force_max <= settings.force_max)
+        & np.isfinite(record.energy_sigma)
+    )
+    chosen = select_fps(
+        np.array([model.features(frame) for frame in record.frames]),
+        np.array([model.features(frame) for frame in known]),
+        record.force_sigma_max,
+        sane & ~np.isin(ids, known_ids),
+        sigma_min=settings.force_sigma_min,
+        budget=_budget(context, len(known)),
+        duplicate_distance=settings.duplicate_distance,
+    )
+    context.progress.advance()
+    i = chosen.indices
+    return SelectRecord(
+        ids=tuple(ids[k] for k in i),
+        frames=tuple(_bare(record.frames[k]) for k in i),
+        source=i.astype(np.int64),
+        reason=tuple(
+            f"force sigma {record.force_sigma_max[k]:.3f} >= {settings.force_sigma_min:g} eV/Å; {d:.2f} from known"
+            for k, d in zip(i, chosen.distances, strict=True)
+        ),
+        energy_predicted=record.energy[i],
+        energy_sigma=record.energy_sigma[i],
+        atom_sigma_max=record.atom_sigma_max[i],
+        force_sigma_max=record.force_sigma_max[i],
+        n_candidates=len(record.frames),
+        n_rejected_sigma=chosen.n_sigma,
+        n_rejected_unphysical=chosen.n_unphysical,
+        n_rejected_duplicate=chosen.n_duplicate,
+    )
+
+
+def _budget(context: Context, n_known: int) -> int:
+    """How many may be chosen: the cycle's budget, or what is left of the whole run's."""
+    limit = context.settings.converge.max_labels
+    budget = context.settings.select.budget
+    return budget if limit is None else max(0, min(budget, limit - n_known))
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """The structure alone: no calculator, no momenta."""
+    bare = atoms.copy()
+    bare.calc = None
+    if bare.has("momenta"):
+        del bare.arrays["momenta"]
+    return bare
+
+
+# --- label ------------------------------------------------------------------------------------------------------------
+
+
+def label(context: Context, cycle: int) -> LabelRecord:
+    """Ask the reference method about the chosen structures; every result is durable the moment it is there."""
+    method = context.method
+    ids, frames = _to_label(context, cycle, method)
+    labels, failed = context.store.labels(ids), context.store.failures(ids)
+    todo = [i for i, name in enumerate(ids) if name not in labels and name not in failed]
+    context.progress.begin(f"cycle {cycle} label", len(ids))
+    context.progress.advance(len(ids) - len(todo))
+    tasks = [(ids[i], frames[i], method, context.store.label_path(ids[i]), context.store.failure_path(ids[i])) for i in todo]
+    timeout = context.settings.executor.timeout
+    for index, outcome in run_all(context.pool, label_one, tasks, timeout=timeout):
+        if isinstance(outcome, Exception):
+            context.store.fail(ids[todo[index]], frames[todo[index]], outcome)
+            outcome = str(outcome)
+        if outcome:
+            context.progress.note(f"{ids[todo[index]]} failed: {outcome}")
+        context.progress.advance()
+    return context.store.gather(ids, method.identity())
+
+
+def _to_label(context: Context, cycle: int, method: ReferenceMethod) -> tuple[list[str], list[Atoms]]:
+    """Ids and structures of a cycle's reference calculations, no structure twice."""
+    if cycle == 0:
+        frames = structures.initial_structures(context.settings, context.store.directory)
+        unique = {structures.structure_id(frame, method.identity()): frame for frame in frames}
+        return list(unique), list(unique.values())
+    record = context.store.read(cycle, "select", SelectRecord)
+    return list(record.ids), list(record.frames)
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+def train(context: Context, cycle: int) -> TrainRecord:
+    """Fit the committee to every label there is."""
+    _, frames = labelled_frames(context.store, cycle)
+    context.progress.begin(f"cycle {cycle} train", 1)
+    potential = context.settings.potential.model_dump(exclude={"kind"})
+    baseline = context.baseline
+    calculator = None if baseline is None else baseline.calculator()
+    model = fit(frames, seed=context.settings.seed, baseline=calculator, **potential)
+    if model.calibration_note:
+        context.progress.note(model.calibration_note)
+    context.progress.advance()
+    return TrainRecord(model=model, n_frames=len(frames))
+
+
+# --- assess -----------------------------------------------------------------------------------------------------------
+
+
+def assess(context: Context, cycle: int) -> AssessRecord:
+    """Judge the committee by labels it has not seen, and decide whether to go on.
+
+    The errors *before* training are those of the previous cycle's committee on this cycle's new labels; cycle 0 has no
+    previous committee, there they are out-of-bag: each structure is judged by the members that did not see it.
+    """
+    context.progress.begin(f"cycle {cycle} assess", 1)
+    labels = context.store.read(cycle, "label", LabelRecord)
+    model = _with_baseline(context, context.store.read(cycle, "train", TrainRecord).model)
+    if cycle == 0:
+        before, sigma_max = (model.oob_energy_rmse, model.oob_force_rmse), math.nan
+    else:
+        previous = _with_baseline(context, context.store.read(cycle - 1, "train", TrainRecord).model)
+        before = errors(previous, labels.frames)
+        sampled = context.store.read(cycle, "sample", SampleRecord)
+        sigma_max = float(sampled.force_sigma_max.max(initial=-math.inf))
+    after = errors(model, labels.frames)
+    n_labelled = len(labelled_frames(context.store, cycle)[0])
+    converged, reason = _converged(context, cycle, sigma_max, n_labelled)
+    context.progress.advance()
+    return AssessRecord(
+        n_labelled=n_labelled,
+        n_failed=len(labels.failed_ids),
+        energy_rmse=before[0],
+        force_rmse=before[1],
+        energy_rmse_after=after[0],
+        force_rmse_after=after[1],
+        alpha_energy=model.alpha_energy,
+        alpha_force=model.alpha_force,
+        sigma_max=sigma_max,
+        converged=converged,
+        reason=reason,
+    )
+
+
+def _with_baseline(context: Context, model: Committee) -> Committee:
+    baseline = context.baseline
+    return model if baseline is None else model.with_baseline(baseline.calculator())
+
+
+def errors(model: Committee, frames: Sequence[Atoms]) -> tuple[float, float]:
+    """Root-mean-square errors of energies (eV/atom) and force components (eV/Å); NaN without frames."""
+    if not frames:
+        return math.nan, math.nan
+    energy: list[float] = []
+    force: list[Array] = []
+    for frame in frames:
+        prediction = model.predict(frame)
+        energy.append((prediction.energy - frame.get_potential_energy()) / len(frame))
+        force.append((prediction.forces - frame.get_forces()).ravel())
+    return float(np.sqrt(np.mean(np.square(energy)))), float(np.sqrt(np.mean(np.concatenate(force) ** 2)))
+
+
+def _converged(context: Context, cycle: int, sigma_max: float, n_labelled: int) -> tuple[bool, str]:
+    """Whether the cycles end here, and why."""
+    settings = context.settings.converge
+    if settings.force_sigma is not None and cycle >= settings.cycles:
+        earlier = [context.store.read(k, "assess", AssessRecord).sigma_max for k in range(cycle - settings.cycles + 1, cycle)]
+        if all(sigma <= settings.force_sigma for sigma in [*earlier, sigma_max]):
+            return True, f"largest sampled force sigma <= {settings.force_sigma:g} eV/Å for {settings.cycles} cycle(s)"
+    if cycle >= settings.max_cycles:
+        return True, f"converge.max_cycles = {settings.max_cycles} cycles done"
+    if settings.max_labels is not None and n_labelled >= settings.max_labels:
+        return True, f"converge.max_labels = {settings.max_labels} labels spent"
+    return False, f"largest sampled force sigma {sigma_max:.3g} eV/Å" if cycle else "initial structures only"
