@@ -1,17 +1,337 @@
 """What each finished step leaves behind: frozen, columnar dataclasses, and how they lie in an HDF5 file.
 
-A field is one of five kinds, and its kind decides where it goes in the file:
+A field is of one of these kinds, and its kind decides where it goes in the file:
 
-====================  =====================================================================================
-field type            place in the file
-====================  =====================================================================================
-``int/float/bool/str``  an attribute of the group ``/record``
-``Array``             the dataset ``/record/<field>``
-``tuple[str, ...]``   the dataset ``/record/<field>`` of variable-length UTF-8 strings
-``tuple[Atoms, ...]`` the H5MD group ``/particles/<field>`` (written and read by znh5md)
-``Committee``         the group ``/model`` (:meth:`alflow.potentials.ace.Committee.write`)
-====================  =====================================================================================
+=========================  ============================================================================
+field type                 place in the file
+=========================  ============================================================================
+``int, float, bool, str``  an attribute of the group ``/record``
+``ndarray``                the dataset ``/record/<field>``
+``tuple[str, ...]``        the dataset ``/record/<field>``, variable-length UTF-8 strings
+``tuple[Atoms, ...]``      the H5MD group ``/particles/<field>`` (znh5md writes and reads it); what H5MD has
+                           no place for, ``Atoms.info``, is the dataset ``/record/<field>_info``, JSON
+``Committee``              the group ``/model``
+=========================  ============================================================================
 
 Lengths: K frames sampled, W walkers, S frames selected, L labels, F failures, M members, N atoms.
 Units: eV, Å, fs, K, e; energies per structure unless said.
 """
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import h5py
+import numpy as np
+import znh5md
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from numpy.typing import NDArray
+
+from alflow.potentials.ace import Committee
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+Record = TypeVar("Record")
+
+_RESULTS = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Frames stored during one segment of a walk, and the state at its end.
+
+    Attributes
+    ----------
+    frames : tuple of Atoms, length K
+        Stored structures, with momenta.
+    step : ndarray, shape (K,)
+        Steps since the walk began.
+    energies : ndarray, shape (K, M)
+        Energies of the calibrated members, eV.
+    energy, energy_sigma, atom_sigma_max, force_sigma_max, force_max, temperature, distance_ratio : ndarray, shape (K,)
+        As in :class:`SampleRecord`.
+    end : tuple of Atoms, length 1
+        State at the end of the segment.
+    end_step : int
+        Steps done at the end of the segment.
+    stop : str
+        Why the walker stopped in this segment; empty while it goes on.
+    """
+
+    frames: tuple[Atoms, ...]
+    step: Array
+    energies: Array
+    energy: Array
+    energy_sigma: Array
+    atom_sigma_max: Array
+    force_sigma_max: Array
+    force_max: Array
+    temperature: Array
+    distance_ratio: Array
+    end: tuple[Atoms, ...]
+    end_step: int
+    stop: str
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRecord:
+    """Every frame that the walkers of a cycle stored.
+
+    Attributes
+    ----------
+    frames : tuple of Atoms, length K
+        Structures with momenta, walker after walker.
+    walker : ndarray of int, shape (K,)
+        Which walker a frame is from.
+    time : ndarray, shape (K,)
+        Since the walk began, fs.
+    energies : ndarray, shape (K, M)
+        Energies of the calibrated members, eV; their standard deviation (M - 1) is ``energy_sigma``.
+    energy : ndarray, shape (K,)
+        Energy of the potential that drove the walk, eV.
+    energy_sigma : ndarray, shape (K,)
+        Calibrated, eV.
+    force_sigma_max, force_max : ndarray, shape (K,)
+        Largest calibrated sigma of a force component, and largest norm of an atom's force, eV/Å.
+    atom_sigma_max : ndarray, shape (K,)
+        Largest calibrated sigma of an atom's energy, eV.
+    temperature : ndarray, shape (K,)
+        Instantaneous, K.
+    distance_ratio : ndarray, shape (K,)
+        Smallest distance of two atoms over the sum of their covalent radii.
+    walker_stop : tuple of str, length W
+        Why each walker stopped; ``finished`` when it did all its steps.
+    walker_steps : ndarray of int, shape (W,)
+        Steps each walker did.
+    walker_temperature : ndarray, shape (W,)
+        Of its thermostat, K.
+    walker_start : tuple of str, length W
+        Id of the label each walker started from.
+    """
+
+    frames: tuple[Atoms, ...]
+    walker: IntArray
+    time: Array
+    energies: Array
+    energy: Array
+    energy_sigma: Array
+    force_sigma_max: Array
+    atom_sigma_max: Array
+    force_max: Array
+    temperature: Array
+    distance_ratio: Array
+    walker_stop: tuple[str, ...]
+    walker_steps: IntArray
+    walker_temperature: Array
+    walker_start: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SelectRecord:
+    """The frames of a cycle that go to the reference method.
+
+    Attributes
+    ----------
+    ids : tuple of str, length S
+        Hash of structure and method: the names of the reference calculations.
+    frames : tuple of Atoms, length S
+        Structures.
+    source : ndarray of int, shape (S,)
+        Index of each among the sampled frames.
+    reason : tuple of str, length S
+        Why it was chosen.
+    energy_predicted, energy_sigma : ndarray, shape (S,)
+        What the committee predicts, and the calibrated sigma, eV.
+    atom_sigma_max, force_sigma_max : ndarray, shape (S,)
+        As in :class:`SampleRecord`.
+    n_candidates : int
+        How many frames there were to choose from.
+    n_rejected_sigma, n_rejected_unphysical, n_rejected_duplicate : int
+        How many the committee was sure of; how many no reference method should be asked about; how many coincide with
+        a labelled or chosen structure.
+    """
+
+    ids: tuple[str, ...]
+    frames: tuple[Atoms, ...]
+    source: IntArray
+    reason: tuple[str, ...]
+    energy_predicted: Array
+    energy_sigma: Array
+    atom_sigma_max: Array
+    force_sigma_max: Array
+    n_candidates: int
+    n_rejected_sigma: int
+    n_rejected_unphysical: int
+    n_rejected_duplicate: int
+
+
+@dataclass(frozen=True, eq=False)
+class LabelRecord:
+    """Reference calculations, finished and failed.
+
+    Attributes
+    ----------
+    ids : tuple of str, length L
+        Hash of structure and method.
+    frames : tuple of Atoms, length L
+        Structures with energy (eV), forces (eV/Å) and, where there is one, stress (eV/Å^3).
+    wall_time : ndarray, shape (L,)
+        Of each calculation, s.
+    code : tuple of str, length L
+        Program and version.
+    failed_ids, failed_reason, failed_detail : tuple of str, length F
+        Calculations that gave up: id, one word of the taxonomy, and the end of what the program said.
+    failed_frames : tuple of Atoms, length F
+        Their structures.
+    method : str
+        Identity of the reference method, JSON.
+    """
+
+    ids: tuple[str, ...]
+    frames: tuple[Atoms, ...]
+    wall_time: Array
+    code: tuple[str, ...]
+    failed_ids: tuple[str, ...]
+    failed_frames: tuple[Atoms, ...]
+    failed_reason: tuple[str, ...]
+    failed_detail: tuple[str, ...]
+    method: str
+
+    @classmethod
+    def join(cls, records: Sequence["LabelRecord"], method: str) -> "LabelRecord":
+        """One record of all the labels and failures of several, in their order."""
+
+        def column(name: str) -> tuple[Any, ...]:
+            return tuple(item for record in records for item in getattr(record, name))
+
+        tuples = {f.name: column(f.name) for f in fields(cls) if f.name not in {"wall_time", "method"}}
+        return cls(**tuples, wall_time=np.array(column("wall_time"), dtype=float), method=method)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainRecord:
+    """The committee fitted to every label so far.
+
+    Attributes
+    ----------
+    model : Committee
+        With its training set and its calibration.
+    n_frames : int
+        How many structures it was fitted to.
+    """
+
+    model: Committee
+    n_frames: int
+
+
+@dataclass(frozen=True, eq=False)
+class AssessRecord:
+    """How good the committee of a cycle is, and whether to go on.
+
+    Attributes
+    ----------
+    n_labelled, n_failed : int
+        Labels so far, and calculations of this cycle that failed.
+    energy_rmse, force_rmse : float
+        Errors on this cycle's labels *before* they were trained on, eV/atom and eV/Å; out-of-bag in cycle 0; NaN when
+        the cycle has no labels.
+    energy_rmse_after, force_rmse_after : float
+        The same after training.
+    alpha_energy, alpha_force : float
+        Calibration factors of the new committee; NaN where they cannot be determined.
+    sigma_max : float
+        Largest calibrated sigma of a force component in the frames sampled, eV/Å; NaN in cycle 0.
+    converged : bool
+        Whether the cycles end here.
+    reason : str
+        Why, or why not.
+    """
+
+    n_labelled: int
+    n_failed: int
+    energy_rmse: float
+    force_rmse: float
+    energy_rmse_after: float
+    force_rmse_after: float
+    alpha_energy: float
+    alpha_force: float
+    sigma_max: float
+    converged: bool
+    reason: str
+
+
+def write(record: Any, file: h5py.File) -> None:
+    """Write a record (any dataclass of the field kinds above) into an empty HDF5 file."""
+    group = file.create_group("record")
+    group.attrs["kind"] = type(record).__name__
+    for name, hint in _hints(type(record)).items():
+        value = getattr(record, name)
+        if hint in {int, float, bool, str}:
+            group.attrs[name] = value
+        elif hint == tuple[str, ...]:
+            group.create_dataset(name, data=list(value), dtype=h5py.string_dtype(), shape=(len(value),))
+        elif hint == tuple[Atoms, ...]:
+            _write_frames(file, group, name, value)
+        elif get_origin(hint) is np.ndarray:
+            group.create_dataset(name, data=value)
+        else:
+            value.write(file.create_group("model"))
+
+
+def read(cls: type[Record], file: h5py.File) -> Record:
+    """Read a record of the given class; KeyError or TypeError when the file holds something else."""
+    group = file["record"]
+    if group.attrs["kind"] != cls.__name__:
+        msg = f"holds a {group.attrs['kind']}, not a {cls.__name__}"
+        raise TypeError(msg)
+    values: dict[str, Any] = {}
+    for name, hint in _hints(cls).items():
+        if hint in {int, float, bool, str}:
+            values[name] = hint(group.attrs[name])
+        elif hint == tuple[str, ...]:
+            values[name] = tuple(group[name].asstr()[()]) if len(group[name]) else ()
+        elif hint == tuple[Atoms, ...]:
+            values[name] = _read_frames(file, group, name)
+        elif get_origin(hint) is np.ndarray:
+            values[name] = group[name][()]
+        else:
+            values[name] = hint.read(file["model"])
+    return cls(**values)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls) if get_args(hints[field.name]) or hints[field.name]}
+
+
+def _write_frames(file: h5py.File, group: h5py.Group, name: str, frames: Sequence[Atoms]) -> None:
+    infos = [json.dumps(frame.info, sort_keys=True) for frame in frames]
+    group.create_dataset(f"{name}_info", data=infos, dtype=h5py.string_dtype(), shape=(len(infos),))
+    if frames:
+        znh5md.IO(file_handle=file, particles_group=name).extend([_plain(frame) for frame in frames])
+
+
+def _read_frames(file: h5py.File, group: h5py.Group, name: str) -> tuple[Atoms, ...]:
+    infos = group[f"{name}_info"]
+    if not len(infos):
+        return ()
+    frames = [_plain(frame) for frame in znh5md.IO(file_handle=file, particles_group=name)[:]]
+    for frame, info in zip(frames, infos.asstr()[()], strict=True):
+        frame.info = json.loads(info)
+    return tuple(frames)
+
+
+def _plain(atoms: Atoms) -> Atoms:
+    """Numbers, positions, cell, pbc, momenta and results: what H5MD can hold and give back unchanged."""
+    plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    if atoms.has("momenta"):
+        plain.set_momenta(atoms.get_momenta())
+    if atoms.calc is not None:
+        results = {key: atoms.calc.results[key] for key in _RESULTS if key in atoms.calc.results}
+        if "energy" in results:
+            results["energy"] = float(results["energy"])
+        plain.calc = SinglePointCalculator(plain, **results)
+    return plain

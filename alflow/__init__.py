@@ -1,0 +1,25 @@
+"""alflow: committee potentials by active learning, and simulations that know where they can be trusted.
+
+>>> import alflow
+>>> committee = alflow.fit(frames)  # doctest: +SKIP
+>>> committee.predict(atoms).energy_sigma  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alflow.potentials import Committee, Prediction, fit, load
+
+__version__ = "0.1.0"
+
+__all__ = ["Committee", "Prediction", "__version__", "fit", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the numerical part only when it is asked for, so that ``alflow --help`` is quick."""
+    if name in __all__:
+        from alflow import potentials
+
+        return getattr(potentials, name)
+    msg = f"module 'alflow' has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,94 @@
+"""What every potential can do: forward once, backward once, whatever the number of members is."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """Energies of all members.
+
+    Attributes
+    ----------
+    energies : ndarray, shape (M,)
+        Of each member, eV.
+    atom_energies : ndarray, shape (N, M)
+        The same per atom; their sum over the atoms is ``energies``.
+    """
+
+    energies: Array
+    atom_energies: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """Derivatives of a weighted sum of member energies.
+
+    Attributes
+    ----------
+    forces : ndarray, shape (N, 3)
+        Minus the derivative with respect to the positions, eV/Å.
+    stress : ndarray, shape (6,), or None
+        Derivative with respect to the strain over the volume, eV/Å^3, in ASE's sign and Voigt order (xx, yy, zz, yz,
+        xz, xy); None unless the structure is periodic in three directions.
+    """
+
+    forces: Array
+    stress: Array | None
+
+
+class Potential(Protocol):
+    """A committee of M potentials."""
+
+    @property
+    def n_members(self) -> int:
+        """M."""
+
+    def forward(self, atoms: Atoms) -> Forward:
+        """Energies of all members."""
+
+    def backward(self, weights: Array) -> Gradient:
+        """Forces and stress of ``sum_m w_m E_m`` (shape (M,)) or ``sum_im w_im E_im`` (shape (N, M)).
+
+        Of the structure of the last :meth:`forward`.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a committee says of a structure, with its uncertainty.
+
+    Attributes
+    ----------
+    energy : float
+        Mean of the members, eV.
+    energies : ndarray, shape (M,)
+        Calibrated members ``mean + alpha (E_m - mean)``, eV.
+    energy_sigma : float
+        Calibrated uncertainty of the energy: the standard deviation (M - 1) of ``energies``, eV.
+    forces : ndarray, shape (N, 3)
+        Of the mean, eV/Å.
+    forces_sigma : ndarray, shape (N, 3)
+        Calibrated uncertainty of each force component, eV/Å.
+    atom_sigma : ndarray, shape (N,)
+        Calibrated uncertainty of each atom's energy, eV: *where* the structure is unknown.
+    stress : ndarray, shape (6,), or None
+        Of the mean, eV/Å^3, ASE's sign and Voigt order; None unless periodic in three directions.
+    calibrated : bool
+        False when a calibration factor could not be determined and 1 stands in its place.
+    """
+
+    energy: float
+    energies: Array
+    energy_sigma: float
+    forces: Array
+    forces_sigma: Array
+    atom_sigma: Array
+    stress: Array | None
+    calibrated: bool
