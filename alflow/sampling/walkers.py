@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from alflow.potentials.ace import Committee
 from alflow.potentials.base import Prediction
+from alflow.records import Segment
 from alflow.structures import distance_ratio
 
 Array = NDArray[np.float64]
@@ -90,44 +91,6 @@ class Walker:
     def n_segments(self) -> int:
         """How many segments the whole walk has."""
         return math.ceil(self.steps / self.segment)
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """Frames stored during one segment of a walk, and the state at its end.
-
-    Attributes
-    ----------
-    frames : tuple of Atoms, length K
-        Stored structures, with momenta.
-    step : ndarray, shape (K,)
-        Steps since the walk began.
-    energies : ndarray, shape (K, M)
-        Energies of the calibrated members, eV.
-    energy, energy_sigma, atom_sigma_max, force_sigma_max, force_max, temperature, distance_ratio : ndarray, shape (K,)
-        Mean energy (eV), its sigma (eV), the largest sigma of an atom's energy (eV) and of a force component (eV/Å),
-        the largest force (eV/Å), instantaneous temperature (K), smallest distance over the sum of covalent radii.
-    end : tuple of Atoms, length 1
-        State at the end of the segment.
-    end_step : int
-        Steps done at the end of the segment.
-    stop : str
-        Why the walker stopped in this segment; empty while it goes on.
-    """
-
-    frames: tuple[Atoms, ...]
-    step: Array
-    energies: Array
-    energy: Array
-    energy_sigma: Array
-    atom_sigma_max: Array
-    force_sigma_max: Array
-    force_max: Array
-    temperature: Array
-    distance_ratio: Array
-    end: tuple[Atoms, ...]
-    end_step: int
-    stop: str
 
 
 def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Committee) -> Segment:

@@ -1,0 +1,208 @@
+"""The command line: each command is a few lines, and imports what it needs when it runs."""
+
+import json
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from alflow import __version__
+from alflow.errors import AlflowError
+
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+directory_argument = click.argument("directory", type=DIRECTORY, default=".", metavar="[DIR]")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+class Alflow(click.Group):
+    """The commands; what alflow raises on purpose ends in one line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; tracebacks only with --debug."""
+        try:
+            return super().invoke(ctx)
+        except AlflowError as error:
+            self._fail(ctx, str(error), error.exit_code)
+        except KeyboardInterrupt:
+            self._fail(ctx, "interrupted: what was finished is kept; go on with `alflow resume`", 1)
+        except BrokenPipeError:
+            sys.stderr.close()
+            ctx.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001 - the last resort: one line for the user, the rest behind --debug
+            self._fail(ctx, f"unexpected {type(error).__name__}: {error} (run again with --debug and report it)", 1)
+
+    @staticmethod
+    def _fail(ctx: click.Context, message: str, code: int) -> NoReturn:
+        if ctx.params.get("debug"):
+            traceback.print_exc()
+        click.echo(f"alflow: {message}", err=True)
+        ctx.exit(code)
+
+
+@click.group(cls=Alflow, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="alflow")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:  # noqa: ARG001 - read from the context when something fails
+    """Committee potentials by active learning, and simulations that know where they can be trusted."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """A polite kill ends like Ctrl-C: workers are stopped, finished work is kept."""
+    raise KeyboardInterrupt
+
+
+@main.command()
+@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@click.option("--template", default="laptop", show_default=True, help="Which settings to start from; '?' lists them.")
+def init(directory: Path, template: str) -> None:
+    """Make a run directory with a commented alflow.toml."""
+    from alflow import templates
+
+    if template == "?":
+        click.echo("\n".join(f"{name:20s} {about}" for name, about in templates.describe().items()))
+        return
+    for path in templates.copy(template, directory):
+        click.echo(f"wrote {path}")
+    click.echo(f"next: edit {directory / 'alflow.toml'}, then `alflow check {directory}` and `alflow iterate {directory}`")
+
+
+@main.command()
+@directory_argument
+@click.option("--cycles", type=click.IntRange(min=0), help="How many more cycles [default: as [converge] allows].")
+def iterate(directory: Path, cycles: int | None) -> None:
+    """Finish an interrupted cycle, then run more."""
+    from alflow import workflow
+    from alflow.report.progress import terminal_progress
+
+    with terminal_progress() as progress:
+        workflow.iterate(directory, progress, cycles)
+
+
+@main.command()
+@directory_argument
+def resume(directory: Path) -> None:
+    """Finish only the interrupted cycle."""
+    from alflow import workflow
+    from alflow.report.progress import terminal_progress
+
+    with terminal_progress() as progress:
+        if not workflow.resume(directory, progress):
+            progress.note("no cycle was interrupted: nothing to do; `alflow iterate` runs the next one")
+
+
+@main.command()
+@directory_argument
+@json_option
+def status(directory: Path, as_json: bool) -> None:
+    """Show how far a run is; works at any time."""
+    from alflow.report import tables, views
+
+    found = views.status(directory)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if found["cycles"]:
+        tables.show(tables.status_table(found["cycles"]))
+    who = found["writer"]
+    running = f"running (pid {who['pid']} on {who['host']})" if who else "not running"
+    click.echo(f"{found['n_labelled']} labels; {running}; next: {found['next']} of cycle {found['next_cycle']}")
+    click.echo(f"converged: {'yes' if found['converged'] else 'no'} ({found['reason']})")
+
+
+@main.command()
+@directory_argument
+@click.option("--cycle", type=click.IntRange(min=0), help="Only this one.")
+@json_option
+@click.option("--export", type=FILE, help="Also write the structures to this file (extended XYZ).")
+def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | None) -> None:
+    """Show what was selected, why, and how far off the prediction was."""
+    from alflow.report import tables, views
+
+    rows = views.inspect(directory, cycle)
+    if export is not None:
+        from alflow import structures
+
+        structures.write_structures(export, views.inspected_frames(directory, cycle))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        tables.show(tables.inspect_table(rows))
+    else:
+        click.echo("nothing selected yet")
+
+
+@main.command()
+@directory_argument
+def check(directory: Path) -> None:
+    """Check settings, initial structures, the reference method and the state of a run."""
+    from alflow.report import checks
+
+    failed = None
+    for what, problem in checks.run(directory):
+        click.echo(f"{'ok' if problem is None else 'FAILED':7s}{what}{'' if problem is None else f': {problem}'}")
+        failed = failed or problem
+    if failed is not None:
+        raise failed
+
+
+@main.command()
+@click.argument("arguments", nargs=-1, required=True, metavar="[DIR] dataset.xyz|model.h5")
+def export(arguments: tuple[str, ...]) -> None:
+    """Write all labels (FILE.xyz) or the newest committee (FILE.h5) of a run."""
+    from alflow.report import exports
+
+    if len(arguments) > 2:
+        msg = f"expected [DIR] FILE, found {len(arguments)} arguments"
+        raise click.UsageError(msg)
+    directory = Path(arguments[0]) if len(arguments) == 2 else Path()
+    click.echo(exports.export(directory, Path(arguments[-1])))
+
+
+@main.command()
+@click.argument("data", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The model to write (HDF5).")
+@click.option("--members", type=click.IntRange(min=2), default=16, show_default=True, help="Members of the committee.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which members see what.")
+@click.option("--cutoff", type=click.FloatRange(min=0, min_open=True), help="Radius in Å.")
+def train(data: Path, output: Path, members: int, seed: int, cutoff: float | None) -> None:
+    """Fit a committee to labelled structures."""
+    import alflow
+    from alflow import structures
+
+    frames = structures.read_structures(data)
+    settings = {} if cutoff is None else {"cutoff": cutoff}
+    committee = alflow.fit(frames, n_members=members, seed=seed, **settings)
+    committee.save(output)
+    click.echo(
+        f"{output}: {members} members, {len(frames)} structures; out-of-bag errors "
+        f"{1e3 * committee.oob_energy_rmse:.3g} meV/atom and {1e3 * committee.oob_force_rmse:.3g} meV/Å"
+    )
+    if committee.calibration_note:
+        click.echo(committee.calibration_note, err=True)
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@click.argument("data", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="Where to write the structures with predictions.")
+def predict(model: Path, data: Path, output: Path) -> None:
+    """Predict energies and forces with their uncertainties."""
+    import alflow
+    from alflow import structures
+    from alflow.report.exports import predicted
+
+    committee = alflow.load(model)
+    frames = [predicted(committee, frame, f"{data} frame {i}") for i, frame in enumerate(structures.read_structures(data))]
+    structures.write_structures(output, frames)
+    click.echo(f"{output}: {len(frames)} structures")
+
+

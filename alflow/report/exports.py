@@ -1,0 +1,68 @@
+"""Labels, models and predictions as files for other programs."""
+
+from pathlib import Path
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from alflow import structures
+from alflow.errors import ConfigError, PotentialError, StructureError
+from alflow.potentials import Committee
+from alflow.records import LabelRecord, TrainRecord
+from alflow.report.views import run_directory
+
+
+def export(directory: Path, output: Path) -> str:
+    """Write all labels (``.xyz``, ``.extxyz``) or the newest committee (``.h5``) of a run; returns what was written.
+
+    Raises
+    ------
+    ConfigError
+        Another ending, or nothing to export yet.
+    """
+    store = run_directory(directory)
+    if output.suffix == ".h5":
+        trained = [k for k in store.cycles() if store.exists(k, "train")]
+        if not trained:
+            msg = f"{directory} has no committee yet: run `alflow iterate {directory}` first"
+            raise ConfigError(msg)
+        store.read(trained[-1], "train", TrainRecord).model.save(output)
+        return f"{output}: the committee of cycle {trained[-1]}"
+    if output.suffix not in {".xyz", ".extxyz"}:
+        msg = f"{output}: expected a name that ends in .xyz (labels) or .h5 (model), found {output.suffix or 'no ending'!r}"
+        raise ConfigError(msg)
+    labelled = [k for k in store.cycles() if store.exists(k, "label")]
+    frames: list[Atoms] = []
+    for cycle in labelled:
+        record = store.read(cycle, "label", LabelRecord)
+        for name, frame in zip(record.ids, record.frames, strict=True):
+            frame.info.update(id=name, cycle=cycle)
+            frames.append(frame)
+    if not frames:
+        msg = f"{directory} has no labels yet: run `alflow iterate {directory}` first"
+        raise ConfigError(msg)
+    structures.write_structures(output, frames)
+    return f"{output}: {len(frames)} labelled structures"
+
+
+def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
+    """A structure with predicted energy, forces and stress as results, and their uncertainties.
+
+    ``info`` gets ``energy_sigma`` (eV, calibrated) and ``committee_energies`` (eV); ``arrays`` get ``forces_sigma``
+    (eV/Å) and ``atom_sigma`` (eV).
+    """
+    try:
+        prediction = committee.predict(atoms)
+    except PotentialError as error:
+        msg = f"{where}: {error}"
+        raise StructureError(msg) from error
+    out = atoms.copy()
+    out.info["energy_sigma"] = prediction.energy_sigma
+    out.info["committee_energies"] = prediction.energies
+    out.arrays["forces_sigma"] = prediction.forces_sigma
+    out.arrays["atom_sigma"] = prediction.atom_sigma
+    results = {"energy": prediction.energy, "forces": prediction.forces}
+    if prediction.stress is not None:
+        results["stress"] = prediction.stress
+    out.calc = SinglePointCalculator(out, **results)
+    return out

@@ -1,0 +1,78 @@
+"""Progress: bars on a terminal, plain log lines without one."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from alflow.report.tables import show
+
+
+class Reporter(Protocol):
+    """What a workflow tells while it runs (:class:`alflow.steps.Progress`), and the table at the end of a cycle."""
+
+    def begin(self, what: str, total: int) -> None: ...
+    def advance(self, done: int = 1) -> None: ...
+    def note(self, message: str) -> None: ...
+    def table(self, table: Table) -> None: ...
+
+
+class _Plain:
+    """One line when something begins, when it ends, and at every tenth of what is long."""
+
+    def begin(self, what: str, total: int) -> None:
+        self.what, self.total, self.done, self.told = what, total, 0, 0
+        self.note(f"{what}: {total} to do" if total != 1 else what)
+
+    def advance(self, done: int = 1) -> None:
+        self.done += done
+        if self.total > 1 and (self.done == self.total or 10 * self.done // self.total > self.told) and done:
+            self.told = 10 * self.done // self.total
+            self.note(f"{self.what}: {self.done}/{self.total}")
+
+    def note(self, message: str) -> None:
+        sys.stdout.write(f"{datetime.now().astimezone():%H:%M:%S} {message}\n")
+        sys.stdout.flush()
+
+    def table(self, table: Table) -> None:
+        show(table)
+        sys.stdout.flush()
+
+
+class _Bars:
+    """A bar for each step of the current cycle."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.task: TaskID | None = None
+
+    def begin(self, what: str, total: int) -> None:
+        self.task = self.progress.add_task(what, total=total)
+
+    def advance(self, done: int = 1) -> None:
+        if self.task is not None:
+            self.progress.advance(self.task, done)
+
+    def note(self, message: str) -> None:
+        self.progress.console.print(message, highlight=False, markup=False)
+
+    def table(self, table: Table) -> None:
+        for task in list(self.progress.task_ids):
+            self.progress.remove_task(task)
+        self.progress.console.print(table)
+
+
+@contextmanager
+def terminal_progress() -> Iterator[Reporter]:
+    """Bars if standard output is a terminal, plain lines if it is not."""
+    if not sys.stdout.isatty():
+        yield _Plain()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console()) as progress:
+        yield _Bars(progress)

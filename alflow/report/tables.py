@@ -1,0 +1,88 @@
+"""The same as tables for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from alflow.records import AssessRecord
+
+
+def show(table: Table) -> None:
+    """Print a table; into a pipe or a file it is as wide as it needs to be."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+
+
+def cycle_table(record: AssessRecord, n_new: int, cycle: int) -> Table:
+    """One finished cycle: labels, failures, sigma, error before training, error after."""
+    return status_table(
+        [
+            {
+                "cycle": cycle,
+                "n_labelled": n_new,
+                "n_failed": record.n_failed,
+                "sigma_max": record.sigma_max,
+                "energy_rmse": record.energy_rmse,
+                "force_rmse": record.force_rmse,
+                "energy_rmse_after": record.energy_rmse_after,
+                "force_rmse_after": record.force_rmse_after,
+                "alpha_energy": record.alpha_energy,
+                "alpha_force": record.alpha_force,
+            }
+        ]
+    )
+
+
+def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
+    """Cycles, one a row; errors before -> after training, energies in meV/atom, forces and sigma in meV/Å."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cycle", "labels", "failed", "sigma max\nmeV/Å", "energy error\nmeV/atom", "force error\nmeV/Å",
+                 "alpha\nenergy, force", "steps"):  # fmt: skip
+        table.add_column(name, justify="right" if name != "steps" else "left")
+    for c in cycles:
+        steps = " ".join(f"{step}:{state}" for step, state in c.get("steps", {}).items() if state != "done")
+        table.add_row(
+            str(c["cycle"]),
+            str(c["n_labelled"]),
+            str(c["n_failed"]),
+            _milli(c["sigma_max"], 0),
+            f"{_milli(c['energy_rmse'], 2)} -> {_milli(c['energy_rmse_after'], 2)}",
+            f"{_milli(c['force_rmse'], 1)} -> {_milli(c['force_rmse_after'], 1)}",
+            f"{_plain(c['alpha_energy'])}, {_plain(c['alpha_force'])}",
+            steps or "done",
+        )
+    return table
+
+
+def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Selected structures, one a row."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("id", "cycle", "formula", "sigma E\nmeV", "sigma atom\nmeV", "sigma F\nmeV/Å", "status",
+                 "error\nmeV/atom", "reason"):  # fmt: skip
+        table.add_column(name, justify="left" if name in {"id", "formula", "status", "reason"} else "right")
+    for row in rows:
+        error = row["energy_error"]
+        table.add_row(
+            row["id"][:12],
+            str(row["cycle"]),
+            row["formula"],
+            _milli(row["energy_sigma"], 1),
+            _milli(row["atom_sigma_max"], 1),
+            _milli(row["force_sigma_max"], 0),
+            row["status"],
+            "" if error is None else f"{error:+.2f}",
+            row["failure"] or row["reason"],
+        )
+    return table
+
+
+def _milli(value: float | None, digits: int) -> str:
+    return "-" if value is None or value != value else f"{1e3 * value:.{digits}f}"
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.2f}"
