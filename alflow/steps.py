@@ -6,9 +6,7 @@ pieces: a walker's segments and every single reference result, each a file of it
 """
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,14 +18,14 @@ from numpy.typing import NDArray
 
 from alflow import structures
 from alflow.config import Settings
-from alflow.errors import SampleError
-from alflow.executors import run_all, shield
+from alflow.errors import SampleError, StoreError
+from alflow.executors import Pool, run_all, shield
 from alflow.potentials.ace import Committee, fit
-from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
-from alflow.reference import ReferenceMethod, build, label_one
-from alflow.sampling import Bounds, Segment, Walker, run_segment
+from alflow.records import AssessRecord, LabelRecord, SampleRecord, Segment, SelectRecord, TrainRecord
+from alflow.reference import ReferenceMethod, build, failure, label_one
+from alflow.sampling import Bounds, Walker, run_segment
 from alflow.selection import select_fps
-from alflow.store import STEPS, Store, commit_file, read_file
+from alflow.store import STEPS, Store, commit_file, make_folder, read_file
 
 Array = NDArray[np.float64]
 
@@ -55,7 +53,7 @@ class Context:
         The whole of alflow.toml.
     store : Store
         The run directory; steps read from it and keep their finished pieces in it.
-    pool : callable
+    pool : Pool
         Opens the executor.
     progress : Progress
         Where to report.
@@ -63,7 +61,7 @@ class Context:
 
     settings: Settings
     store: Store
-    pool: Callable[[], AbstractContextManager[Executor]]
+    pool: Pool
     progress: Progress
 
     @property
@@ -102,7 +100,7 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     """
     walkers, starts = _walkers(context, cycle)
     folder = context.store.walkers(cycle)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     model = context.store.path(cycle - 1, "train")
     baseline = context.settings.baseline
     method = None if baseline is None else baseline.model_dump()
@@ -175,7 +173,7 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
                 f"at most sample.force_max = {settings.force_max:g} eV/Å): relax them, or lower system.rattle"
             )
             raise SampleError(msg)
-        for temperature in settings.temperatures:
+        for temperature in settings.temperature:
             for _ in range(settings.walkers):
                 key = (cycle, step, len(walkers))
                 rng = np.random.default_rng(np.random.SeedSequence(context.settings.seed, spawn_key=key))
@@ -229,7 +227,7 @@ def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str]) -> S
         frames=tuple(frame for _, segment in segments for frame in segment.frames),
         walker=numbers.astype(np.int64),
         time=column("step") * np.array([walkers[n].timestep for n in numbers]),
-        energies=np.concatenate([s.energies for _, s in segments if s.frames]),
+        energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
         energy=column("energy"),
         energy_sigma=column("energy_sigma"),
         force_sigma_max=column("force_sigma_max"),
@@ -265,7 +263,7 @@ def select(context: Context, cycle: int) -> SelectRecord:
         np.array([model.features(frame) for frame in record.frames]),
         np.array([model.features(frame) for frame in known]),
         record.force_sigma_max,
-        sane & ~np.isin(ids, known_ids),
+        sane & ~np.isin(ids, [*known_ids, *context.store.failed()]),
         sigma_min=settings.force_sigma_min,
         budget=_budget(context, len(known)),
         duplicate_distance=settings.duplicate_distance,
@@ -314,20 +312,21 @@ def label(context: Context, cycle: int) -> LabelRecord:
     """Ask the reference method about the chosen structures; every result is durable the moment it is there."""
     method = context.method
     ids, frames = _to_label(context, cycle, method)
-    labels, failed = context.store.labels(ids), context.store.failures(ids)
-    todo = [i for i, name in enumerate(ids) if name not in labels and name not in failed]
+    store = context.store
+    todo = [i for i, name in enumerate(ids) if not (store.is_labelled(name) or store.is_failed(name))]
     context.progress.begin(f"cycle {cycle} label", len(ids))
     context.progress.advance(len(ids) - len(todo))
-    tasks = [(ids[i], frames[i], method, context.store.label_path(ids[i]), context.store.failure_path(ids[i])) for i in todo]
-    timeout = context.settings.executor.timeout
-    for index, outcome in run_all(context.pool, label_one, tasks, timeout=timeout):
+    tasks = [(ids[i], frames[i], method, store.label_path(ids[i]), store.failure_path(ids[i])) for i in todo]
+    for number, outcome in run_all(context.pool, label_one, tasks, timeout=context.settings.executor.timeout):
+        name, frame = tasks[number][:2]
+        if isinstance(outcome, StoreError):
+            raise outcome
         if isinstance(outcome, Exception):
-            context.store.fail(ids[todo[index]], frames[todo[index]], outcome)
-            outcome = str(outcome)
+            commit_file(store.failure_path(name), failure(name, frame, outcome, method), exist_ok=True)
         if outcome:
-            context.progress.note(f"{ids[todo[index]]} failed: {outcome}")
+            context.progress.note(f"{name} failed: {str(outcome).splitlines()[0]}")
         context.progress.advance()
-    return context.store.gather(ids, method.identity())
+    return store.gather(ids, method.identity())
 
 
 def _to_label(context: Context, cycle: int, method: ReferenceMethod) -> tuple[list[str], list[Atoms]]:

@@ -11,7 +11,10 @@ from alflow import config, steps
 from alflow.errors import ConfigError
 from alflow.executors import open_executor
 from alflow.records import AssessRecord, LabelRecord
-from alflow.steps import Context, Progress
+from alflow.reference import build
+from alflow.report.progress import Reporter
+from alflow.report.tables import cycle_table
+from alflow.steps import Context
 from alflow.store import Store
 
 _RUN: dict[str, Callable[[Context, int], Any]] = {
@@ -32,14 +35,14 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 """The parts of alflow.toml that a step depends on: their hash is kept in the file the step leaves."""
 
 
-def iterate(directory: Path, progress: Progress, cycles: int | None = None) -> list[AssessRecord]:
+def iterate(directory: Path, progress: Reporter, cycles: int | None = None) -> list[AssessRecord]:
     """Finish an interrupted cycle, then run more.
 
     Parameters
     ----------
     directory : Path
         The run directory, with its alflow.toml.
-    progress : Progress
+    progress : Reporter
         Where to report.
     cycles : int, optional
         How many more cycles to run after the interrupted one (cycle 0, the initial structures, does not count); by
@@ -53,12 +56,12 @@ def iterate(directory: Path, progress: Progress, cycles: int | None = None) -> l
     return _run(directory, progress, cycles, start_new=True)
 
 
-def resume(directory: Path, progress: Progress) -> list[AssessRecord]:
+def resume(directory: Path, progress: Reporter) -> list[AssessRecord]:
     """Finish the interrupted cycle, if there is one, and stop; arguments and result as of :func:`iterate`."""
     return _run(directory, progress, 0, start_new=False)
 
 
-def _run(directory: Path, progress: Progress, cycles: int | None, *, start_new: bool) -> list[AssessRecord]:
+def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[AssessRecord]:
     settings = config.load(directory)
     store = Store(directory)
     done: list[AssessRecord] = []
@@ -84,12 +87,16 @@ def _is_converged(store: Store, cycle: int) -> bool:
 
 def _finish(context: Context, cycle: int, step: str) -> AssessRecord:
     """Run the steps of a cycle from ``step`` on and commit each."""
+    context.store.make_cycle(cycle)
     order = context.store.steps(cycle)
     for name in order[order.index(step) :]:
         record = _RUN[name](context, cycle)
         context.store.commit(cycle, name, record, _provenance(context, cycle, name))
-        context.store.tidy(cycle, name, record)
-    return context.store.read(cycle, "assess", AssessRecord)
+        context.store.tidy(cycle, name)
+    record = context.store.read(cycle, "assess", AssessRecord)
+    labels = context.store.read(cycle, "label", LabelRecord)
+    context.progress.table(cycle_table(record, len(labels.ids), cycle))
+    return record
 
 
 def _provenance(context: Context, cycle: int, step: str) -> dict[str, str]:
@@ -105,8 +112,6 @@ def _provenance(context: Context, cycle: int, step: str) -> dict[str, str]:
 
 def _same_method(settings: config.Settings, store: Store) -> None:
     """Refuse to mix labels of two reference methods in one data set."""
-    from alflow.reference import build
-
     finished = [cycle for cycle in store.cycles() if store.exists(cycle, "label")]
     if not finished:
         return

@@ -1,0 +1,256 @@
+"""alflow.toml as frozen, typed settings; unknown keys and values out of range are refused.
+
+The models below are the documentation of every key: its unit, its default and what is allowed.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from alflow.errors import ConfigError
+
+FILE = "alflow.toml"
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of alflow.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class System(Section):
+    """A system to be learned; one ``[[system]]`` for each."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="letters, digits, - and _; unique")
+    structures: str = Field(min_length=1, description="file of initial structures, any format ASE reads; relative to here")
+    charge: int = Field(0, description="total charge, e")
+    multiplicity: Count = Field(1, description="spin multiplicity 2S+1")
+    copies: int = Field(0, ge=0, description="randomly displaced copies of each structure that are labelled with it")
+    rattle: Positive = Field(0.05, description="standard deviation of these displacements, Å")
+
+
+class Potential(Section):
+    """The built-in linear ACE committee."""
+
+    kind: Literal["ace"] = Field("ace", description="the only kind so far")
+    cutoff: Positive = Field(5.5, description="radius within which an atom sees others, Å")
+    n_members: int = Field(16, ge=8, le=256, description="members of the committee; 8 or more, to be calibrated")
+    n_max: Count = Field(8, le=30, description="radial functions")
+    l_max: int = Field(4, ge=0, le=12, description="largest l of the spherical harmonics")
+    degree_2: int = Field(12, ge=0, le=40, description="largest degree (n + 1 + l, summed) of products of two densities")
+    degree_3: int = Field(9, ge=0, le=30, description="the same for three densities")
+    energy_weight: Positive = Field(30.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å")
+    force_weight: NotNegative = Field(1.0, description="weight of forces")
+
+
+class Tblite(Section):
+    """Extended tight binding by tblite."""
+
+    kind: Literal["tblite"] = Field("tblite", description="extended tight binding")
+    method: Literal["GFN2-xTB", "GFN1-xTB", "IPEA1-xTB"] = Field("GFN2-xTB", description="parametrisation")
+    accuracy: Positive = Field(1.0, description="numerical accuracy; smaller is tighter")
+    electronic_temperature: Positive = Field(300.0, description="of the Fermi smearing, K")
+    max_iterations: Count = Field(250, description="iterations until the charges must be self-consistent")
+
+
+class Sample(Section):
+    """Walkers: Langevin dynamics on the committee's mean."""
+
+    temperature: Annotated[tuple[Positive, ...], BeforeValidator(lambda value: _as_tuple(value))] = Field(
+        (300.0,), min_length=1, description="of the thermostat, K: a number or a list; `walkers` for each"
+    )
+    walkers: Count = Field(1, description="for each system and temperature")
+    timestep: Positive = Field(0.5, le=10, description="fs")
+    steps: Count = Field(2000, description="of each walker in each cycle")
+    stride: Count = Field(20, description="steps between stored frames")
+    friction: Positive = Field(0.01, description="of the thermostat, 1/fs")
+    checkpoint: Count = Field(500, description="steps after which a walk is durable on disk")
+    force_sigma_max: Positive = Field(1.0, description="a walker stops above this sigma of a force component, eV/Å")
+    force_max: Positive = Field(30.0, description="a walker stops above this force on an atom, eV/Å")
+    temperature_factor_max: Positive = Field(4.0, description="a walker stops when it is hotter than so many times its thermostat")
+    distance_ratio_min: NotNegative = Field(0.55, description="a walker stops when two atoms are closer than this share of their covalent radii")
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> "Sample":
+        if self.stride > self.steps:
+            msg = f"stride = {self.stride} is larger than steps = {self.steps}: no frame would be stored"
+            raise ValueError(msg)
+        return self
+
+
+class Select(Section):
+    """Which sampled frames go to the reference method."""
+
+    strategy: Literal["fps"] = Field("fps", description="farthest-point sampling, measured from the training set")
+    budget: Count = Field(20, description="structures in each cycle, at most")
+    force_sigma_min: NotNegative = Field(0.05, description="calibrated sigma from which on a frame is a candidate, eV/Å")
+    duplicate_distance: NotNegative = Field(0.05, description="closer structures count as one; 1 is the spread of the training set")
+    force_max: Positive = Field(30.0, description="frames with larger forces are not labelled, eV/Å")
+    distance_ratio_min: NotNegative = Field(0.55, description="frames with closer atoms are not labelled (share of the covalent radii)")
+
+
+class Converge(Section):
+    """When to stop."""
+
+    force_sigma: Positive | None = Field(None, description="stop when no sampled force sigma is above this, eV/Å")
+    cycles: Count = Field(2, description="for so many cycles in a row")
+    max_cycles: Count = Field(10, description="stop after so many cycles in any case")
+    max_labels: Count | None = Field(None, description="stop after so many labels in any case")
+
+
+class Executor(Section):
+    """Where calculations run."""
+
+    kind: Literal["local"] = Field("local", description="processes on this machine")
+    workers: Count | None = Field(None, description="processes at once; all cores over `threads` by default")
+    threads: Count = Field(1, description="threads of each")
+    timeout: Positive | None = Field(None, description="a reference calculation is killed after so many seconds")
+
+
+class Settings(Section):
+    """The whole of alflow.toml."""
+
+    seed: int = Field(0, ge=0, description="of every random choice")
+    system: tuple[System, ...] = Field(min_length=1, description="what is to be learned", strict=False)
+    potential: Potential = Field(Potential(), description="what is trained")
+    baseline: Tblite | None = Field(None, description="a cheaper potential; the committee learns the difference from it")
+    reference: Tblite = Field(Tblite(), description="what labels structures")
+    sample: Sample = Field(Sample(), description="how new structures are found")
+    select: Select = Field(Select(), description="which of them are labelled")
+    converge: Converge = Field(Converge(), description="when to stop")
+    executor: Executor = Field(Executor(), description="where calculations run")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Settings":
+        names = [system.name for system in self.system]
+        if len(set(names)) < len(names):
+            msg = f"system names must differ, found {', '.join(names)}"
+            raise ValueError(msg)
+        return self
+
+
+def load(directory: Path) -> Settings:
+    """Read the settings of a run directory.
+
+    Raises
+    ------
+    ConfigError
+        No alflow.toml, not TOML, or settings that are not allowed: one line for each, with the file, the key, what was
+        found and what is allowed.
+    """
+    path = directory / FILE
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"no {FILE} in {directory}: give a run directory, or make one with `alflow init {directory}`"
+        raise ConfigError(msg) from error
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise ConfigError(msg) from error
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{path} is not TOML: {error}"
+        raise ConfigError(msg) from error
+    return parse(data, str(path))
+
+
+def parse(data: Mapping[str, Any], where: str) -> Settings:
+    """Settings from the content of alflow.toml; ConfigError, its lines beginning with ``where``, as of :func:`load`."""
+    try:
+        return Settings.model_validate(dict(data))
+    except ValidationError as error:
+        lines = [f"{where}: {_explain(problem)}" for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _as_tuple(value: Any) -> Any:
+    """A single number is a list of one; TOML's lists are our tuples."""
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """One line: the key, what is allowed, what was found."""
+    place = problem["loc"]
+    key = _dotted(place)
+    if problem["type"] == "extra_forbidden":
+        known = sorted(_known_keys(place[:-1]))
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        return f"unknown key {key}: {hint}"
+    if problem["type"] == "missing":
+        about = _description(place)
+        return f"{key} is missing: {about}" if about else f"{key} is missing"
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "value_error":
+        return f"{key}: {expected}" if key else expected
+    about = _description(place)
+    return f"{key}: expected {expected}{f' ({about})' if about else ''}, found {problem['input']!r}"
+
+
+def _dotted(place: tuple[int | str, ...]) -> str:
+    out = ""
+    for part in place:
+        out += f"[{part}]" if isinstance(part, int) else f"{'.' if out else ''}{part}"
+    return out
+
+
+def _known_keys(place: tuple[int | str, ...]) -> set[str]:
+    model = _model_at(place)
+    return set(model.model_fields) if model else set()
+
+
+def _description(place: tuple[int | str, ...]) -> str:
+    names = [part for part in place if isinstance(part, str)]
+    model = _model_at(tuple(names[:-1]))
+    return (model.model_fields[names[-1]].description or "") if model and names[-1] in model.model_fields else ""
+
+
+def _model_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The section that a path of keys leads to."""
+    model: type[BaseModel] | None = Settings
+    for part in place:
+        if isinstance(part, str) and model is not None:
+            field = model.model_fields.get(part)
+            model = next(_sections(field.annotation), None) if field else None
+    return model
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is not None or isinstance(annotation, Union):  # type: ignore[arg-type]
+        for argument in get_args(annotation):
+            yield from _sections(argument)
+
+
+def reference() -> str:
+    """Every key with its default and its meaning, as Markdown: the reference documentation of alflow.toml."""
+    lines: list[str] = []
+    for name, field in Settings.model_fields.items():
+        model = next(_sections(field.annotation), None)
+        if model is None:
+            lines += [f"`{name} = {field.default}`: {field.description}", ""]
+            continue
+        title = f"[[{name}]]" if name == "system" else f"[{name}]"
+        lines += [f"### `{title}`: {field.description}", "", "| key | default | meaning |", "|---|---|---|"]
+        for key, entry in model.model_fields.items():
+            default = "required" if entry.is_required() else "-" if entry.default is None else f"`{_toml(entry.default)}`"
+            lines.append(f"| `{key}` | {default} | {entry.description} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(list(value)) if isinstance(value, tuple) else str(value)

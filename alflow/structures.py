@@ -1,0 +1,195 @@
+"""Structures from files and for files: read, checked, named, displaced at random."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+from ase.io.formats import UnknownFileTypeError
+from vesin import NeighborList
+
+from alflow.config import Settings, System
+from alflow.errors import StructureError
+
+DISTANCE_RATIO_MIN = 0.5
+"""Two atoms closer than this share of the sum of their covalent radii overlap: no reference method converges."""
+
+_TRIES = 100  # draws until a displaced copy without overlapping atoms must be found
+_FAR = 4.0  # Å; neighbours farther apart than this never decide the smallest ratio, see distance_ratio
+
+
+def read_structures(path: Path) -> list[Atoms]:
+    """Read every structure of a file, in any format that ASE knows.
+
+    Raises
+    ------
+    StructureError
+        The file is missing, cannot be read, holds no structures, or one that cannot be used (:func:`check_structure`).
+    """
+    if not path.is_file():
+        msg = f"{path}: no such file: give the path of a file with structures"
+        raise StructureError(msg)
+    if path.stat().st_size == 0:
+        msg = f"{path} is empty: expected at least one structure"
+        raise StructureError(msg)
+    try:
+        frames = ase.io.read(path, index=":")
+    except UnknownFileTypeError as error:
+        msg = f"{path}: unknown format ({error}): expected one that ASE reads, extended XYZ for example"
+        raise StructureError(msg) from error
+    except Exception as error:  # ASE's readers raise whatever a malformed line makes them raise
+        msg = f"{path} cannot be read ({type(error).__name__}: {error}): expected a format that ASE reads"
+        raise StructureError(msg) from error
+    if not frames:
+        msg = f"{path} holds no structures: expected at least one"
+        raise StructureError(msg)
+    for index, frame in enumerate(frames):
+        check_structure(frame, f"{path} frame {index}")
+    return list(frames)
+
+
+def write_structures(path: Path, frames: Sequence[Atoms]) -> None:
+    """Write extended XYZ, completely or not at all; what is there is replaced. StructureError if it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        ase.io.write(temporary, list(frames), format="extxyz")
+        temporary.replace(path)
+    except OSError as error:
+        msg = f"{path} cannot be written ({error.strerror or error}): check the folder and the space left on its disk"
+        raise StructureError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_structure(atoms: Atoms, where: str) -> None:
+    """Refuse a structure that no calculation can use.
+
+    Raises
+    ------
+    StructureError
+        No atoms, unknown elements, positions or a cell that are not finite, a periodic structure without a volume,
+        overlapping atoms. The message begins with ``where``.
+    """
+    if len(atoms) == 0:
+        msg = f"{where} has no atoms: expected at least one"
+        raise StructureError(msg)
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        msg = f"{where}: the position of atom {bad[0]} is not finite ({atoms.positions[bad[0]]}): correct or remove it"
+        raise StructureError(msg)
+    if (atoms.numbers < 1).any():
+        msg = f"{where}: atom {int(np.argmin(atoms.numbers))} is of no known element: expected chemical symbols"
+        raise StructureError(msg)
+    vectors = atoms.cell.array[atoms.pbc]
+    if not np.isfinite(atoms.cell.array).all() or (len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-3) < len(vectors)):
+        msg = f"{where}: periodic, but its cell has no volume ({atoms.cell.cellpar().round(3)}): give a cell, or pbc = F"
+        raise StructureError(msg)
+    ratio, i, j, distance = _closest(atoms)
+    if ratio < DISTANCE_RATIO_MIN:
+        names = f"{chemical_symbols[atoms.numbers[i]]}{i} and {chemical_symbols[atoms.numbers[j]]}{j}"
+        limit = distance / ratio * DISTANCE_RATIO_MIN if ratio else _radii(atoms)[i] + _radii(atoms)[j]
+        msg = f"{where}: atoms {names} overlap: {distance:.3f} Å apart, expected at least {limit:.3f} Å; correct the structure"
+        raise StructureError(msg)
+
+
+def distance_ratio(atoms: Atoms) -> float:
+    """Smallest distance of two atoms, periodic images included, over the sum of their covalent radii.
+
+    Infinite when no two atoms are within 4 Å: distances are searched up to there only, and the largest sum of covalent
+    radii is 5.2 Å, so ratios below 0.75 are never missed.
+    """
+    return _closest(atoms)[0]
+
+
+def structure_id(atoms: Atoms, method: str) -> str:
+    """Name of the reference calculation of a structure: 24 hexadecimal digits of a SHA-256.
+
+    Depends on species, positions, cell, periodicity, charge and multiplicity, to the last bit, and on the identity of the
+    method; not on momenta, results or anything else.
+    """
+    digest = hashlib.sha256()
+    state = {"charge": atoms.info.get("charge", 0), "multiplicity": atoms.info.get("multiplicity", 1), "method": method}
+    digest.update(json.dumps(state, sort_keys=True).encode())
+    for array, kind in ((atoms.numbers, "<i8"), (atoms.positions, "<f8"), (atoms.cell.array, "<f8"), (atoms.pbc, "|b1")):
+        digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+    return digest.hexdigest()[:24]
+
+
+def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
+    """The structures of every system and their displaced copies, for cycle 0.
+
+    Displacements are normally distributed, keyed by (0, system, structure, copy, try); a copy in which atoms overlap is
+    drawn again.
+
+    Returns
+    -------
+    list of Atoms
+        ``info`` holds ``system``, ``charge`` and ``multiplicity``, and nothing else.
+
+    Raises
+    ------
+    StructureError
+        As of :func:`read_structures`; charge and multiplicity that do not fit the electrons; displacements so large that
+        atoms overlap in every copy.
+    """
+    found: list[Atoms] = []
+    for number, system in enumerate(settings.system):
+        path = directory / system.structures
+        for index, frame in enumerate(read_structures(path)):
+            where = f"{path} frame {index}"
+            atoms = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+            atoms.info = {"system": system.name, "charge": system.charge, "multiplicity": system.multiplicity}
+            _check_electrons(atoms, where)
+            found.append(atoms)
+            found += [
+                _displaced(atoms, system, (settings.seed, number, index, copy), where) for copy in range(system.copies)
+            ]
+    return found
+
+
+def _displaced(atoms: Atoms, system: System, key: tuple[int, int, int, int], where: str) -> Atoms:
+    seed, *place = key
+    for attempt in range(_TRIES):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, *place, attempt)))
+        copy = atoms.copy()
+        copy.positions += rng.normal(scale=system.rattle, size=copy.positions.shape)
+        if distance_ratio(copy) >= DISTANCE_RATIO_MIN:
+            return copy
+    msg = f"{where}: atoms overlap in each of {_TRIES} copies displaced by {system.rattle} Å: lower rattle of system {system.name}"
+    raise StructureError(msg)
+
+
+def _check_electrons(atoms: Atoms, where: str) -> None:
+    """An odd number of electrons needs an even multiplicity, and the other way round."""
+    electrons = int(atoms.numbers.sum()) - int(atoms.info["charge"])
+    unpaired = int(atoms.info["multiplicity"]) - 1
+    if electrons < unpaired or (electrons - unpaired) % 2:
+        msg = (
+            f"{where}: {electrons} electrons (charge {atoms.info['charge']}) cannot have multiplicity "
+            f"{atoms.info['multiplicity']}: correct charge or multiplicity of system {atoms.info['system']}"
+        )
+        raise StructureError(msg)
+
+
+def _radii(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.asarray(covalent_radii[atoms.numbers], dtype=float)
+
+
+def _closest(atoms: Atoms) -> tuple[float, int, int, float]:
+    """Smallest ratio, the two atoms, and their distance in Å; infinity when nothing is near."""
+    cell = atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3))
+    i, j, distance = NeighborList(cutoff=_FAR, full_list=False).compute(
+        points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijd"
+    )
+    if not len(i):
+        return math.inf, 0, 0, math.inf
+    radii = _radii(atoms)
+    ratio = distance / (radii[i] + radii[j])
+    k = int(np.argmin(ratio))
+    return float(ratio[k]), int(i[k]), int(j[k]), float(distance[k])
