@@ -8,10 +8,17 @@ field type                 place in the file
 ``int, float, bool, str``  an attribute of the group ``/record``
 ``ndarray``                the dataset ``/record/<field>``
 ``tuple[str, ...]``        the dataset ``/record/<field>``, variable-length UTF-8 strings
-``tuple[Atoms, ...]``      the H5MD group ``/particles/<field>`` (znh5md writes and reads it); what H5MD has
-                           no place for, ``Atoms.info``, is the dataset ``/record/<field>_info``, JSON
+``tuple[Atoms, ...]``      the H5MD group ``/particles/<field>`` (znh5md writes and reads it); beside it
+                           ``/record/<field>_info``, ``Atoms.info`` as JSON, and ``/record/<field>_momenta``, shape
+                           (sum N, 3), because H5MD holds velocities, whose division by the mass loses a bit
 ``Committee``              the group ``/model``
 =========================  ============================================================================
+
+Of ``Atoms`` a record keeps species, positions, cell, periodicity, momenta, info, and the energy, forces and stress of
+the calculator. The rest is dropped without a word: constraints, tags, masses that are not the element's, initial charges
+and moments, cell displacement; a state file says where atoms are, not how somebody else treated them. What is kept comes
+back to the last bit, except in ``info``, where arrays and tuples become lists and keys become text. Text that HDF5
+cannot hold is mended: NUL and lone surrogates, which occur in what a crashed program says, become replacement characters.
 
 Lengths: K frames sampled, W walkers, S frames selected, L labels, F failures, M members, N atoms.
 Units: eV, Å, fs, K, e; energies per structure unless said.
@@ -20,7 +27,7 @@ Units: eV, Å, fs, K, e; energies per structure unless said.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import h5py
 import numpy as np
@@ -264,15 +271,27 @@ class AssessRecord:
 
 
 def write(record: Any, file: h5py.File) -> None:
-    """Write a record (any dataclass of the field kinds above) into an empty HDF5 file."""
+    """Write a record (any dataclass of the field kinds above) into an empty HDF5 file.
+
+    The same record gives the same bytes.
+
+    Raises
+    ------
+    TypeError
+        ``Atoms.info`` holds something that JSON has no form for.
+    ValueError
+        A structure has no atoms, or positions, momenta, cell or results that are not finite.
+    """
     group = file.create_group("record")
     group.attrs["kind"] = type(record).__name__
     for name, hint in _hints(type(record)).items():
         value = getattr(record, name)
-        if hint in {int, float, bool, str}:
-            group.attrs[name] = value
+        if hint is str:
+            group.attrs[name] = _text(value)
+        elif hint in {int, float, bool}:
+            group.attrs[name] = hint(value)
         elif hint == tuple[str, ...]:
-            group.create_dataset(name, data=list(value), dtype=h5py.string_dtype(), shape=(len(value),))
+            _write_texts(group, name, [_text(text) for text in value])
         elif hint == tuple[Atoms, ...]:
             _write_frames(file, group, name, value)
         elif get_origin(hint) is np.ndarray:
@@ -282,7 +301,15 @@ def write(record: Any, file: h5py.File) -> None:
 
 
 def read(cls: type[Record], file: h5py.File) -> Record:
-    """Read a record of the given class; KeyError or TypeError when the file holds something else."""
+    """Read a record of the given class.
+
+    Raises
+    ------
+    TypeError
+        The file holds a record of another class.
+    AlflowError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError
+        The file was not written by :func:`write`; which of them depends on what stands there instead.
+    """
     group = file["record"]
     if group.attrs["kind"] != cls.__name__:
         msg = f"holds a {group.attrs['kind']}, not a {cls.__name__}"
@@ -292,7 +319,7 @@ def read(cls: type[Record], file: h5py.File) -> Record:
         if hint in {int, float, bool, str}:
             values[name] = hint(group.attrs[name])
         elif hint == tuple[str, ...]:
-            values[name] = tuple(group[name].asstr()[()]) if len(group[name]) else ()
+            values[name] = _read_texts(group, name)
         elif hint == tuple[Atoms, ...]:
             values[name] = _read_frames(file, group, name)
         elif get_origin(hint) is np.ndarray:
@@ -304,34 +331,90 @@ def read(cls: type[Record], file: h5py.File) -> Record:
 
 def _hints(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls) if get_args(hints[field.name]) or hints[field.name]}
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
+    group.create_dataset(name, data=list(texts), dtype=h5py.string_dtype(), shape=(len(texts),))
+
+
+def _read_texts(group: h5py.Group, name: str) -> tuple[str, ...]:
+    return tuple(group[name].asstr()[()]) if len(group[name]) else ()
+
+
+def _text(text: str) -> str:
+    """Without what HDF5 refuses in a string."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _write_frames(file: h5py.File, group: h5py.Group, name: str, frames: Sequence[Atoms]) -> None:
-    infos = [json.dumps(frame.info, sort_keys=True) for frame in frames]
-    group.create_dataset(f"{name}_info", data=infos, dtype=h5py.string_dtype(), shape=(len(infos),))
-    if frames:
-        znh5md.IO(file_handle=file, particles_group=name).extend([_plain(frame) for frame in frames])
+    plain = [_plain(frame) for frame in frames]
+    names = [f"structure {index} of {name}" for index in range(len(plain))]
+    for frame, where in zip(plain, names, strict=True):
+        _check(frame, where)
+    _write_texts(
+        group, f"{name}_info", [_json(frame.info, f"structure {i} of {name}") for i, frame in enumerate(frames)]
+    )
+    momenta = [frame.get_momenta() for frame in plain if frame.has("momenta")]
+    group.create_dataset(f"{name}_momenta", data=np.concatenate([np.zeros((0, 3)), *momenta]))
+    if plain:
+        znh5md.IO(file_handle=file, particles_group=name).extend(plain)
 
 
 def _read_frames(file: h5py.File, group: h5py.Group, name: str) -> tuple[Atoms, ...]:
-    infos = group[f"{name}_info"]
-    if not len(infos):
+    infos = _read_texts(group, f"{name}_info")
+    if not infos:
         return ()
+    momenta = group[f"{name}_momenta"][()]
     frames = [_plain(frame) for frame in znh5md.IO(file_handle=file, particles_group=name)[:]]
-    for frame, info in zip(frames, infos.asstr()[()], strict=True):
+    first = 0
+    for frame, info in zip(frames, infos, strict=True):
         frame.info = json.loads(info)
+        if frame.has("momenta"):
+            frame.set_momenta(momenta[first : first + len(frame)])
+            first += len(frame)
     return tuple(frames)
 
 
 def _plain(atoms: Atoms) -> Atoms:
-    """Numbers, positions, cell, pbc, momenta and results: what H5MD can hold and give back unchanged."""
+    """Copy what a record keeps of a structure, info excepted."""
     plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     if atoms.has("momenta"):
         plain.set_momenta(atoms.get_momenta())
     if atoms.calc is not None:
-        results = {key: atoms.calc.results[key] for key in _RESULTS if key in atoms.calc.results}
+        results = {key: atoms.calc.results[key] for key in _RESULTS if atoms.calc.results.get(key) is not None}
         if "energy" in results:
             results["energy"] = float(results["energy"])
-        plain.calc = SinglePointCalculator(plain, **results)
+        if results:
+            plain.calc = SinglePointCalculator(plain, **results)
     return plain
+
+
+def _check(plain: Atoms, where: str) -> None:
+    """Refuse what would not come back: H5MD pads structures of different size with NaN, and takes NaN for padding."""
+    if len(plain) == 0:
+        msg = f"{where} has no atoms: expected at least one"
+        raise ValueError(msg)
+    values = {"positions": plain.positions, "cell": plain.cell.array, "momenta": plain.get_momenta()}
+    if plain.calc is not None:
+        values |= plain.calc.results
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            msg = f"{where}: {name} not finite: expected numbers"
+            raise ValueError(msg)
+
+
+def _json(info: dict[str, Any], where: str) -> str:
+    """``Atoms.info`` as JSON, numpy's numbers and arrays included."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            return value.tolist()
+        msg = f"found a {type(value).__name__}, expected text, numbers, or lists and dictionaries of them"
+        raise TypeError(msg)
+
+    try:
+        return json.dumps(info, sort_keys=True, default=plain)
+    except (TypeError, ValueError) as error:
+        msg = f"{where}: info cannot be kept: {error}; remove that entry from Atoms.info"
+        raise TypeError(msg) from error

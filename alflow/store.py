@@ -1,17 +1,13 @@
 """The run directory: commit, read, verify, lock. It knows no physics.
 
-A state file is written whole or not at all: into a temporary file in the same folder, flushed to disk, linked to its
-name without ever overwriting, and the folder flushed too. In front of its HDF5 content (in the HDF5 user block, which
-every HDF5 reader skips) stands one line of text with the SHA-256 of all that follows, checked before anything is parsed.
+Progress is nothing but which files exist (:mod:`alflow.statefile`); temporary files, pieces of unfinished steps and the
+lock do not count.
 """
 
-import errno
 import fcntl
-import hashlib
-import io
-import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -19,31 +15,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import h5py
-
-from alflow import __version__, records
 from alflow.errors import LockedError, StoreError
-from alflow.records import LabelRecord
+from alflow.records import LabelRecord, Segment
+from alflow.statefile import REMEDY, checksum, commit_file, is_litter, make_folder, os_errors, read_file
+
+__all__ = ["FIRST_STEPS", "STEPS", "Store", "Writer", "commit_file", "make_folder", "read_file"]
 
 STEPS = ("sample", "select", "label", "train", "assess")
 FIRST_STEPS = STEPS[2:]
 """Cycle 0 has nothing to sample with: it begins with the labels of the initial structures."""
 
-SCHEMA = 1
-_HEADER = 512  # bytes of the HDF5 user block
-_MAGIC = b"alflow state file, sha256 of what follows: "
 _PATIENCE = 0.5  # s that a writer waits for a lock: a reader's test for a writer holds it for microseconds
 
-_REMEDY = (
-    "restore it from a backup, or remove it together with everything that was made after it "
-    "and run `alflow resume` to make it again"
-)
-
 T = TypeVar("T")
-_counter = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -98,12 +86,19 @@ class Store:
 
     def cycles(self) -> list[int]:
         """Cycles that have begun."""
-        folders = (self.directory / "cycles").glob("[0-9][0-9][0-9]*")
-        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+        place = self.directory / "cycles"
+        with os_errors(place):  # a folder that cannot be listed must not look like a run that has not begun
+            try:
+                names = os.listdir(place)
+            except FileNotFoundError:
+                return []
+        return sorted(int(name) for name in names if re.fullmatch(r"[0-9]{3}|[1-9][0-9]{3,}", name))
 
     def exists(self, cycle: int, step: str) -> bool:
         """Whether a step is finished: its file exists."""
-        return self.path(cycle, step).exists()
+        path = self.path(cycle, step)
+        with os_errors(path):
+            return path.exists()
 
     def begun(self, cycle: int) -> bool:
         """Whether anything of a cycle is on disk."""
@@ -122,7 +117,10 @@ class Store:
         missing = next(place for place in every if not self.exists(*place))
         later = [place for place in every[every.index(missing) :] if self.exists(*place)]
         if later:
-            msg = f"{self.path(*missing)} is missing, although {self.path(*later[0])} was made from it: {_REMEDY}"
+            msg = (
+                f"{self.path(*missing)} is missing, although {self.path(*later[0])} was made from it: restore it from a "
+                "backup, or remove everything that was made after it and run `alflow resume` to make it again"
+            )
             raise StoreError(msg)
         return missing
 
@@ -145,14 +143,19 @@ class Store:
         record : dataclass instance
             What it leaves.
         provenance : mapping
-            Hashes of the settings and inputs that made it.
+            Hashes of the settings and inputs that made it; the checksum of the step before is added as ``input``.
 
         Raises
         ------
         StoreError
             The file exists, or cannot be written.
         """
-        commit_file(self.path(cycle, step), record, {"cycle": cycle, "step": step, **provenance})
+        attributes = {"input": self._input(cycle, step), **provenance, "cycle": cycle, "step": step}
+        commit_file(self.path(cycle, step), record, attributes)
+
+    def _input(self, cycle: int, step: str) -> str:
+        before = self.previous(cycle, step)
+        return self.checksum(*before) if before and self.exists(*before) else ""
 
     def read(self, cycle: int, step: str, cls: type[T]) -> T:
         """Read what a finished step left, verified; StoreError if it is missing or damaged."""
@@ -160,9 +163,7 @@ class Store:
 
     def checksum(self, cycle: int, step: str) -> str:
         """SHA-256 of a step's content, as its file states it."""
-        path = self.path(cycle, step)
-        with _os_errors(path), path.open("rb") as file:
-            return _stated(file.read(_HEADER), path)
+        return checksum(self.path(cycle, step))
 
     def make_cycle(self, cycle: int) -> None:
         """Make the folder of a cycle, and the folders of results."""
@@ -175,7 +176,8 @@ class Store:
             shutil.rmtree(self.walkers(cycle), ignore_errors=True)
         if step == "label" and any((self.directory / "labels").glob("*.h5")):
             for name in self.read(cycle, step, LabelRecord).ids:
-                self.label_path(name).unlink(missing_ok=True)
+                with suppress(OSError):  # litter that stays does no harm, and the next writer tries again
+                    self.label_path(name).unlink(missing_ok=True)
 
     # Single reference calculations
 
@@ -208,14 +210,19 @@ class Store:
             Another process writes; the message names its host and pid.
         """
         path = self.directory / ".lock"
-        with _os_errors(path):
+        with os_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._acquire(descriptor, path)
-            me = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"}
-            with _os_errors(path):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(me).encode(), 0)
+            me = {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            }
+            text = json.dumps(me).encode()
+            with os_errors(path):
+                os.pwrite(descriptor, text, 0)
+                os.ftruncate(descriptor, len(text))
             self._sweep()
             yield
         finally:
@@ -231,8 +238,10 @@ class Store:
                     time.sleep(0.02)
                     continue
                 writer = _read_writer(path)
-                who = f"by pid {writer.pid} on host {writer.host} since {writer.since}" if writer else "by another process"
-                msg = f"{self.directory} is in use {who}: wait until it ends, or stop it"
+                msg = (
+                    f"{self.directory} is in use by pid {writer.pid} on host {writer.host} since {writer.since}: "
+                    "wait until it ends, or stop it"
+                )
                 raise LockedError(msg) from None
             except OSError as error:
                 msg = f"{path} cannot be locked ({error.strerror}): put the run directory on a file system with flock"
@@ -258,22 +267,40 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove what a killed writer left: temporary files, and pieces already gathered."""
-        for folder in (*(self.directory / "cycles").glob("*"), self.directory / "labels", self.directory / "failed"):
-            for path in itertools.chain(folder.glob(".*.tmp"), folder.glob("walkers/.*.tmp")):
-                path.unlink(missing_ok=True)
-        for cycle in self.cycles():
+        cycles = self.cycles()
+        places = [self.directory / "labels", self.directory / "failed"]
+        for cycle in cycles:
+            places += [self.folder(cycle), self.walkers(cycle)]
+        for path in (path for place in places for path in place.glob(".*.tmp")):
+            if is_litter(path):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+        for cycle in cycles:
             for step in ("sample", "label"):
                 if self.exists(cycle, step):
                     self.tidy(cycle, step)
 
     def verify(self, kinds: Mapping[str, type]) -> list[str]:
-        """Read every state file; what is wrong with each that cannot be read, one line a problem."""
+        """Read every state file.
+
+        Parameters
+        ----------
+        kinds : mapping
+            Record class of each step.
+
+        Returns
+        -------
+        list of str
+            One line a problem: a file that cannot be read, is another's, or was made from another input than the one
+            that is there; a file missing in between.
+        """
+        results = [*(self.directory / "labels").glob("*.h5"), *(self.directory / "failed").glob("*.h5")]
+        segments = [path for cycle in self.cycles() for path in self.walkers(cycle).glob("*.h5")]
         problems: list[str] = []
-        places = [(c, s) for c in self.cycles() for s in self.steps(c) if self.exists(c, s)]
-        loose = [*(self.directory / "labels").glob("*.h5"), *(self.directory / "failed").glob("*.h5")]
         for read in (
-            *((lambda c=c, s=s: self.read(c, s, kinds[s])) for c, s in places),
-            *((lambda p=p: read_file(p, LabelRecord)) for p in sorted(loose)),
+            *(partial(self._verify_step, c, s, kinds[s]) for c in self.cycles() for s in self.steps(c)),
+            *(partial(read_file, path, LabelRecord) for path in sorted(results)),
+            *(partial(read_file, path, Segment) for path in sorted(segments)),
             self.next_step,
         ):
             try:
@@ -282,152 +309,20 @@ class Store:
                 problems.append(str(error))
         return problems
 
-
-def make_folder(folder: Path) -> None:
-    """Make a folder durable; StoreError when it cannot be made."""
-    with _os_errors(folder):
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _sync(folder.parent)
-
-
-def commit_file(path: Path, record: Any, attributes: Mapping[str, Any] | None = None, *, exist_ok: bool = False) -> None:
-    """Write a record into a file of its own: completely, durably and without overwriting.
-
-    Parameters
-    ----------
-    path : Path
-        Where; its folder must exist.
-    record : dataclass instance
-        What (:mod:`alflow.records`).
-    attributes : mapping, optional
-        Further attributes of the file: strings and numbers.
-    exist_ok : bool
-        Keep the file that is there already, instead of refusing.
-
-    Raises
-    ------
-    StoreError
-        The file exists, or cannot be written (disk full, read-only, no permission, ...); then no trace is left.
-    """
-    content = _encode(record, {"schema": SCHEMA, "alflow": __version__, **(attributes or {})})
-    temporary = path.parent / f".{path.name}.{os.getpid()}-{next(_counter)}.tmp"
-    with _os_errors(path):
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            _link(temporary, path, exist_ok=exist_ok)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+    def _verify_step(self, cycle: int, step: str, cls: type) -> None:
+        """Read a step's file, if there is one, and compare the input it names with the one that is there."""
+        if not self.exists(cycle, step):
+            return
+        expected: dict[str, Any] = {"cycle": cycle, "step": step}
+        with suppress(StoreError):  # an input that is damaged is a problem of its own
+            if before := self._input(cycle, step):
+                expected["input"] = before
+        read_file(self.path(cycle, step), cls, expected)
 
 
-def _link(temporary: Path, path: Path, *, exist_ok: bool) -> None:
-    """Give a file its name; a name that is taken is not overwritten."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        if not exist_ok:
-            msg = f"{path} exists already and is never overwritten: it is the result of a finished step"
-            raise StoreError(msg) from None
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK} or path.exists():
-            raise
-        temporary.rename(path)  # a file system without hard links; the lock keeps other writers away
-
-
-def read_file(path: Path, cls: type[T], expected: Mapping[str, Any] | None = None) -> T:
-    """Read a record, verified.
-
-    Parameters
-    ----------
-    path : Path
-        Where it is.
-    cls : type
-        What it must be.
-    expected : mapping, optional
-        Attributes that the file must have.
-
-    Raises
-    ------
-    StoreError
-        The file is missing, truncated, altered, of a newer version or not what it should be.
-    """
-    with _os_errors(path):
-        content = path.read_bytes()
-    stated = _stated(content[:_HEADER], path)
-    if hashlib.sha256(content[_HEADER:]).hexdigest() != stated:
-        msg = f"{path} is damaged: its content does not match its checksum (truncated or altered); {_REMEDY}"
-        raise StoreError(msg)
-    with h5py.File(io.BytesIO(content), "r") as file:
-        if file.attrs["schema"] > SCHEMA:
-            msg = f"{path} was written by alflow {file.attrs['alflow']}, which is newer than this one: update alflow"
-            raise StoreError(msg)
-        found = {key: file.attrs.get(key) for key in expected or {}}
-        if found != dict(expected or {}):
-            msg = f"{path} is the file of another step ({found}, expected {dict(expected or {})}); {_REMEDY}"
-            raise StoreError(msg)
-        try:
-            return records.read(cls, file)
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{path} is not what it should be ({error}); {_REMEDY}"
-            raise StoreError(msg) from error
-
-
-def _encode(record: Any, attributes: Mapping[str, Any]) -> bytes:
-    """The bytes of a state file. HDF5 writes into memory: a disk that fills up then fails in one plain place."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", userblock_size=_HEADER) as file:
-        file.attrs.update(attributes)
-        records.write(record, file)
-    content = bytearray(buffer.getvalue())
-    header = _MAGIC + hashlib.sha256(content[_HEADER:]).hexdigest().encode() + b"\n"
-    content[:_HEADER] = header.ljust(_HEADER, b"\0")
-    return bytes(content)
-
-
-def _stated(header: bytes, path: Path) -> str:
-    """The checksum that a file's header states."""
-    if len(header) < _HEADER or not header.startswith(_MAGIC):
-        msg = f"{path} is damaged: it does not begin like a state file (truncated or altered); {_REMEDY}"
-        raise StoreError(msg)
-    return header[len(_MAGIC) :].split(b"\n")[0].decode(errors="replace")
-
-
-def _read_writer(path: Path) -> Writer | None:
+def _read_writer(path: Path) -> Writer:
+    """Who holds the lock; unknown in the microseconds until it has said so."""
     try:
         return Writer(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
-        return None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-_WHAT_TO_DO = {
-    errno.ENOSPC: "free some space and run `alflow resume`; nothing that was finished is lost",
-    errno.EDQUOT: "free some of your quota and run `alflow resume`; nothing that was finished is lost",
-    errno.EFBIG: "raise the limit on file size and run `alflow resume`; nothing that was finished is lost",
-    errno.EROFS: "make the file system writable, or copy the run directory to one that is",
-    errno.EACCES: "check its permissions and owner",
-    errno.ENOENT: "check the name of the run directory",
-}
-
-
-@contextmanager
-def _os_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        remedy = _WHAT_TO_DO.get(error.errno or 0, "check the file system")
-        msg = f"{path}: {error.strerror or error}: {remedy}"
-        raise StoreError(msg) from error
+        return Writer("(unknown)", 0, "just now")

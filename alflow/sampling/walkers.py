@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from numpy.typing import NDArray
 
 from alflow.potentials.ace import Committee
@@ -144,8 +143,10 @@ def _rng(walker: Walker, last: int) -> np.random.Generator:
 
 
 def _first_state(walker: Walker) -> Atoms:
+    """The start with momenta of the Maxwell-Boltzmann distribution."""
     atoms = walker.start.copy()
-    MaxwellBoltzmannDistribution(atoms, temperature_K=walker.temperature, rng=_rng(walker, _VELOCITIES))
+    width = np.sqrt(atoms.get_masses() * units.kB * walker.temperature)
+    atoms.set_momenta(width[:, None] * _rng(walker, _VELOCITIES).standard_normal((len(atoms), 3)))
     return atoms
 
 

@@ -1,0 +1,274 @@
+"""A run killed at any moment and started again ends as if it had never been killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
+from alflow.report import views
+from alflow.store import Store
+
+DRIVER = Path(__file__).parent / "driver.py"
+SETTINGS = """
+seed = 3
+[[system]]
+name = "water"
+structures = "water.xyz"
+copies = 11
+[potential]
+n_members = 8
+n_max = 4
+l_max = 2
+degree_2 = 6
+degree_3 = 5
+[sample]
+temperature = [300, 600]
+steps = 60
+stride = 5
+checkpoint = 5
+force_sigma_max = 50
+[select]
+budget = 4
+force_sigma_min = 0.0
+duplicate_distance = 0.0
+[converge]
+max_cycles = 1
+[executor]
+workers = 2
+"""
+WATER = """3
+
+O 0.0 0.0 0.119
+H 0.0 0.763 -0.477
+H 0.0 -0.763 -0.477
+"""
+
+# Every file of every step, when it is written and when it has got its name; the pieces that workers commit; in the order
+# in which a run passes them.
+MOMENTS = [
+    "fsync:*/labels/*:2",
+    "link:*/labels/*:3",
+    *(f"{kind}:*/000/*{step}.h5*:1" for step in ("label", "train", "assess") for kind in ("fsync", "link")),
+    "fsync:*/walkers/*:1",
+    "link:*/walkers/*:2",
+    "fsync:*/walkers/*:2",
+    "link:*/walkers/*:1",
+    *(f"{kind}:*/001/*{step}.h5*:1" for step in ("sample", "select") for kind in ("fsync", "link")),
+    "fsync:*/labels/*:1",
+    "link:*/labels/*:1",
+    *(f"{kind}:*/001/*{step}.h5*:1" for step in ("label", "train", "assess") for kind in ("fsync", "link")),
+]
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "alflow.toml").write_text(SETTINGS)
+    (folder / "water.xyz").write_text(WATER)
+    return folder
+
+
+def command(folder: Path, bullet: str = "never::0") -> subprocess.Popen[bytes]:
+    environment = os.environ | {"BULLET": bullet, "LOG": str(folder.parent / f"{folder.name}.log")}
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), "iterate", str(folder)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(folder: Path, bullet: str = "never::0") -> tuple[int, str]:
+    process = command(folder, bullet)
+    _, error = process.communicate(timeout=120)
+    return process.returncode, error.decode()
+
+
+def calculations(folder: Path) -> list[str]:
+    log = folder.parent / f"{folder.name}.log"
+    return log.read_text().split() if log.exists() else []
+
+
+def durable(folder: Path) -> set[str]:
+    """Calculations whose result is on disk."""
+    store = Store(folder)
+    loose = {path.stem for path in (folder / "labels").glob("*.h5")}
+    gathered = [store.read(k, "label", LabelRecord).ids for k in store.cycles() if store.exists(k, "label")]
+    return loose.union(*gathered)
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    """Same samples, selection, labels, models and verdicts, to the last bit."""
+    a, b = Store(folder), Store(other)
+    assert a.cycles() == b.cycles() == [0, 1]
+    for cycle in a.cycles():
+        for step, kind, names in (
+            ("sample", SampleRecord, ("energies", "force_sigma_max", "time", "walker")),
+            ("select", SelectRecord, ("source", "energy_sigma")),
+            ("label", LabelRecord, ()),
+            ("train", TrainRecord, ()),
+            ("assess", AssessRecord, ("energy_rmse", "force_rmse", "alpha_energy", "alpha_force", "sigma_max")),
+        ):
+            if step not in a.steps(cycle):
+                continue
+            x, y = a.read(cycle, step, kind), b.read(cycle, step, kind)
+            for name in names:
+                np.testing.assert_array_equal(getattr(x, name), getattr(y, name), err_msg=f"{cycle} {step} {name}")
+            if step == "label":
+                assert x.ids == y.ids
+                for f, g in zip(x.frames, y.frames, strict=True):
+                    np.testing.assert_array_equal(f.positions, g.positions)
+                    np.testing.assert_array_equal(f.get_forces(), g.get_forces())
+                    assert f.get_potential_energy() == g.get_potential_energy()
+            if step == "train":
+                p, q = (m.model.predict(b.read(0, "label", LabelRecord).frames[0]) for m in (x, y))
+                np.testing.assert_array_equal(p.energies, q.energies)
+                np.testing.assert_array_equal(p.forces_sigma, q.forces_sigma)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make(tmp_path_factory.mktemp("kill") / "unbroken")
+    code, error = finish(folder)
+    assert code == 0, error
+    names = calculations(folder)
+    assert len(names) == len(set(names)) == 16
+    return folder
+
+
+def test_killed_at_every_commit(unbroken: Path, tmp_path: Path) -> None:
+    """One run, killed at 24 moments one after the other: in each of the five steps and inside every commit."""
+    folder = make(tmp_path / "killed")
+    for moment in MOMENTS:
+        before = durable(folder)
+        n_before = len(calculations(folder))
+        code, error = finish(folder, moment)
+        assert code == -signal.SIGKILL, f"{moment} never came: {error}"
+        again = before.intersection(calculations(folder)[n_before:])
+        assert not again, f"{moment}: results that were on disk were calculated again"
+        wait_for_workers(folder)
+        assert views.problems(folder) == []
+    code, error = finish(folder)
+    assert code == 0, error
+    assert_same(folder, unbroken)
+    leftovers = [*folder.rglob(".*.tmp"), *folder.glob("labels/*"), *folder.rglob("walkers")]
+    assert leftovers == []
+
+
+def test_killed_by_the_clock(unbroken: Path, tmp_path: Path) -> None:
+    """One run, killed again and again after a little more time, until it gets to its end."""
+    folder = make(tmp_path / "clock")
+    kills = 0
+    for attempt in range(100):
+        before = durable(folder)
+        n_before = len(calculations(folder))
+        process = command(folder)
+        try:
+            process.wait(timeout=0.4 + 0.15 * attempt)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        _, error = process.communicate()
+        assert process.returncode in {0, -signal.SIGKILL}, error.decode()
+        assert not before.intersection(calculations(folder)[n_before:])
+        if process.returncode == 0:
+            break
+    assert kills >= 5
+    wait_for_workers(folder)
+    assert_same(folder, unbroken)
+
+
+def test_number_of_workers_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
+    folder = make(tmp_path / "one")
+    (folder / "alflow.toml").write_text(SETTINGS.replace("workers = 2", "workers = 1"))
+    assert finish(folder)[0] == 0
+    assert_same(folder, unbroken)
+
+
+def test_second_writer_is_refused_and_readers_are_not(unbroken: Path, tmp_path: Path) -> None:
+    folder = make(tmp_path / "busy")
+    process = command(folder)
+    seen: set[str] = set()
+    refused = ""
+    while process.poll() is None:
+        status = views.status(folder)
+        views.inspect(folder)
+        if status["writer"] and not refused:
+            assert status["writer"]["pid"] == process.pid
+            code, refused = finish(folder)
+            assert code == 1 or process.poll() is not None
+        seen.update(state for cycle in status["cycles"] for state in cycle["steps"].values())
+        time.sleep(0.01)
+    assert process.wait() == 0, process.communicate()[1].decode()
+    process.communicate()
+    assert f"in use by pid {process.pid} on host {os.uname().nodename}" in refused
+    assert len(refused.splitlines()) == 1
+    assert seen == {"done", "running", "pending"}
+    assert_same(folder, unbroken)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A disk of 200 kB."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    mounted = shutil.which("mount") and os.geteuid() == 0
+    done = mounted and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(mount)], check=False)
+    if not done or done.returncode:
+        pytest.skip("a small file system can only be mounted by root where mounting is allowed")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_full_disk(unbroken: Path, small_disk: Path) -> None:
+    """The run fails with one clear line, what was finished stays, and with more space it goes on to the same end."""
+    folder = make(small_disk / "full")
+    code, error = finish(folder)
+    assert code == 1
+    assert "No space left on device" in error
+    assert "nothing that was finished is lost" in error
+    assert len(error.splitlines()) == 1
+    before = durable(folder)
+    assert before
+    n_before = len(calculations(folder))
+    assert views.problems(folder) == []
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    code, error = finish(folder)
+    assert code == 0, error
+    assert not before.intersection(calculations(folder)[n_before:])
+    assert_same(folder, unbroken)
+
+
+def test_read_only_directory(small_disk: Path) -> None:
+    folder = make(small_disk / "fixed")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    code, error = finish(folder)
+    assert code == 1
+    assert "Read-only file system" in error
+    assert "make the file system writable" in error
+    assert len(error.splitlines()) == 1
+    assert views.status(folder)["next"] == "label"
+
+
+def wait_for_workers(folder: Path) -> None:
+    """Until no process of a killed run is alive: workers end by themselves, within a moment."""
+    mine = f"LOG={folder.parent / folder.name}.log".encode()
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if not any(mine in environment(process).split(b"\0") for process in Path("/proc").glob("[0-9]*")):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"workers of {folder} are still alive")
+
+
+def environment(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:  # it has ended
+        return b""
