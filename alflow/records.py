@@ -15,10 +15,10 @@ field type                 place in the file
 =========================  ============================================================================
 
 Of ``Atoms`` a record keeps species, positions, cell, periodicity, momenta, info, and the energy, forces and stress of
-the calculator. The rest is dropped without a word: constraints, tags, masses that are not the element's, initial charges
-and moments, cell displacement; a state file says where atoms are, not how somebody else treated them. What is kept comes
-back to the last bit, except in ``info``, where arrays and tuples become lists and keys become text. Text that HDF5
-cannot hold is mended: NUL and lone surrogates, which occur in what a crashed program says, become replacement characters.
+the calculator. The rest is dropped without a word: constraints, tags, masses that are not the element's, initial
+charges and moments; a state file says where atoms are, not how somebody else treated them. What is kept comes back to
+the last bit, except in ``info``, where arrays and tuples become lists and keys become text. Text that HDF5 cannot hold
+is mended: NUL and lone surrogates, which occur in what a crashed program says, become replacement characters.
 
 Lengths: K frames sampled, W walkers, S frames selected, L labels, F failures, M members, N atoms.
 Units: eV, Å, fs, K, e; energies per structure unless said.
@@ -352,10 +352,9 @@ def _write_frames(file: h5py.File, group: h5py.Group, name: str, frames: Sequenc
     names = [f"structure {index} of {name}" for index in range(len(plain))]
     for frame, where in zip(plain, names, strict=True):
         _check(frame, where)
-    _write_texts(
-        group, f"{name}_info", [_json(frame.info, f"structure {i} of {name}") for i, frame in enumerate(frames)]
-    )
-    momenta = [frame.get_momenta() for frame in plain if frame.has("momenta")]
+    infos = [_json(frame.info, where) for frame, where in zip(frames, names, strict=True)]
+    _write_texts(group, f"{name}_info", infos)
+    momenta = [frame.arrays["momenta"] for frame in plain if "momenta" in frame.arrays]
     group.create_dataset(f"{name}_momenta", data=np.concatenate([np.zeros((0, 3)), *momenta]))
     if plain:
         znh5md.IO(file_handle=file, particles_group=name).extend(plain)
@@ -370,8 +369,8 @@ def _read_frames(file: h5py.File, group: h5py.Group, name: str) -> tuple[Atoms, 
     first = 0
     for frame, info in zip(frames, infos, strict=True):
         frame.info = json.loads(info)
-        if frame.has("momenta"):
-            frame.set_momenta(momenta[first : first + len(frame)])
+        if "momenta" in frame.arrays:
+            frame.arrays["momenta"] = momenta[first : first + len(frame)].copy()
             first += len(frame)
     return tuple(frames)
 
@@ -379,8 +378,8 @@ def _read_frames(file: h5py.File, group: h5py.Group, name: str) -> tuple[Atoms, 
 def _plain(atoms: Atoms) -> Atoms:
     """Copy what a record keeps of a structure, info excepted."""
     plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    if atoms.has("momenta"):
-        plain.set_momenta(atoms.get_momenta())
+    if "momenta" in atoms.arrays:
+        plain.arrays["momenta"] = np.array(atoms.arrays["momenta"], dtype=float)
     if atoms.calc is not None:
         results = {key: atoms.calc.results[key] for key in _RESULTS if atoms.calc.results.get(key) is not None}
         if "energy" in results:
@@ -395,7 +394,7 @@ def _check(plain: Atoms, where: str) -> None:
     if len(plain) == 0:
         msg = f"{where} has no atoms: expected at least one"
         raise ValueError(msg)
-    values = {"positions": plain.positions, "cell": plain.cell.array, "momenta": plain.get_momenta()}
+    values: dict[str, Any] = {**plain.arrays, "cell": plain.cell.array}
     if plain.calc is not None:
         values |= plain.calc.results
     for name, value in values.items():

@@ -1,8 +1,8 @@
 """One state file: written whole or not at all, never overwritten, verified whenever it is read.
 
 It is written into a temporary file in the same folder, flushed to disk, linked to its name, and the folder is flushed
-too. In front of its HDF5 content (in the HDF5 user block, which every HDF5 reader skips) stands one line of text with the
-SHA-256 of all that follows, padded with NUL to 512 bytes; both are checked before anything is parsed.
+too. In front of its HDF5 content (in the HDF5 user block, which every HDF5 reader skips) stands one line of text with
+the SHA-256 of all that follows, padded with NUL to 512 bytes; both are checked before anything is parsed.
 """
 
 import errno
@@ -171,7 +171,7 @@ def _check_attributes(attributes: Mapping[str, Any], path: Path, expected: Mappi
 
 
 def _encode(record: Any, attributes: Mapping[str, Any]) -> memoryview:
-    """The bytes of a state file. HDF5 writes into memory: a disk that fills up then fails in one plain place."""
+    """Make the bytes of a state file. HDF5 writes into memory: a disk that fills up then fails in one plain place."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=_HEADER) as file:
         file.attrs.update(attributes)
@@ -186,7 +186,7 @@ def _header(digest: str) -> bytes:
 
 
 def _stated(header: bytes, path: Path) -> str:
-    """The checksum that a file's header states."""
+    """Give the checksum that a file's header states."""
     digest = header[len(_MAGIC) : len(_MAGIC) + 64].decode(errors="replace")
     if not re.fullmatch("[0-9a-f]{64}", digest) or header != _header(digest):
         msg = f"{path} is damaged: it does not begin like a state file (truncated or altered); {REMEDY}"
@@ -263,5 +263,5 @@ def os_errors(path: Path) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """Put what an error says into one line."""
     return " ".join(f"{error}".split()) or type(error).__name__

@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from alflow.errors import LockedError, StoreError
 from alflow.records import LabelRecord, Segment
-from alflow.statefile import REMEDY, checksum, commit_file, is_litter, make_folder, os_errors, read_file
+from alflow.statefile import checksum, commit_file, is_litter, make_folder, os_errors, read_file
 
 __all__ = ["FIRST_STEPS", "STEPS", "Store", "Writer", "commit_file", "make_folder", "read_file"]
 
@@ -81,7 +81,7 @@ class Store:
 
     @staticmethod
     def steps(cycle: int) -> tuple[str, ...]:
-        """Steps of a cycle, in order."""
+        """Name the steps of a cycle, in order."""
         return STEPS if cycle else FIRST_STEPS
 
     def cycles(self) -> list[int]:
@@ -89,7 +89,7 @@ class Store:
         place = self.directory / "cycles"
         with os_errors(place):  # a folder that cannot be listed must not look like a run that has not begun
             try:
-                names = os.listdir(place)
+                names = [path.name for path in place.iterdir()]
             except FileNotFoundError:
                 return []
         return sorted(int(name) for name in names if re.fullmatch(r"[0-9]{3}|[1-9][0-9]{3,}", name))
@@ -105,7 +105,7 @@ class Store:
         return self.folder(cycle).is_dir()
 
     def next_step(self) -> tuple[int, str]:
-        """The first step that is not finished.
+        """Find the first step that is not finished.
 
         Raises
         ------
@@ -118,14 +118,14 @@ class Store:
         later = [place for place in every[every.index(missing) :] if self.exists(*place)]
         if later:
             msg = (
-                f"{self.path(*missing)} is missing, although {self.path(*later[0])} was made from it: restore it from a "
-                "backup, or remove everything that was made after it and run `alflow resume` to make it again"
+                f"{self.path(*missing)} is missing, although {self.path(*later[0])} was made from it: restore it "
+                "from a backup, or remove everything that was made after it and run `alflow resume` to make it again"
             )
             raise StoreError(msg)
         return missing
 
     def previous(self, cycle: int, step: str) -> tuple[int, str] | None:
-        """The step before; None for the very first."""
+        """Name the step before; None for the very first."""
         position = self.steps(cycle).index(step)
         if position:
             return cycle, self.steps(cycle)[position - 1]
@@ -296,13 +296,14 @@ class Store:
         """
         results = [*(self.directory / "labels").glob("*.h5"), *(self.directory / "failed").glob("*.h5")]
         segments = [path for cycle in self.cycles() for path in self.walkers(cycle).glob("*.h5")]
-        problems: list[str] = []
-        for read in (
+        reads: list[Callable[[], object]] = [
             *(partial(self._verify_step, c, s, kinds[s]) for c in self.cycles() for s in self.steps(c)),
             *(partial(read_file, path, LabelRecord) for path in sorted(results)),
             *(partial(read_file, path, Segment) for path in sorted(segments)),
             self.next_step,
-        ):
+        ]
+        problems: list[str] = []
+        for read in reads:
             try:
                 read()
             except StoreError as error:

@@ -1,0 +1,282 @@
+"""Every record comes back from a file as it went in, to the last bit."""
+
+import io
+import struct
+from dataclasses import fields, replace
+from typing import get_type_hints
+
+import h5py
+import numpy as np
+import pytest
+import znh5md
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from alflow import records
+from alflow.potentials.ace import Committee, fit
+from alflow.records import (
+    Array,
+    AssessRecord,
+    IntArray,
+    LabelRecord,
+    SampleRecord,
+    Segment,
+    SelectRecord,
+    TrainRecord,
+)
+from alflow.statefile import commit_file, read_file
+
+finite = st.floats(-1e300, 1e300)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+info = st.dictionaries(
+    texts,
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2),
+        max_leaves=4,
+    ),
+    max_size=3,
+)
+
+
+def finite_arrays(*shape: int) -> st.SearchStrategy[np.ndarray]:
+    return hnp.arrays(np.float64, shape, elements=finite)
+
+
+@st.composite
+def structures(draw: st.DrawFn) -> Atoms:
+    n = draw(st.integers(1, 7))  # 3 and 6 are the ones that could be mistaken for a vector or a stress
+    numbers = draw(st.lists(st.integers(1, 94), min_size=n, max_size=n))
+    atoms = Atoms(numbers=numbers, positions=draw(finite_arrays(n, 3)), cell=draw(finite_arrays(3, 3)))
+    atoms.pbc = draw(st.tuples(st.booleans(), st.booleans(), st.booleans()))
+    atoms.info = draw(info)
+    if draw(st.booleans()):
+        atoms.arrays["momenta"] = draw(finite_arrays(n, 3))
+    shapes = {"energy": (), "forces": (n, 3), "stress": (6,)}
+    results = {key: draw(finite_arrays(*shape)) for key, shape in shapes.items() if draw(st.booleans())}
+    if results or draw(st.booleans()):
+        if "energy" in results:
+            results["energy"] = float(results["energy"])
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def some(hint: object, length: int) -> st.SearchStrategy[object]:
+    """Values for a field of a record."""
+    scalars = {int: st.integers(-(2**63), 2**63 - 1), float: st.floats(), bool: st.booleans(), str: texts}
+    if hint in scalars:
+        return scalars[hint]
+    if hint == tuple[str, ...]:
+        return st.lists(texts, min_size=length, max_size=length).map(tuple)
+    if hint == tuple[Atoms, ...]:
+        return st.lists(structures(), min_size=length, max_size=length).map(tuple)
+    shape = st.sampled_from([(length,), (length, 0), (length, 4)])
+    if hint == Array:
+        return hnp.arrays(np.float64, shape, elements=st.floats())
+    assert hint == IntArray
+    return hnp.arrays(np.int64, shape)
+
+
+@st.composite
+def any_record(draw: st.DrawFn, cls: type) -> object:
+    hints = get_type_hints(cls)
+    return cls(**{f.name: draw(some(hints[f.name], draw(st.integers(0, 4)))) for f in fields(cls)})
+
+
+def assert_same_bits(a: np.ndarray, b: np.ndarray) -> None:
+    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    assert a.tobytes() == b.tobytes()
+
+
+def assert_same_structure(a: Atoms, b: Atoms) -> None:
+    for name in ("numbers", "positions"):
+        assert_same_bits(a.arrays[name], b.arrays[name])
+    assert_same_bits(a.cell.array, b.cell.array)
+    assert_same_bits(a.pbc, b.pbc)
+    assert a.info == b.info
+    assert a.arrays.keys() == b.arrays.keys()
+    if "momenta" in a.arrays:
+        assert_same_bits(a.arrays["momenta"], b.arrays["momenta"])
+    first, second = ({} if atoms.calc is None else atoms.calc.results for atoms in (a, b))
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert_same_bits(np.asarray(value), np.asarray(second[key]))
+
+
+def assert_same(a: object, b: object) -> None:
+    assert type(a) is type(b)
+    for f in fields(a):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        assert type(x) is type(y), f.name
+        if isinstance(x, np.ndarray):
+            assert_same_bits(x, y)
+        elif isinstance(x, float):
+            assert struct.pack("d", x) == struct.pack("d", y)
+        elif isinstance(x, tuple) and x and isinstance(x[0], Atoms):
+            assert len(x) == len(y)
+            for first, second in zip(x, y, strict=True):
+                assert_same_structure(first, second)
+        else:
+            assert x == y
+
+
+def written(record: object) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        records.write(record, file)
+    return buffer
+
+
+def round_trip(record: object) -> object:
+    with h5py.File(written(record), "r") as file:
+        return records.read(type(record), file)
+
+
+@pytest.mark.parametrize("cls", [Segment, SampleRecord, SelectRecord, LabelRecord, AssessRecord])
+def test_every_record_comes_back(cls: type) -> None:
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None)
+    @given(any_record(cls))
+    def check(record: object) -> None:
+        back = round_trip(record)
+        assert_same(record, back)
+        assert written(record).getvalue() == written(record).getvalue() == written(back).getvalue()
+
+    check()
+
+
+def water(n: int = 1, **results: object) -> Atoms:
+    atoms = Atoms("OH2" * n, positions=np.arange(9.0 * n).reshape(-1, 3) / 7)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def labels(*frames: Atoms, detail: str = "", failed: tuple[Atoms, ...] = ()) -> LabelRecord:
+    return LabelRecord(
+        ids=tuple(f"{i:024x}" for i in range(len(frames))),
+        frames=frames,
+        wall_time=np.linspace(0.1, 1, len(frames)),
+        code=("tblite 0.4",) * len(frames),
+        failed_ids=("f",) * len(failed),
+        failed_frames=failed,
+        failed_reason=("crashed",) * len(failed),
+        failed_detail=(detail,) * len(failed),
+        method='{"kind": "tblite"}',
+    )
+
+
+def test_momenta_survive_the_division_by_the_mass() -> None:
+    atoms = water()
+    atoms.set_momenta(np.random.default_rng(0).normal(size=(3, 3)))
+    back = round_trip(labels(atoms, water(2), atoms)).frames
+    assert_same_bits(back[2].get_momenta(), atoms.get_momenta())
+    assert not back[1].has("momenta")
+
+
+def test_znh5md_reads_the_file(tmp_path) -> None:
+    one = water(energy=-1.0, forces=np.full((3, 3), 0.5), stress=np.arange(6.0))
+    two = bulk("Si")
+    two.set_momenta(np.ones((2, 3)))
+    commit_file(tmp_path / "label.h5", labels(one, two, failed=(water(3),)))
+    frames = znh5md.IO(tmp_path / "label.h5", particles_group="frames")[:]
+    assert [str(frame.symbols) for frame in frames] == ["OH2", "Si2"]
+    assert frames[0].get_potential_energy() == -1.0
+    assert_same_bits(frames[0].get_forces(), one.get_forces())
+    assert_same_bits(frames[0].get_stress(), one.get_stress())
+    assert_same_bits(frames[1].cell.array, two.cell.array)
+    assert frames[1].pbc.all()
+    np.testing.assert_allclose(frames[1].get_momenta(), two.get_momenta(), rtol=1e-15)
+    assert len(znh5md.IO(tmp_path / "label.h5", particles_group="failed_frames")[:]) == 1
+
+
+def test_text_that_hdf5_refuses_is_mended() -> None:
+    detail = "SCF\0 not converged \udce9, Å, " + 100_000 * "x"
+    back = round_trip(replace(labels(failed=(water(),), detail=detail), method=detail))
+    assert back.failed_detail[0] == back.method == detail.replace("\0", "�").replace("\udce9", "?")
+
+
+def test_numpy_values_in_info_become_plain() -> None:
+    atoms = water()
+    atoms.info = {"charge": np.int64(-1), "virial": np.eye(2), "name": np.str_("a"), "ok": np.bool_(True), "x": (1, 2)}
+    assert round_trip(labels(atoms)).frames[0].info == {
+        "charge": -1,
+        "virial": [[1.0, 0.0], [0.0, 1.0]],
+        "name": "a",
+        "ok": True,
+        "x": [1, 2],
+    }
+
+
+@pytest.mark.parametrize("value", [object(), 1j, {1, 2}, np.longdouble(1) if np.longdouble is not np.float64 else b""])
+def test_info_that_json_has_no_form_for_is_refused(value: object) -> None:
+    atoms = water()
+    atoms.info["thing"] = value
+    with pytest.raises(TypeError, match=r"structure 1 of frames: info cannot be kept: .*; remove that entry"):
+        written(labels(water(), atoms))
+
+
+def test_structures_that_would_not_come_back_are_refused() -> None:
+    with pytest.raises(ValueError, match="structure 0 of frames has no atoms: expected at least one"):
+        written(labels(Atoms()))
+    atoms = water()
+    atoms.positions[2, 1] = np.nan
+    with pytest.raises(ValueError, match="structure 1 of frames: positions not finite"):
+        written(labels(water(), atoms))
+    with pytest.raises(ValueError, match="forces not finite"):
+        written(labels(water(energy=1.0, forces=np.full((3, 3), np.inf))))
+
+
+def test_only_what_is_documented_is_kept() -> None:
+    atoms = water()
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.set_tags([1, 2, 3])
+    atoms.set_momenta(np.ones((3, 3)), apply_constraint=False)
+    back = round_trip(labels(atoms)).frames[0]
+    assert not back.constraints
+    assert not back.has("tags")
+    assert_same_bits(back.get_momenta(), np.ones((3, 3)))
+
+
+def test_reading_as_another_kind_is_refused() -> None:
+    with (
+        h5py.File(written(labels(water())), "r") as file,
+        pytest.raises(TypeError, match="holds a LabelRecord, not a AssessRecord"),
+    ):
+        records.read(AssessRecord, file)
+
+
+def test_join_keeps_the_order() -> None:
+    one, two = labels(water(), water(2)), labels(failed=(water(3),), detail="end of log")
+    both = LabelRecord.join([one, two, one], "method")
+    assert [len(frame) for frame in both.frames] == [3, 6, 3, 6]
+    assert_same_bits(both.wall_time, np.tile(one.wall_time, 2))
+    assert both.failed_detail == ("end of log",)
+    assert both.method == "method"
+    empty = LabelRecord.join([], "method")
+    assert empty.frames == ()
+    assert_same_bits(empty.wall_time, np.zeros(0))
+
+
+def test_train_record_comes_back(tmp_path) -> None:
+    frames = []
+    for seed in range(6):
+        atoms = bulk("Ar", "fcc", 5.3).repeat((2, 1, 1))
+        atoms.rattle(0.1, seed=seed)
+        calc = LennardJones(sigma=3.4, epsilon=0.0104, rc=5.0)
+        energy, forces = calc.get_potential_energy(atoms), calc.get_forces(atoms)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    model = fit(frames, n_members=8, cutoff=4.5, n_max=3, l_max=1, degree_2=4, degree_3=0)
+    path = tmp_path / "train.h5"
+    commit_file(path, TrainRecord(model=model, n_frames=len(frames)))
+    back = read_file(path, TrainRecord)
+    assert back.n_frames == 6
+    assert isinstance(back.model, Committee)
+    assert_same_bits(back.model.predict(frames[0]).forces, model.predict(frames[0]).forces)
+    assert written(back).getvalue() == written(TrainRecord(model=model, n_frames=6)).getvalue()
