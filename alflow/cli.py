@@ -72,7 +72,9 @@ def init(directory: Path, template: str) -> None:
         return
     for path in templates.copy(template, directory):
         click.echo(f"wrote {path}")
-    click.echo(f"next: edit {directory / 'alflow.toml'}, then `alflow check {directory}` and `alflow iterate {directory}`")
+    click.echo(
+        f"next: edit {directory / 'alflow.toml'}, then `alflow check {directory}` and `alflow iterate {directory}`"
+    )
 
 
 @main.command()
@@ -179,7 +181,7 @@ def train(data: Path, output: Path, members: int, seed: int, cutoff: float | Non
     from alflow import structures
 
     frames = structures.read_structures(data)
-    settings = {} if cutoff is None else {"cutoff": cutoff}
+    settings: dict[str, Any] = {} if cutoff is None else {"cutoff": cutoff}
     committee = alflow.fit(frames, n_members=members, seed=seed, **settings)
     committee.save(output)
     click.echo(
@@ -201,8 +203,8 @@ def predict(model: Path, data: Path, output: Path) -> None:
     from alflow.report.exports import predicted
 
     committee = alflow.load(model)
-    frames = [predicted(committee, frame, f"{data} frame {i}") for i, frame in enumerate(structures.read_structures(data))]
+    frames = [
+        predicted(committee, frame, f"{data} frame {i}") for i, frame in enumerate(structures.read_structures(data))
+    ]
     structures.write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures")
-
-

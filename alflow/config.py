@@ -7,7 +7,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -21,6 +21,13 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _as_tuple(value: Any) -> Any:
+    """A single number is a list of one; TOML's lists are our tuples."""
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class Section(BaseModel):
     """A table of alflow.toml."""
 
@@ -31,7 +38,9 @@ class System(Section):
     """A system to be learned; one ``[[system]]`` for each."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="letters, digits, - and _; unique")
-    structures: str = Field(min_length=1, description="file of initial structures, any format ASE reads; relative to here")
+    structures: str = Field(
+        min_length=1, description="file of initial structures, any format ASE reads; relative to here"
+    )
     charge: int = Field(0, description="total charge, e")
     multiplicity: Count = Field(1, description="spin multiplicity 2S+1")
     copies: int = Field(0, ge=0, description="randomly displaced copies of each structure that are labelled with it")
@@ -46,9 +55,13 @@ class Potential(Section):
     n_members: int = Field(16, ge=8, le=256, description="members of the committee; 8 or more, to be calibrated")
     n_max: Count = Field(8, le=30, description="radial functions")
     l_max: int = Field(4, ge=0, le=12, description="largest l of the spherical harmonics")
-    degree_2: int = Field(12, ge=0, le=40, description="largest degree (n + 1 + l, summed) of products of two densities")
+    degree_2: int = Field(
+        12, ge=0, le=40, description="largest degree (n + 1 + l, summed) of products of two densities"
+    )
     degree_3: int = Field(9, ge=0, le=30, description="the same for three densities")
-    energy_weight: Positive = Field(30.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å")
+    energy_weight: Positive = Field(
+        30.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
+    )
     force_weight: NotNegative = Field(1.0, description="weight of forces")
 
 
@@ -62,10 +75,16 @@ class Tblite(Section):
     max_iterations: Count = Field(250, description="iterations until the charges must be self-consistent")
 
 
+class Baseline(Tblite):
+    """A cheaper potential of the same kinds; the committee learns the difference from it."""
+
+    method: Literal["GFN2-xTB", "GFN1-xTB", "IPEA1-xTB"] = Field("GFN1-xTB", description="parametrisation")
+
+
 class Sample(Section):
     """Walkers: Langevin dynamics on the committee's mean."""
 
-    temperature: Annotated[tuple[Positive, ...], BeforeValidator(lambda value: _as_tuple(value))] = Field(
+    temperature: Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple)] = Field(
         (300.0,), min_length=1, description="of the thermostat, K: a number or a list; `walkers` for each"
     )
     walkers: Count = Field(1, description="for each system and temperature")
@@ -76,8 +95,12 @@ class Sample(Section):
     checkpoint: Count = Field(500, description="steps after which a walk is durable on disk")
     force_sigma_max: Positive = Field(1.0, description="a walker stops above this sigma of a force component, eV/Å")
     force_max: Positive = Field(30.0, description="a walker stops above this force on an atom, eV/Å")
-    temperature_factor_max: Positive = Field(4.0, description="a walker stops when it is hotter than so many times its thermostat")
-    distance_ratio_min: NotNegative = Field(0.55, description="a walker stops when two atoms are closer than this share of their covalent radii")
+    temperature_factor_max: Positive = Field(
+        4.0, description="a walker stops when it is hotter than so many times its thermostat"
+    )
+    distance_ratio_min: NotNegative = Field(
+        0.55, description="a walker stops when two atoms are closer than this share of their covalent radii"
+    )
 
     @model_validator(mode="after")
     def _stride_fits(self) -> "Sample":
@@ -92,10 +115,16 @@ class Select(Section):
 
     strategy: Literal["fps"] = Field("fps", description="farthest-point sampling, measured from the training set")
     budget: Count = Field(20, description="structures in each cycle, at most")
-    force_sigma_min: NotNegative = Field(0.05, description="calibrated sigma from which on a frame is a candidate, eV/Å")
-    duplicate_distance: NotNegative = Field(0.05, description="closer structures count as one; 1 is the spread of the training set")
+    force_sigma_min: NotNegative = Field(
+        0.05, description="calibrated sigma from which on a frame is a candidate, eV/Å"
+    )
+    duplicate_distance: NotNegative = Field(
+        0.05, description="closer structures count as one; 1 is the spread of the training set"
+    )
     force_max: Positive = Field(30.0, description="frames with larger forces are not labelled, eV/Å")
-    distance_ratio_min: NotNegative = Field(0.55, description="frames with closer atoms are not labelled (share of the covalent radii)")
+    distance_ratio_min: NotNegative = Field(
+        0.55, description="frames with closer atoms are not labelled (share of the covalent radii)"
+    )
 
 
 class Converge(Section):
@@ -122,7 +151,9 @@ class Settings(Section):
     seed: int = Field(0, ge=0, description="of every random choice")
     system: tuple[System, ...] = Field(min_length=1, description="what is to be learned", strict=False)
     potential: Potential = Field(Potential(), description="what is trained")
-    baseline: Tblite | None = Field(None, description="a cheaper potential; the committee learns the difference from it")
+    baseline: Baseline | None = Field(
+        None, description="a cheaper potential; the committee learns the difference from it"
+    )
     reference: Tblite = Field(Tblite(), description="what labels structures")
     sample: Sample = Field(Sample(), description="how new structures are found")
     select: Select = Field(Select(), description="which of them are labelled")
@@ -167,15 +198,16 @@ def parse(data: Mapping[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(dict(data))
     except ValidationError as error:
-        lines = [f"{where}: {_explain(problem)}" for problem in error.errors()]
+        problems = [problem for problem in error.errors() if not _told_already(problem, error.errors())]
+        lines = [f"{where}: {_explain(problem)}" for problem in problems]
         raise ConfigError("\n".join(lines)) from None
 
 
-def _as_tuple(value: Any) -> Any:
-    """A single number is a list of one; TOML's lists are our tuples."""
-    if isinstance(value, list):
-        return tuple(value)
-    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+def _told_already(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
+    """Whether a list is called too short only because an entry of it was refused."""
+    place = problem["loc"]
+    inside = any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in problems)
+    return problem["type"] == "too_short" and inside
 
 
 def _explain(problem: ErrorDetails) -> str:
@@ -190,6 +222,12 @@ def _explain(problem: ErrorDetails) -> str:
     if problem["type"] == "missing":
         about = _description(place)
         return f"{key} is missing: {about}" if about else f"{key} is missing"
+    if problem["type"] in {"tuple_type", "model_type"}:
+        table = "a table" if problem["type"] == "model_type" else "a list"
+        expected = (
+            f"[[{key}]]" if key == "system" else f"[{key}]" if table == "a table" else "a number or a list of numbers"
+        )
+        return f"{key}: expected {expected}, found {problem['input']!r}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if problem["type"] == "value_error":
         return f"{key}: {expected}" if key else expected
@@ -221,30 +259,38 @@ def _model_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
     for part in place:
         if isinstance(part, str) and model is not None:
             field = model.model_fields.get(part)
-            model = next(_sections(field.annotation), None) if field else None
+            model = next(sections(field.annotation), None) if field else None
     return model
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+def sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections named in the annotation of a field."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    elif get_origin(annotation) is not None or isinstance(annotation, Union):  # type: ignore[arg-type]
+    elif get_origin(annotation) is not None:
         for argument in get_args(annotation):
-            yield from _sections(argument)
+            yield from sections(argument)
 
 
-def reference() -> str:
-    """Every key with its default and its meaning, as Markdown: the reference documentation of alflow.toml."""
-    lines: list[str] = []
+def document() -> str:
+    """Every key with its default and its meaning, as Markdown: docs/settings.md."""
+    lines = [
+        "# Settings: every key of alflow.toml",
+        "",
+        "Made from the models in `alflow/config.py`. Unknown keys are refused.",
+        "",
+    ]
     for name, field in Settings.model_fields.items():
-        model = next(_sections(field.annotation), None)
+        model = next(sections(field.annotation), None)
         if model is None:
             lines += [f"`{name} = {field.default}`: {field.description}", ""]
             continue
         title = f"[[{name}]]" if name == "system" else f"[{name}]"
-        lines += [f"### `{title}`: {field.description}", "", "| key | default | meaning |", "|---|---|---|"]
+        lines += [f"## `{title}`: {field.description}", "", "| key | default | meaning |", "|---|---|---|"]
         for key, entry in model.model_fields.items():
-            default = "required" if entry.is_required() else "-" if entry.default is None else f"`{_toml(entry.default)}`"
+            default = (
+                "required" if entry.is_required() else "-" if entry.default is None else f"`{_toml(entry.default)}`"
+            )
             lines.append(f"| `{key}` | {default} | {entry.description} |")
         lines.append("")
     return "\n".join(lines)

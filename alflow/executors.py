@@ -78,7 +78,7 @@ def usable_cores() -> int:
 class LocalExecutor(Executor):
     """Processes on this machine, each with its own number of threads.
 
-    A task whose process dies or takes too long fails alone: the others go on, and the process is replaced. Every process
+    A task whose process dies or takes too long fails alone: the others go on, and the process is replaced. Each process
     is the leader of a process group, so Ctrl-C reaches the driver only, and what a task has started is killed with it.
     When the driver dies, however it dies, its workers end at once, or as soon as a result they hold is on disk.
 
@@ -190,7 +190,9 @@ class _Worker:
         except (EOFError, ConnectionError) as error:
             self.process.join(timeout=5)
             code = self.process.exitcode
-            how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
+            how = (
+                f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
+            )
             msg = f"its process ended {how}"
             raise WorkerDiedError(msg) from error
 

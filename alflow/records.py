@@ -407,7 +407,7 @@ def _json(info: dict[str, Any], where: str) -> str:
     """``Atoms.info`` as JSON, numpy's numbers and arrays included."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.char != "g":  # a long double has no plain form
             return value.tolist()
         msg = f"found a {type(value).__name__}, expected text, numbers, or lists and dictionaries of them"
         raise TypeError(msg)

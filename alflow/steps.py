@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -122,7 +122,7 @@ class _Walk:
     folder: Path
     number: int
     model: Path
-    baseline: dict[str, object] | None
+    baseline: dict[str, Any] | None
 
     def path(self, index: int) -> Path:
         return _segment_path(self.folder, self.number, index)
@@ -152,7 +152,7 @@ def walk(task: _Walk) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load_model(path: Path, baseline: tuple[tuple[str, object], ...] | None) -> Committee:
+def _load_model(path: Path, baseline: tuple[tuple[str, Any], ...] | None) -> Committee:
     model = read_file(path, TrainRecord).model
     return model if baseline is None else model.with_baseline(build(**dict(baseline)).calculator())
 
@@ -298,7 +298,7 @@ def _budget(context: Context, n_known: int) -> int:
 
 def _bare(atoms: Atoms) -> Atoms:
     """The structure alone: no calculator, no momenta."""
-    bare = atoms.copy()
+    bare: Atoms = atoms.copy()
     bare.calc = None
     if bare.has("momenta"):
         del bare.arrays["momenta"]
@@ -416,7 +416,9 @@ def _converged(context: Context, cycle: int, sigma_max: float, n_labelled: int) 
     """Whether the cycles end here, and why."""
     settings = context.settings.converge
     if settings.force_sigma is not None and cycle >= settings.cycles:
-        earlier = [context.store.read(k, "assess", AssessRecord).sigma_max for k in range(cycle - settings.cycles + 1, cycle)]
+        earlier = [
+            context.store.read(k, "assess", AssessRecord).sigma_max for k in range(cycle - settings.cycles + 1, cycle)
+        ]
         if all(sigma <= settings.force_sigma for sigma in [*earlier, sigma_max]):
             return True, f"largest sampled force sigma <= {settings.force_sigma:g} eV/Å for {settings.cycles} cycle(s)"
     if cycle >= settings.max_cycles:

@@ -171,8 +171,10 @@ class Store:
             make_folder(folder)
 
     def tidy(self, cycle: int, step: str) -> None:
-        """Remove the pieces that a committed step has gathered."""
-        if step == "sample" and self.exists(cycle, step):
+        """Remove the pieces that a committed step has gathered; nothing when it is not committed."""
+        if not self.exists(cycle, step):
+            return
+        if step == "sample":
             shutil.rmtree(self.walkers(cycle), ignore_errors=True)
         if step == "label" and any((self.directory / "labels").glob("*.h5")):
             for name in self.read(cycle, step, LabelRecord).ids:

@@ -83,17 +83,24 @@ def check_structure(atoms: Atoms, where: str) -> None:
     if len(bad):
         msg = f"{where}: the position of atom {bad[0]} is not finite ({atoms.positions[bad[0]]}): correct or remove it"
         raise StructureError(msg)
-    if (atoms.numbers < 1).any():
-        msg = f"{where}: atom {int(np.argmin(atoms.numbers))} is of no known element: expected chemical symbols"
+    strange = np.flatnonzero((atoms.numbers < 1) | (atoms.numbers >= len(chemical_symbols)))
+    if len(strange):
+        msg = (
+            f"{where}: atom {strange[0]} is of no known element (Z = {atoms.numbers[strange[0]]}): expected an element"
+        )
         raise StructureError(msg)
     vectors = atoms.cell.array[atoms.pbc]
-    if not np.isfinite(atoms.cell.array).all() or (len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-3) < len(vectors)):
-        msg = f"{where}: periodic, but its cell has no volume ({atoms.cell.cellpar().round(3)}): give a cell, or pbc = F"
+    if not np.isfinite(atoms.cell.array).all() or (
+        len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-3) < len(vectors)
+    ):
+        msg = (
+            f"{where}: periodic, but its cell has no volume ({atoms.cell.cellpar().round(3)}): give a cell, or pbc = F"
+        )
         raise StructureError(msg)
     ratio, i, j, distance = _closest(atoms)
     if ratio < DISTANCE_RATIO_MIN:
         names = f"{chemical_symbols[atoms.numbers[i]]}{i} and {chemical_symbols[atoms.numbers[j]]}{j}"
-        limit = distance / ratio * DISTANCE_RATIO_MIN if ratio else _radii(atoms)[i] + _radii(atoms)[j]
+        limit = DISTANCE_RATIO_MIN * (_radii(atoms)[i] + _radii(atoms)[j])
         msg = f"{where}: atoms {names} overlap: {distance:.3f} Å apart, expected at least {limit:.3f} Å; correct the structure"
         raise StructureError(msg)
 
@@ -114,9 +121,15 @@ def structure_id(atoms: Atoms, method: str) -> str:
     method; not on momenta, results or anything else.
     """
     digest = hashlib.sha256()
-    state = {"charge": atoms.info.get("charge", 0), "multiplicity": atoms.info.get("multiplicity", 1), "method": method}
+    charge, multiplicity = int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1))
+    state = {"charge": charge, "multiplicity": multiplicity, "method": method}
     digest.update(json.dumps(state, sort_keys=True).encode())
-    for array, kind in ((atoms.numbers, "<i8"), (atoms.positions, "<f8"), (atoms.cell.array, "<f8"), (atoms.pbc, "|b1")):
+    for array, kind in (
+        (atoms.numbers, "<i8"),
+        (atoms.positions, "<f8"),
+        (atoms.cell.array, "<f8"),
+        (atoms.pbc, "|b1"),
+    ):
         digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
     return digest.hexdigest()[:24]
 
@@ -157,7 +170,7 @@ def _displaced(atoms: Atoms, system: System, key: tuple[int, int, int, int], whe
     seed, *place = key
     for attempt in range(_TRIES):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, *place, attempt)))
-        copy = atoms.copy()
+        copy: Atoms = atoms.copy()
         copy.positions += rng.normal(scale=system.rattle, size=copy.positions.shape)
         if distance_ratio(copy) >= DISTANCE_RATIO_MIN:
             return copy

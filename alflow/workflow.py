@@ -72,11 +72,11 @@ def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: 
         cycle, step = store.next_step()
         first_of_cycle = step == store.steps(cycle)[0]
         if not first_of_cycle or (cycle == 0 and start_new) or store.begun(cycle):
-            done.append(_finish(context, cycle, step))
+            done.append(_finish(context, cycle, step, progress))
             cycle += 1
         last = None if cycles is None else cycle + cycles
         while cycle < last if last is not None else not _is_converged(store, cycle):
-            done.append(_finish(context, cycle, store.steps(cycle)[0]))
+            done.append(_finish(context, cycle, store.steps(cycle)[0], progress))
             cycle += 1
     return done
 
@@ -85,7 +85,7 @@ def _is_converged(store: Store, cycle: int) -> bool:
     return store.read(cycle - 1, "assess", AssessRecord).converged
 
 
-def _finish(context: Context, cycle: int, step: str) -> AssessRecord:
+def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> AssessRecord:
     """Run the steps of a cycle from ``step`` on and commit each."""
     context.store.make_cycle(cycle)
     order = context.store.steps(cycle)
@@ -95,7 +95,7 @@ def _finish(context: Context, cycle: int, step: str) -> AssessRecord:
         context.store.tidy(cycle, name)
     record = context.store.read(cycle, "assess", AssessRecord)
     labels = context.store.read(cycle, "label", LabelRecord)
-    context.progress.table(cycle_table(record, len(labels.ids), cycle))
+    progress.table(cycle_table(record, len(labels.ids), cycle))
     return record
 
 

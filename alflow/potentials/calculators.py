@@ -1,7 +1,7 @@
 """A committee as an ASE calculator."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from alflow.potentials.ace import Committee
 
 
-class CommitteeCalculator(Calculator):  # type: ignore[misc]
+class CommitteeCalculator(Calculator):
     """The mean of a committee, for ASE: energy, forces, and stress where the structure is periodic.
 
     ``results`` holds besides ``energy_sigma`` (calibrated, eV) and ``committee_energies`` (calibrated members, shape
     (M,), eV). The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(self, committee: "Committee", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -34,7 +34,8 @@ class CommitteeCalculator(Calculator):  # type: ignore[misc]
     ) -> None:
         """Evaluate the mean; ASE calls this."""
         super().calculate(atoms, properties, system_changes)
-        energy, forces, stress, forward = self.committee.mean(self.atoms)
+        structure: Atoms = self.atoms
+        energy, forces, stress, forward = self.committee.mean(structure)
         alpha = self.committee.alphas[0]
         deviation = forward.energies - forward.energies.mean()
         self.results = {

@@ -1,4 +1,4 @@
-"""`alflow check`: is everything there that a run needs, and is its state sound?"""
+"""What `alflow check` looks at: is everything there that a run needs, and is its state sound."""
 
 from collections.abc import Iterator
 from pathlib import Path

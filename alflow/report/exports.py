@@ -56,7 +56,7 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     except PotentialError as error:
         msg = f"{where}: {error}"
         raise StructureError(msg) from error
-    out = atoms.copy()
+    out: Atoms = atoms.copy()
     out.info["energy_sigma"] = prediction.energy_sigma
     out.info["committee_energies"] = prediction.energies
     out.arrays["forces_sigma"] = prediction.forces_sigma

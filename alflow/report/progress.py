@@ -7,7 +7,15 @@ from datetime import datetime
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from alflow.report.tables import show
@@ -16,10 +24,17 @@ from alflow.report.tables import show
 class Reporter(Protocol):
     """What a workflow tells while it runs (:class:`alflow.steps.Progress`), and the table at the end of a cycle."""
 
-    def begin(self, what: str, total: int) -> None: ...
-    def advance(self, done: int = 1) -> None: ...
-    def note(self, message: str) -> None: ...
-    def table(self, table: Table) -> None: ...
+    def begin(self, what: str, total: int) -> None:
+        """A piece of work begins."""
+
+    def advance(self, done: int = 1) -> None:
+        """Some of it is done."""
+
+    def note(self, message: str) -> None:
+        """One line worth reading."""
+
+    def table(self, table: Table) -> None:
+        """A table at the end of a cycle."""
 
 
 class _Plain:
@@ -73,6 +88,12 @@ def terminal_progress() -> Iterator[Reporter]:
     if not sys.stdout.isatty():
         yield _Plain()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console()) as progress:
         yield _Bars(progress)

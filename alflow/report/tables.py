@@ -1,5 +1,6 @@
 """The same as tables for a terminal."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,8 +82,8 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _milli(value: float | None, digits: int) -> str:
-    return "-" if value is None or value != value else f"{1e3 * value:.{digits}f}"
+    return "-" if value is None or math.isnan(value) else f"{1e3 * value:.{digits}f}"
 
 
 def _plain(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.2f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"

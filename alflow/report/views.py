@@ -72,7 +72,15 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
         n_labelled, n_failed = len(labels.ids), len(labels.failed_ids)
         n_selected = n_labelled + n_failed if n_selected is None else n_selected
     assessed = store.read(cycle, "assess", AssessRecord) if steps["assess"] == "done" else None
-    names = ("sigma_max", "energy_rmse", "force_rmse", "energy_rmse_after", "force_rmse_after", "alpha_energy", "alpha_force")
+    names = (
+        "sigma_max",
+        "energy_rmse",
+        "force_rmse",
+        "energy_rmse_after",
+        "force_rmse_after",
+        "alpha_energy",
+        "alpha_force",
+    )
     return {
         "cycle": cycle,
         "steps": steps,
@@ -157,7 +165,7 @@ def _results(store: Store, cycle: int) -> dict[str, tuple[Atoms, str | None]]:
     if store.exists(cycle, "label"):
         record = store.read(cycle, "label", LabelRecord)
     elif store.exists(cycle, "select"):
-        names = store.read(cycle, "select", SelectRecord).ids
+        names = list(store.read(cycle, "select", SelectRecord).ids)
         record = store.gather([name for name in names if store.is_labelled(name) or store.is_failed(name)], "")
     elif cycle == 0:
         names = sorted(path.stem for path in (store.directory / "labels").glob("*.h5"))

@@ -144,7 +144,7 @@ def _rng(walker: Walker, last: int) -> np.random.Generator:
 
 def _first_state(walker: Walker) -> Atoms:
     """The start with momenta of the Maxwell-Boltzmann distribution."""
-    atoms = walker.start.copy()
+    atoms: Atoms = walker.start.copy()
     width = np.sqrt(atoms.get_masses() * units.kB * walker.temperature)
     atoms.set_momenta(width[:, None] * _rng(walker, _VELOCITIES).standard_normal((len(atoms), 3)))
     return atoms

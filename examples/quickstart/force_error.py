@@ -7,14 +7,13 @@ learning never saw. Usage: python force_error.py RUN; exit code 1 unless the err
 import sys
 from pathlib import Path
 
+import alflow
 import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
 from tblite.ase import TBLite
-
-import alflow
 
 
 def test_structures(start: Atoms, trajectories: int = 4, frames: int = 5) -> list[Atoms]:
@@ -55,7 +54,9 @@ def main(run: Path) -> int:
             energy.append((prediction.energy - frame.get_potential_energy()) / len(frame))
         errors.append(1e3 * np.sqrt(np.mean(np.concatenate(force) ** 2)))
         energy_error = 1e3 * np.sqrt(np.mean(np.square(energy)))
-        print(f"{path.parent.name:>5}  {errors[-1]:18.1f}  {energy_error:22.2f}  {np.mean(np.concatenate(inside)):26.2f}")
+        print(
+            f"{path.parent.name:>5}  {errors[-1]:18.1f}  {energy_error:22.2f}  {np.mean(np.concatenate(inside)):26.2f}"
+        )
     falling = all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
     print("the force error falls at each cycle" if falling else "the force error does NOT fall at each cycle")
     return 0 if falling else 1

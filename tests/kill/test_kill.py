@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
 from alflow.report import views
 from alflow.store import Store

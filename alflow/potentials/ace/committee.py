@@ -22,7 +22,7 @@ from alflow.errors import PotentialError
 from alflow.potentials.ace.basis import make_basis
 from alflow.potentials.ace.environment import Descriptor, Environment
 from alflow.potentials.ace.regression import NormalEquations
-from alflow.potentials.ace.training import TrainingSet, make_training_set
+from alflow.potentials.ace.training import TrainingSet, check_separate, make_training_set
 from alflow.potentials.base import Forward, Gradient, Prediction
 
 Array = NDArray[np.float64]
@@ -137,28 +137,25 @@ class Committee:
         if self.has_baseline and self.baseline is None:
             raise PotentialError(_NO_BASELINE)
         new = make_training_set(frames, self.baseline)
-        before = self._training
-        training = before.joined(new)
-        grown = training.numbers != before.numbers
-        self._training = training
-        if grown or self._equations is None:
-            self._reset()
-            new, first = training, 0
-        else:
-            first = len(before)
-        assert self._equations is not None  # noqa: S101 - _reset has made them
-        for index in range(len(new)):
-            rows, targets = self._rows(first + index)
-            self._equations.add(rows, targets, self._seen(first + index))
-        self._solve()
+        check_separate(new)
+        first = len(self._training)
+        numbers = self._training.numbers
+        self._training = self._training.joined(new)
+        equations = self._equations
+        if equations is None or self._training.numbers != numbers:
+            equations, first = self._reset(), 0
+        for index in range(first, len(self._training)):
+            equations.add(*self._rows(index), self._seen(index))
+        self._solve(equations)
         self._calibrate()
 
-    def _reset(self) -> None:
+    def _reset(self) -> NormalEquations:
         """Begin with no structures: tables for the species, and the zero of energy, from the training set."""
         self._make_descriptor()
         n_columns = len(self._training.numbers) * (self._descriptor.basis.n_features + 1)
-        self._equations = NormalEquations.empty(self.n_members, n_columns)
         self._energy_zero = self._training.energy_zero()
+        self._equations = NormalEquations.empty(self.n_members, n_columns)
+        return self._equations
 
     def _make_descriptor(self) -> None:
         s = self.settings
@@ -166,20 +163,22 @@ class Committee:
         basis = make_basis(len(numbers), int(s.n_max), int(s.l_max), int(s.degree_2), int(s.degree_3))
         self._descriptor = Descriptor(numbers, s.cutoff, basis)
 
-    def _rows(self, index: int) -> tuple[Array, Array]:
-        """Weighted rows and targets of a structure of the training set."""
+    def _rows(self, index: int) -> tuple[Array, Array, Array]:
+        """Plain energy row, weighted rows and weighted targets of a structure of the training set."""
         atoms, energy, forces = self._training[index]
         env = self._descriptor.environment(atoms)
         counts = self._descriptor.composition(env)
         weight = self.settings.energy_weight / np.sqrt(len(atoms))
-        row = np.concatenate([self._descriptor.summed(env), counts])[None]
+        summed = np.concatenate([self._descriptor.summed(env), counts])
+        row = summed[None]
         target = np.array([energy - counts @ self._energy_zero])
         if forces is None or self.settings.force_weight == 0:
-            return weight * row, weight * target
+            return summed, weight * row, weight * target
         force_rows = np.zeros((forces.size, row.size))
         force_rows[:, : -len(counts)] = self._descriptor.force_rows(env)
         f = self.settings.force_weight
-        return np.vstack([weight * row, f * force_rows]), np.concatenate([weight * target, f * forces.ravel()])
+        rows = np.vstack([weight * row, f * force_rows])
+        return summed, rows, np.concatenate([weight * target, f * forces.ravel()])
 
     def _seen(self, index: int) -> NDArray[np.bool_]:
         """Which members see a structure, shape (M,)."""
@@ -188,11 +187,10 @@ class Committee:
         seen[rng.permutation(self.n_members)[: self.n_members // 2]] = True
         return seen
 
-    def _solve(self) -> None:
-        assert self._equations is not None  # noqa: S101 - update has made them
+    def _solve(self, equations: NormalEquations) -> None:
         n_species = len(self._training.numbers)
         penalty = self._descriptor.basis.degree.astype(float) ** self.settings.smoothness
-        self._weights, self.strength = self._equations.solve(np.tile(penalty, n_species), n_species)
+        self._weights, self.strength = equations.solve(np.tile(penalty, n_species), n_species)
 
     def _calibrate(self) -> None:
         """Errors and calibration factors, each structure judged by the members that did not see it."""
@@ -209,7 +207,7 @@ class Committee:
             energies = self._atom_energies(env)[:, judges].sum(axis=0)
             energy.append((reference - energies.mean(), float(spread(energies)), len(atoms)))
             if forces is not None:
-                members = np.array([self._member_forces(env, m) for m in judges])
+                members = np.array([self._member_forces(env, int(m)) for m in judges])
                 force.append(((forces - members.mean(axis=0)).ravel(), spread(members, axis=0).ravel()))
         e = np.array(energy)
         self.oob_energy_rmse = float(np.sqrt(np.mean((e[:, 0] / e[:, 2]) ** 2)))
@@ -268,8 +266,7 @@ class Committee:
         """Energy, forces, stress (baseline included) and their calibrated uncertainties; errors as of forward."""
         forward = self.forward(atoms)
         mean = self.backward(np.full(self.n_members, 1.0 / self.n_members))
-        assert self._last is not None  # noqa: S101 - forward has set it
-        members = np.array([self._member_forces(self._last, m) for m in range(self.n_members)])
+        members = np.array([self.backward(one).forces for one in np.eye(self.n_members)])
         alpha_energy, alpha_force = self.alphas
         energy, forces, stress = self._with_baseline(atoms, float(forward.energies.mean()), mean)
         deviation = forward.energies - forward.energies.mean()
@@ -374,7 +371,9 @@ class Committee:
             os.close(descriptor)
             temporary.replace(path)
         except OSError as error:
-            msg = f"{path} cannot be written ({error.strerror or error}): check the folder and the space left on its disk"
+            msg = (
+                f"{path} cannot be written ({error.strerror or error}): check the folder and the space left on its disk"
+            )
             raise PotentialError(msg) from error
         finally:
             temporary.unlink(missing_ok=True)

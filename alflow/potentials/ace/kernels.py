@@ -163,9 +163,7 @@ def density_gradients(unit: Array, value: Array, slope: Array, y: Array, dy: Arr
         for x in range(3):
             for n in range(n_max):
                 for lm in range(n_lm):
-                    out[3 * p + x, n * n_lm + lm] = (
-                        slope[p, n] * unit[p, x] * y[p, lm] + value[p, n] * dy[p, x, lm]
-                    )
+                    out[3 * p + x, n * n_lm + lm] = slope[p, n] * unit[p, x] * y[p, lm] + value[p, n] * dy[p, x, lm]
     return out
 
 

@@ -32,15 +32,15 @@ class NormalEquations:
         Sum of y^2 over all rows.
     n_rows : float
         Rows in all.
-    power : ndarray, shape (D,)
-        Sum of the squares of each column over all rows: its natural scale.
+    total : ndarray, shape (D,)
+        Sum of the plain energy rows: of each feature over all atoms, and the number of atoms of each species.
     """
 
     gram: Array
     moment: Array
     square: float
     n_rows: float
-    power: Array
+    total: Array
 
     @classmethod
     def empty(cls, n_members: int, n_columns: int) -> "NormalEquations":
@@ -50,14 +50,16 @@ class NormalEquations:
             moment=np.zeros((n_members, n_columns)),
             square=0.0,
             n_rows=0.0,
-            power=np.zeros(n_columns),
+            total=np.zeros(n_columns),
         )
 
-    def add(self, rows: Array, targets: Array, seen: NDArray[np.bool_]) -> None:
+    def add(self, summed: Array, rows: Array, targets: Array, seen: NDArray[np.bool_]) -> None:
         """Add a structure.
 
         Parameters
         ----------
+        summed : ndarray, shape (D,)
+            Its features summed over atoms, and its atom counts.
         rows : ndarray, shape (n, D)
             Its rows, already multiplied with their weights.
         targets : ndarray, shape (n,)
@@ -74,14 +76,16 @@ class NormalEquations:
             self.moment[m] += moment_weighted
         self.square += float(targets @ targets)
         self.n_rows += len(targets)
-        self.power += np.diagonal(gram)
+        self.total += summed
 
     def solve(self, penalty: Array, n_species: int) -> tuple[Array, float]:
         """Solve for all members.
 
-        The prior of a feature's coefficient is a normal distribution of mean zero whose standard deviation is
-        inversely proportional to the column's root-mean-square and to ``penalty``. Its overall strength maximises the
-        evidence of the full data (MacKay, Neural Comput. 4, 415 (1992)), the same for all members.
+        Features count from their mean over all atoms of their species, so that an atom's energy is its species'
+        constant plus what its surroundings make different, not the difference of two large numbers that no energy of a
+        structure can tell apart. The prior of a coefficient is a normal distribution of mean zero whose standard
+        deviation is inversely proportional to the root mean square of its column and to ``penalty``. Its strength
+        maximises the evidence of the full data (MacKay, Neural Comput. 4, 415 (1992)), the same for all members.
 
         Parameters
         ----------
@@ -93,36 +97,39 @@ class NormalEquations:
         Returns
         -------
         coefficients : ndarray, shape (M, D)
-            Of each member.
+            Of each member, for features that count from zero.
         strength : float
             The ridge in scaled columns.
         """
-        full = self.gram.mean(axis=0)
-        rms = np.sqrt(self.power / max(self.n_rows, 1.0))
-        scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-12 * rms.max(initial=0.0))
+        means = self._means(n_species)
+        full, moment = _centred(self.gram.mean(axis=0), self.moment.mean(axis=0), means)
+        shift = _atomic_energies(full, moment, n_species)
+        rms = np.sqrt(np.diagonal(full) / max(self.n_rows, 1.0))
+        scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max(initial=0.0))
         scale[:-n_species] /= penalty
         scale[-n_species:] *= _FREE
-        shift = self._atomic_energies(full, n_species)
-        strength = self._evidence(full, scale, shift, n_species)
+        strength = self._evidence(full, moment, scale, shift)
         coefficients = np.zeros_like(self.moment)
-        for m, (gram, moment) in enumerate(zip(self.gram, self.moment, strict=True)):
+        for m, member in enumerate(zip(self.gram, self.moment, strict=True)):
+            gram, moment = _centred(*member, means)
             scaled = scale[:, None] * gram * scale
             scaled[np.diag_indices_from(scaled)] += strength
             right = scale * (moment - gram[:, -n_species:] @ shift)
             coefficients[m] = scale * cho_solve(cho_factor(scaled, lower=True, overwrite_a=True), right)
-            coefficients[m, -n_species:] += shift
+            coefficients[m, -n_species:] += shift - means @ coefficients[m, :-n_species]
         return coefficients, strength
 
-    def _atomic_energies(self, full: Array, n_species: int) -> Array:
-        """Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred."""
-        counts, moment = full[-n_species:, -n_species:], self.moment.mean(axis=0)[-n_species:]
-        return np.asarray(np.linalg.pinv(counts, rcond=1e-10, hermitian=True) @ moment)
+    def _means(self, n_species: int) -> Array:
+        """Mean of each feature over the atoms of its species, each species' in a row of its own, shape (species, F)."""
+        features, atoms = self.total[:-n_species].reshape(n_species, -1), self.total[-n_species:]
+        means = np.zeros((n_species, n_species, features.shape[1]))
+        means[np.arange(n_species), np.arange(n_species)] = features / np.maximum(atoms, 1.0)[:, None]
+        return means.reshape(n_species, -1)
 
-    def _evidence(self, full: Array, scale: Array, shift: Array, n_species: int) -> float:
+    def _evidence(self, full: Array, moment: Array, scale: Array, shift: Array) -> float:
         """The ridge of largest evidence; the variance of the noise is eliminated."""
-        counts = full[:, -n_species:]
-        moment = self.moment.mean(axis=0)
-        square = self.square - 2 * shift @ moment[-n_species:] + shift @ counts[-n_species:] @ shift
+        counts = full[:, -len(shift) :]
+        square = self.square - 2 * shift @ moment[-len(shift) :] + shift @ counts[-len(shift) :] @ shift
         values, vectors = eigh(scale[:, None] * full * scale)
         values = np.maximum(values, 0.0)
         projected = (vectors.T @ (scale * (moment - counts @ shift))) ** 2
@@ -131,3 +138,21 @@ class NormalEquations:
         residual = np.maximum(residual, 1e-14 * max(square, 1e-300))
         volume = np.array([np.sum(np.log1p(values / s)) for s in strengths])
         return float(strengths[np.argmax(-0.5 * self.n_rows * np.log(residual) - 0.5 * volume)])
+
+
+def _centred(gram: Array, moment: Array, means: Array) -> tuple[Array, Array]:
+    """The normal equations of features that count from ``means`` (species, F); the last columns are the atom counts."""
+    n = len(means)
+    cross = gram[:-n, -n:] @ means
+    gram, moment = gram.copy(), moment.copy()
+    gram[:-n, :-n] += means.T @ (gram[-n:, -n:] @ means) - cross - cross.T
+    gram[:-n, -n:] -= means.T @ gram[-n:, -n:]
+    gram[-n:, :-n] = gram[:-n, -n:].T
+    moment[:-n] -= means.T @ moment[-n:]
+    return gram, moment
+
+
+def _atomic_energies(full: Array, moment: Array, n_species: int) -> Array:
+    """Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred."""
+    inverse = np.linalg.pinv(full[-n_species:, -n_species:], rcond=1e-10, hermitian=True)
+    return np.asarray(inverse @ moment[-n_species:])

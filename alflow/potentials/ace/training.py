@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from alflow.errors import PotentialError
@@ -112,6 +113,15 @@ def make_training_set(frames: Sequence[Atoms], baseline: Calculator | None) -> T
         energies.append(energy)
         all_forces.append(forces)
     return TrainingSet(tuple(bare), np.array(energies), tuple(all_forces))
+
+
+def check_separate(training: TrainingSet) -> None:
+    """Refuse structures in which atoms coincide: PotentialError, before anything is changed by them."""
+    for index, frame in enumerate(training.frames):
+        distance = neighbor_list("d", frame, 0.1)
+        if len(distance) and distance.min() < 1e-6:
+            msg = f"structure {index} ({frame.get_chemical_formula()}) has two atoms at the same place: remove one"
+            raise PotentialError(msg)
 
 
 def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
