@@ -55,7 +55,7 @@ def read_structures(path: Path) -> list[Atoms]:
 
 
 def write_structures(path: Path, frames: Sequence[Atoms]) -> None:
-    """Write extended XYZ, completely or not at all; what is there is replaced. StructureError if it cannot be written."""
+    """Write extended XYZ, completely or not at all; what is there is replaced; StructureError if it cannot be."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         ase.io.write(temporary, list(frames), format="extxyz")
@@ -90,9 +90,8 @@ def check_structure(atoms: Atoms, where: str) -> None:
         )
         raise StructureError(msg)
     vectors = atoms.cell.array[atoms.pbc]
-    if not np.isfinite(atoms.cell.array).all() or (
-        len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-3) < len(vectors)
-    ):
+    flat = len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-3) < len(vectors)
+    if not np.isfinite(atoms.cell.array).all() or flat:
         msg = (
             f"{where}: periodic, but its cell has no volume ({atoms.cell.cellpar().round(3)}): give a cell, or pbc = F"
         )
@@ -101,7 +100,7 @@ def check_structure(atoms: Atoms, where: str) -> None:
     if ratio < DISTANCE_RATIO_MIN:
         names = f"{chemical_symbols[atoms.numbers[i]]}{i} and {chemical_symbols[atoms.numbers[j]]}{j}"
         limit = DISTANCE_RATIO_MIN * (_radii(atoms)[i] + _radii(atoms)[j])
-        msg = f"{where}: atoms {names} overlap: {distance:.3f} Å apart, expected at least {limit:.3f} Å; correct the structure"
+        msg = f"{where}: atoms {names} overlap: {distance:.3f} Å apart, expected at least {limit:.3f} Å; correct it"
         raise StructureError(msg)
 
 
@@ -117,8 +116,8 @@ def distance_ratio(atoms: Atoms) -> float:
 def structure_id(atoms: Atoms, method: str) -> str:
     """Name of the reference calculation of a structure: 24 hexadecimal digits of a SHA-256.
 
-    Depends on species, positions, cell, periodicity, charge and multiplicity, to the last bit, and on the identity of the
-    method; not on momenta, results or anything else.
+    Depends on species, positions, cell, periodicity, charge and multiplicity, to the last bit, and on the identity of
+    the method; not on momenta, results or anything else.
     """
     digest = hashlib.sha256()
     charge, multiplicity = int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1))
@@ -148,8 +147,8 @@ def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
     Raises
     ------
     StructureError
-        As of :func:`read_structures`; charge and multiplicity that do not fit the electrons; displacements so large that
-        atoms overlap in every copy.
+        As of :func:`read_structures`; charge and multiplicity that do not fit the electrons; displacements so large
+        that atoms overlap in every copy.
     """
     found: list[Atoms] = []
     for number, system in enumerate(settings.system):
@@ -174,7 +173,7 @@ def _displaced(atoms: Atoms, system: System, key: tuple[int, int, int, int], whe
         copy.positions += rng.normal(scale=system.rattle, size=copy.positions.shape)
         if distance_ratio(copy) >= DISTANCE_RATIO_MIN:
             return copy
-    msg = f"{where}: atoms overlap in each of {_TRIES} copies displaced by {system.rattle} Å: lower rattle of system {system.name}"
+    msg = f"{where}: atoms overlap in all of {_TRIES} copies displaced by {system.rattle} Å: lower system.rattle"
     raise StructureError(msg)
 
 

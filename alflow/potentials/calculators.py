@@ -20,10 +20,10 @@ class CommitteeCalculator(Calculator):
     (M,), eV). The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(self, committee: "Committee", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.committee = committee
 
     def calculate(
@@ -33,9 +33,8 @@ class CommitteeCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Evaluate the mean; ASE calls this."""
-        super().calculate(atoms, properties, system_changes)
-        structure: Atoms = self.atoms
-        energy, forces, stress, forward = self.committee.mean(structure)
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        energy, forces, stress, forward = self.committee.mean(self.atoms)
         alpha = self.committee.alphas[0]
         deviation = forward.energies - forward.energies.mean()
         self.results = {

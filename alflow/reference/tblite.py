@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -53,7 +54,10 @@ class TbliteMethod:
         # A calculator of its own for every structure: the bits of a result never depend on what came before.
         bare.calc = self.calculator(int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1)))
         try:
-            results = {"energy": float(bare.get_potential_energy()), "forces": np.array(bare.get_forces())}
+            results: dict[str, Any] = {
+                "energy": float(bare.get_potential_energy()),
+                "forces": np.array(bare.get_forces()),
+            }
             if atoms.pbc.all():
                 results["stress"] = np.array(bare.get_stress())
         except (CalculatorError, RuntimeError) as error:
@@ -63,6 +67,6 @@ class TbliteMethod:
         if not all(np.isfinite(value).all() for value in results.values()):
             msg = "energy, forces or stress are not finite"
             raise LabelError("not_finite", msg)
-        done = atoms.copy()
+        done: Atoms = atoms.copy()
         done.calc = SinglePointCalculator(done, **results)
         return done

@@ -29,7 +29,9 @@ def export(directory: Path, output: Path) -> str:
         store.read(trained[-1], "train", TrainRecord).model.save(output)
         return f"{output}: the committee of cycle {trained[-1]}"
     if output.suffix not in {".xyz", ".extxyz"}:
-        msg = f"{output}: expected a name that ends in .xyz (labels) or .h5 (model), found {output.suffix or 'no ending'!r}"
+        msg = (
+            f"{output}: expected a name ending in .xyz (labels) or .h5 (model), found {output.suffix or 'no ending'!r}"
+        )
         raise ConfigError(msg)
     labelled = [k for k in store.cycles() if store.exists(k, "label")]
     frames: list[Atoms] = []

@@ -26,8 +26,8 @@ def status(directory: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``next`` (step), ``next_cycle``, ``converged``, ``reason``, ``n_labelled``, ``writer`` (who runs it now, or None)
-        and ``cycles``: a list with, for each, ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
+        ``next`` (step), ``next_cycle``, ``converged``, ``reason``, ``n_labelled``, ``writer`` (who runs it now, or
+        None) and ``cycles``: a list with, for each, ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``sigma_max`` (eV/Å), ``energy_rmse`` (eV/atom), ``force_rmse``
         (eV/Å), both before training, the same ``_after`` it, ``alpha_energy`` and ``alpha_force``; None where there is
         no value yet.
@@ -109,8 +109,8 @@ def inspect(directory: Path, cycle: int | None = None) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``id``, ``cycle``, ``formula``, ``energy_sigma``, ``atom_sigma_max`` (eV), ``force_sigma_max`` (eV/Å), ``reason``,
-        ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), ``energy_error``
+        ``id``, ``cycle``, ``formula``, ``energy_sigma``, ``atom_sigma_max`` (eV), ``force_sigma_max`` (eV/Å),
+        ``reason``, ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), ``energy_error``
         (predicted minus reference, meV/atom); None where there is no value. The initial structures of cycle 0 were not
         predicted before they were labelled.
     """
@@ -118,7 +118,7 @@ def inspect(directory: Path, cycle: int | None = None) -> list[dict[str, Any]]:
 
 
 def inspected_frames(directory: Path, cycle: int | None = None) -> list[Atoms]:
-    """The structures of :func:`inspect`, what it tells of each in ``info``, reference energies and forces as results."""
+    """The structures of :func:`inspect`, what it tells of each in ``info``, and reference results."""
     frames = []
     for row, atoms in _selected(directory, cycle):
         frame = atoms.copy()

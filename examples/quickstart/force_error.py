@@ -4,6 +4,7 @@ The structures come from molecular dynamics at 350 K driven by the reference met
 learning never saw. Usage: python force_error.py RUN; exit code 1 unless the error falls at each cycle.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ase.md.langevin import Langevin
 from tblite.ase import TBLite
 
 
-def test_structures(start: Atoms, trajectories: int = 4, frames: int = 5) -> list[Atoms]:
+def reference_dynamics(start: Atoms, trajectories: int, frames: int) -> list[Atoms]:
     """Labelled frames, 100 fs apart, after 250 fs of equilibration."""
     found = []
     for seed in range(trajectories):
@@ -39,7 +40,7 @@ def test_structures(start: Atoms, trajectories: int = 4, frames: int = 5) -> lis
 
 def main(run: Path) -> int:
     """Print the errors; 0 if the force error falls at each cycle."""
-    test = test_structures(ase.io.read(run / "hexamer.xyz"))
+    test = reference_dynamics(ase.io.read(run / "hexamer.xyz"), trajectories=4, frames=5)
     print(f"{len(test)} structures from GFN2-xTB molecular dynamics at 350 K")
     print("cycle  force RMSE (meV/Å)  energy RMSE (meV/atom)  1-sigma coverage of forces")
     errors = []
@@ -57,7 +58,7 @@ def main(run: Path) -> int:
         print(
             f"{path.parent.name:>5}  {errors[-1]:18.1f}  {energy_error:22.2f}  {np.mean(np.concatenate(inside)):26.2f}"
         )
-    falling = all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    falling = all(later < earlier for earlier, later in itertools.pairwise(errors))
     print("the force error falls at each cycle" if falling else "the force error does NOT fall at each cycle")
     return 0 if falling else 1
 

@@ -1,7 +1,7 @@
 """How long the quick start takes from a cold start, numba's compilation included, and whether its force error falls.
 
-Usage: python tests/benchmarks/quickstart.py. Exit code 1 when it takes 180 s or more, or the force error does not fall at
-each cycle. Run it when nothing else runs.
+Usage: python tests/benchmarks/quickstart.py. Exit code 1 when it takes 180 s or more, or the force error does not
+fall at each cycle. Run it when nothing else runs.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Runs alflow with a bullet in it: SIGKILL hits the driving process at a chosen moment, given by BULLET.
 
-``BULLET = "fsync|link:pattern:n"``: at the n-th file whose name fits the pattern, when it is written but has no name yet
-(``fsync``), or just after it got its name (``link``). Workers import this file too, so pieces that they commit count.
+``BULLET = "fsync|link:pattern:n"``: at the n-th file whose name fits the pattern, when it is written but has no name
+yet (``fsync``), or just after it got its name (``link``). Workers import this file too, so pieces that they commit count.
 ``LOG`` gets one line for every reference calculation that begins.
 """
 
@@ -36,7 +36,7 @@ plain_fsync, plain_link, plain_calculate = os.fsync, os.link, tblite.TbliteMetho
 
 def fsync(descriptor: int) -> None:
     plain_fsync(descriptor)
-    passing("fsync", os.readlink(f"/proc/self/fd/{descriptor}"))
+    passing("fsync", str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
 
 def link(source: os.PathLike[str], target: os.PathLike[str]) -> None:

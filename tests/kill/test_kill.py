@@ -49,8 +49,8 @@ H 0.0 0.763 -0.477
 H 0.0 -0.763 -0.477
 """
 
-# Every file of every step, when it is written and when it has got its name; the pieces that workers commit; in the order
-# in which a run passes them.
+# Every file of every step, when it is written and when it has got its name; the pieces that workers commit; in the
+# order in which a run passes them.
 MOMENTS = [
     "fsync:*/labels/*:2",
     "link:*/labels/*:3",
