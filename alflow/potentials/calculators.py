@@ -1,7 +1,7 @@
 """A committee as an ASE calculator."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from ase import Atoms
@@ -34,7 +34,7 @@ class CommitteeCalculator(Calculator):
     ) -> None:
         """Evaluate the mean; ASE calls this."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        energy, forces, stress, forward = self.committee.mean(self.atoms)
+        energy, forces, stress, forward = self.committee.mean(cast("Atoms", self.atoms))
         alpha = self.committee.alphas[0]
         deviation = forward.energies - forward.energies.mean()
         self.results = {

@@ -1,0 +1,328 @@
+"""The command line: what a user types, what it prints, how it ends."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import alflow as package
+import ase.io
+import numpy as np
+import pytest
+from alflow.cli import main
+from alflow.records import LabelRecord
+from alflow.store import Store
+from click.testing import CliRunner
+
+from conftest import TINY, WATER, alflow, make_run
+
+STATUS_KEYS = {"next", "converged", "n_labelled", "cycles"}
+CYCLE_KEYS = {"cycle", "steps", "n_selected", "n_labelled", "n_failed", "sigma_max", "energy_rmse", "force_rmse",
+              "alpha_energy", "alpha_force"}  # fmt: skip
+INSPECT_KEYS = {"id", "cycle", "formula", "energy_sigma", "force_sigma_max", "reason", "status", "energy",
+                "energy_predicted"}  # fmt: skip
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def refused(result, code: int, *words: str) -> None:
+    """One clear line on stderr that holds all the words, and the exit code."""
+    assert result.exit_code == code, result.output
+    assert result.stdout == "" or "FAILED" in result.stdout
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def strict(text: str):
+    """JSON without NaN."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_status_json(finished_run: Path) -> None:
+    found = strict(run("status", finished_run, "--json").stdout)
+    assert found.keys() >= STATUS_KEYS
+    assert found["next"] == "sample"
+    assert found["converged"] is True
+    assert found["n_labelled"] == 15
+    assert [c["cycle"] for c in found["cycles"]] == [0, 1]
+    for cycle in found["cycles"]:
+        assert cycle.keys() >= CYCLE_KEYS
+        assert set(cycle["steps"].values()) == {"done"}
+    assert found["cycles"][1]["n_selected"] == found["cycles"][1]["n_labelled"] == 3
+    assert found["cycles"][1]["force_rmse"] > 0
+
+
+def test_inspect_json_and_export(finished_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "selected.xyz"
+    rows = strict(run("inspect", finished_run, "--cycle", 1, "--json", "--export", out).stdout)
+    assert len(rows) == 3
+    for row, frame in zip(rows, ase.io.read(out, ":"), strict=True):
+        assert row.keys() >= INSPECT_KEYS
+        assert row["status"] == "labelled"
+        assert row["energy"] == pytest.approx(frame.get_potential_energy())
+        assert row["energy_sigma"] == pytest.approx(frame.info["energy_sigma"])
+        assert row["energy_error"] == pytest.approx(1e3 * (row["energy_predicted"] - row["energy"]) / 3)
+    assert len(strict(run("inspect", finished_run, "--json").stdout)) == 15
+    refused(run("inspect", finished_run, "--cycle", 99), 2, "no cycle 99", "0 to 1")
+
+
+def test_tables_for_people(finished_run: Path) -> None:
+    for command in ("status", "inspect"):
+        result = run(command, finished_run)
+        assert result.exit_code == 0
+        assert "\x1b" not in result.stdout
+    assert "alpha" in run("status", finished_run).stdout
+
+
+def test_nothing_has_run_yet(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "new")
+    assert strict(run("status", folder, "--json").stdout) | {"cycles": []} == strict(
+        run("status", folder, "--json").stdout
+    )
+    assert strict(run("inspect", folder, "--json").stdout) == []
+    refused(run("export", folder, tmp_path / "x.xyz"), 2, "no labels yet")
+    refused(run("export", folder, tmp_path / "x.h5"), 2, "no committee yet")
+    assert not (folder / "cycles").exists()
+
+
+def test_export(finished_run: Path, tmp_path: Path) -> None:
+    assert run("export", finished_run, tmp_path / "all.xyz").exit_code == 0
+    assert run("export", finished_run, tmp_path / "model.h5").exit_code == 0
+    frames = ase.io.read(tmp_path / "all.xyz", ":")
+    store = Store(finished_run)
+    labels = [f for k in (0, 1) for f in store.read(k, "label", LabelRecord).frames]
+    assert len(frames) == len(labels) == 15
+    for frame, label in zip(frames, labels, strict=True):
+        np.testing.assert_allclose(frame.get_forces(), label.get_forces(), atol=1e-7)
+    a, b = (package.load(p).predict(labels[0]) for p in (tmp_path / "model.h5", store.path(1, "train")))
+    np.testing.assert_array_equal(a.energies, b.energies)
+    refused(run("export", finished_run, tmp_path / "x.csv"), 2, "expected a name ending in")
+
+
+def test_init(tmp_path: Path) -> None:
+    assert run("init", tmp_path / "run").exit_code == 0
+    refused(run("init", tmp_path / "run"), 2, "exists already and is not overwritten")
+    refused(run("init", tmp_path / "b", "--template", "nonsense"), 2, "no template 'nonsense'", "water-cluster")
+    assert "water-cluster" in run("init", tmp_path / "b", "--template", "?").stdout
+
+
+def test_check(finished_run: Path, tmp_path: Path) -> None:
+    result = run("check", finished_run)
+    assert result.exit_code == 0
+    assert result.stdout.count("ok ") == 4
+    folder = shutil.copytree(finished_run, tmp_path / "damaged")
+    path = folder / "cycles/001/train.h5"
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(run("check", folder), 1, str(path), "restore it from a backup")
+    (folder / "alflow.toml").write_text(TINY.replace("budget = 3", "budget = 0"))
+    refused(run("check", folder), 2, "select.budget")
+    (folder / "alflow.toml").write_text(TINY + "[reference]\nmax_iterations = 1\n")
+    shutil.rmtree(folder / "cycles")
+    refused(run("check", folder), 1, "not_converged")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "empty"])
+def test_damaged_state_is_named_and_never_used(finished_run: Path, tmp_path: Path, damage: str) -> None:
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    (folder / "alflow.toml").write_text(TINY.replace("max_cycles = 1", "max_cycles = 2"))
+    path = folder / "cycles/001/label.h5"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"truncated": path.read_bytes()[:2000], "altered": bytes(content), "empty": b""}[damage])
+    before = sorted(p.relative_to(folder) for p in folder.rglob("*.h5"))
+    for command in ("iterate", "status", "inspect"):
+        refused(run(command, folder), 1, str(path), "is damaged", "alflow resume")
+    assert sorted(p.relative_to(folder) for p in folder.rglob("*.h5")) == before
+
+
+def test_missing_step_is_named(finished_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    (folder / "cycles/001/select.h5").unlink()
+    refused(run("iterate", folder), 1, "select.h5 is missing")
+
+
+def test_changed_reference_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    (folder / "alflow.toml").write_text(TINY + '[reference]\nmethod = "GFN1-xTB"\n')
+    refused(run("iterate", folder), 2, "[reference] is now", "GFN1-xTB", "begin a new run directory")
+
+
+BAD_SETTINGS = {
+    "misspelt": ("[select]\nbudgt = 3", ["alflow.toml", "unknown key select.budgt", "did you mean budget?"]),
+    "unknown": ("[zzz]\na = 1", ["unknown key zzz", "expected one of", "sample"]),
+    "wrong type": (
+        '[sample]\ntimestep = "0.5 fs"',
+        ["sample.timestep", "expected a valid number (fs)", "found '0.5 fs'"],
+    ),
+    "bool": ("[sample]\nsteps = true", ["sample.steps", "found True"]),
+    "negative": ("[sample]\ntemperature = [300, -300]", ["sample.temperature[1]", "greater than 0", "K", "found -300"]),
+    "stride": ("[sample]\nsteps = 5\nstride = 10", ["stride = 10 is larger than steps = 5"]),
+    "not toml": ("[sample", ["is not TOML", "line"]),
+    "kind": ('[reference]\nkind = "magic"', ["reference.kind", "'tblite'", "found 'magic'"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_bad_settings(name: str, tmp_path: Path) -> None:
+    text, words = BAD_SETTINGS[name]
+    head = '[[system]]\nname = "water"\nstructures = "water.xyz"\n'
+    folder = make_run(tmp_path / "run", head + text + "\n")
+    refused(run("iterate", folder), 2, *words)
+
+
+def test_systems_are_needed_and_differ(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "seed = 1\n")
+    refused(run("iterate", folder), 2, "system is missing")
+    one = '[[system]]\nname = "a"\nstructures = "water.xyz"\n'
+    make_run(folder, one + one)
+    refused(run("iterate", folder), 2, "system names must differ")
+    make_run(folder, one.replace("[[system]]", "[system]"))
+    refused(run("iterate", folder), 2, "expected [[system]]")
+    refused(run("iterate", tmp_path / "nowhere"), 2, "no alflow.toml", "alflow init")
+
+
+BAD_STRUCTURES = {
+    "empty": ("", ["water.xyz is empty"]),
+    "unreadable": ("nonsense\nmore\n", ["water.xyz", "cannot be read"]),
+    "nan": (WATER.replace("0.763", "nan"), ["water.xyz frame 0", "position of atom 1 is not finite"]),
+    "overlap": (
+        WATER.replace("-0.763", "0.760"),
+        ["water.xyz frame 0", "H1 and H2 overlap", "0.003 Å apart", "0.310 Å"],
+    ),
+    "dummy": (WATER.replace("O ", "X "), ["atom 0 is of no known element"]),
+    "electrons": (WATER.replace("3\n", "2\n", 1).rsplit("H", 1)[0], ["9 electrons", "multiplicity"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STRUCTURES)
+def test_bad_structures(name: str, tmp_path: Path) -> None:
+    text, words = BAD_STRUCTURES[name]
+    folder = make_run(tmp_path / "run", structures=text)
+    refused(run("iterate", folder), 2, *words)
+
+
+def test_no_initial_structures(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "water.xyz").unlink()
+    refused(run("iterate", folder), 2, "water.xyz", "no such file")
+
+
+def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
+    data, model, out = tmp_path / "all.xyz", tmp_path / "m.h5", tmp_path / "out.xyz"
+    run("export", finished_run, data)
+    result = run("train", data, "-o", model, "--members", 8, "--cutoff", 4)
+    assert result.exit_code == 0, result.stderr
+    assert "out-of-bag errors" in result.stdout
+    assert run("predict", model, data, "-o", out).exit_code == 0
+    frame = ase.io.read(out, 0)
+    assert frame.info["energy_sigma"] > 0
+    assert frame.arrays["forces_sigma"].shape == (3, 3)
+    assert frame.arrays["atom_sigma"].shape == (3,)
+    other = tmp_path / "other.xyz"
+    other.write_text("2\n\nC 0 0 0\nO 0 0 1.1\n")
+    refused(run("predict", model, other, "-o", out), 2, "other.xyz frame 0", "C in CO: not in the training set", "H, O")
+    other.write_text(WATER)
+    refused(run("train", other, "-o", model), 1, "has no energy")
+    refused(run("predict", data, other, "-o", out), 1, "is not a model")
+    refused(run("predict", tmp_path / "none.h5", other, "-o", out), 1, "no such file")
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = alflow("--debug", "iterate", tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert "Traceback" not in alflow("iterate", tmp_path).stderr
+
+
+def test_failed_calculations_are_recorded_and_the_loop_goes_on(tmp_path: Path) -> None:
+    """Half of the labels cannot converge: they fail with their reason, the others are learned from."""
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "from alflow.reference import tblite\nfrom alflow.errors import LabelError\n"
+        "plain = tblite.TbliteMethod.calculate\n"
+        "def calculate(self, atoms):\n"
+        "    if atoms.positions[0, 0] > 0.03:\n        raise LabelError('not_converged', 'on purpose')\n"
+        "    return plain(self, atoms)\n"
+        "tblite.TbliteMethod.calculate = calculate\n"
+        "if __name__ == '__main__':\n    from alflow.cli import main\n    main()\n"
+    )
+    folder = make_run(tmp_path / "run")
+    done = subprocess.run([sys.executable, driver, "iterate", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    failed = [row for row in strict(run("inspect", folder, "--json").stdout) if row["status"] == "failed"]
+    assert failed
+    assert all(row["failure"] == "not_converged: on purpose" for row in failed)
+    assert all(row["energy"] is None for row in failed)
+    assert strict(run("status", folder, "--json").stdout)["cycles"][0]["n_failed"] >= 1
+    assert len(list((folder / "failed").glob("*.h5"))) == len(failed)
+
+
+def test_ctrl_c_and_resume(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", TINY.replace("steps = 60", "steps = 4000"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alflow", "iterate", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not (folder / "cycles/001/walkers").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, error = process.communicate(timeout=20)
+    assert time.monotonic() - start < 3
+    assert process.returncode == 1
+    assert len(error.splitlines()) == 1
+    assert "go on with `alflow resume`" in error
+    done = alflow("resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in alflow("resume", folder).stdout
+
+
+def test_bars_on_a_terminal(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alflow", "iterate", str(folder)],
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm"},
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"\x1b[" in seen
+    assert "cycle 1 sample" in seen.decode()
+
+
+def test_help_is_quick() -> None:
+    """Under 0.3 s of processor time, best of three; nothing numerical is imported."""
+    times = []
+    for _ in range(3):
+        before = os.times()
+        done = alflow("--help")
+        after = os.times()
+        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        assert done.returncode == 0
+    assert min(times) < 0.3
+    code = "import sys, alflow.cli; sys.exit(any(m in sys.modules for m in ('numpy', 'ase', 'h5py', 'pydantic')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,123 @@
+"""Workers that crash, hang, are killed, or lose their driver."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from alflow.executors import TaskTimeoutError, WorkerDiedError, open_executor, run_all
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def misbehave(how: str, note: str = "") -> str:
+    if how == "raise":
+        raise ValueError(note)
+    if how == "crash":
+        ctypes.string_at(0)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "hang":
+        child = subprocess.Popen(["sleep", "300"])
+        Path(note).write_text(str(child.pid))
+        time.sleep(300)
+    if how == "lambda":
+        return lambda: None  # type: ignore[return-value]
+    return how
+
+
+def threads() -> tuple[str | None, list[int]]:
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return os.environ.get("OMP_NUM_THREADS"), [pool["num_threads"] for pool in threadpool_info()]
+
+
+def pool(*, timeout: float | None = None):
+    return open_executor(2, timeout=timeout)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_results_come_back_with_their_number() -> None:
+    assert sorted(run_all(pool, double, [(k,) for k in range(7)])) == [(k, 2 * k) for k in range(7)]
+    assert list(run_all(pool, double, [])) == []
+
+
+def test_a_task_fails_alone() -> None:
+    tasks = [("fine",), ("crash",), ("raise", "no"), ("kill",), ("well",), ("lambda",), ("good",)]
+    found = dict(run_all(pool, misbehave, tasks))
+    assert [found[k] for k in (0, 4, 6)] == ["fine", "well", "good"]
+    assert isinstance(found[1], WorkerDiedError)
+    assert "SIGSEGV" in str(found[1])
+    assert isinstance(found[2], ValueError)
+    assert "SIGKILL" in str(found[3])
+    assert "cannot be sent back" in str(found[5])
+
+
+def test_timeout_kills_the_task_and_what_it_started(tmp_path: Path) -> None:
+    tasks = [("hang", str(tmp_path / "child")), ("fine",), ("well",)]
+    start = time.monotonic()
+    found = dict(run_all(pool, misbehave, tasks, timeout=3))
+    assert time.monotonic() - start < 10
+    assert isinstance(found[0], TaskTimeoutError)
+    assert (found[1], found[2]) == ("fine", "well")
+    time.sleep(0.2)
+    assert not alive(int((tmp_path / "child").read_text()))
+
+
+def test_threads_are_limited() -> None:
+    with open_executor(1, threads=1) as executor:
+        variable, pools = executor.submit(threads).result()
+    assert variable == "1"
+    assert set(pools) == {1}
+
+
+def test_leaving_early_stops_everything(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        for _ in run_all(pool, misbehave, [("hang", str(tmp_path / "child")), ("fine",)]):
+            while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+    time.sleep(0.5)
+    assert not alive(int((tmp_path / "child").read_text()))
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_workers_end_with_their_driver(tmp_path: Path, busy: bool) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_executors import misbehave, open_executor\n"
+        "if __name__ == '__main__':\n"
+        "    with open_executor(1) as executor:\n"
+        "        import os; from pathlib import Path\n"
+        "        print(executor.submit(os.getpid).result(), flush=True)\n"
+        f"        {'executor.submit(misbehave, "hang", sys.argv[1]).result()' if busy else 'time.sleep(300)'}\n"
+    )
+    child = tmp_path / "child"
+    driver = subprocess.Popen([sys.executable, script, child], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    worker = int(driver.stdout.readline())
+    while busy and not (child.exists() and child.read_text()):
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate()
+    end = time.monotonic() + 5
+    pids = [worker, *([int(child.read_text())] if busy else [])]
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
