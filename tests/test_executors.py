@@ -86,11 +86,14 @@ def test_threads_are_limited() -> None:
 
 
 def test_leaving_early_stops_everything(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    def consume() -> None:
         for _ in run_all(pool, misbehave, [("hang", str(tmp_path / "child")), ("fine",)]):
             while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
                 time.sleep(0.05)
             raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
     time.sleep(0.5)
     assert not alive(int((tmp_path / "child").read_text()))
 
@@ -98,6 +101,7 @@ def test_leaving_early_stops_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("busy", [True, False])
 def test_workers_end_with_their_driver(tmp_path: Path, busy: bool) -> None:
     script = tmp_path / "driver.py"
+    work = 'executor.submit(misbehave, "hang", sys.argv[1]).result()' if busy else "time.sleep(300)"
     script.write_text(
         "import sys, time\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -106,7 +110,7 @@ def test_workers_end_with_their_driver(tmp_path: Path, busy: bool) -> None:
         "    with open_executor(1) as executor:\n"
         "        import os; from pathlib import Path\n"
         "        print(executor.submit(os.getpid).result(), flush=True)\n"
-        f"        {'executor.submit(misbehave, "hang", sys.argv[1]).result()' if busy else 'time.sleep(300)'}\n"
+        f"        {work}\n"
     )
     child = tmp_path / "child"
     driver = subprocess.Popen([sys.executable, script, child], stdout=subprocess.PIPE, text=True)

@@ -1,7 +1,7 @@
 """Runs alflow with a bullet in it: SIGKILL hits the driving process at a chosen moment, given by BULLET.
 
 ``BULLET = "fsync|link:pattern:n"``: at the n-th file whose name fits the pattern, when it is written but has no name
-yet (``fsync``), or just after it got its name (``link``). Workers import this file too, so pieces that they commit count.
+yet (``fsync``), or just after it got its name (``link``). Workers import this file too, so what they commit counts.
 ``LOG`` gets one line for every reference calculation that begins.
 """
 

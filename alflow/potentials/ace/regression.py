@@ -133,7 +133,7 @@ class NormalEquations:
         values, vectors = eigh(scale[:, None] * full * scale)
         values = np.maximum(values, 0.0)
         projected = (vectors.T @ (scale * (moment - counts @ shift))) ** 2
-        typical: float = np.mean(values).item()
+        typical = float(np.sum(values)) / len(values)
         strengths = _STRENGTHS * max(typical, 1e-300)
         residual = np.array([square - np.sum(projected / (values + s)) for s in strengths])
         residual = np.maximum(residual, 1e-14 * max(square, 1e-300))
