@@ -275,7 +275,7 @@ def test_ctrl_c_and_resume(tmp_path: Path) -> None:
         text=True,
     )
     end = time.monotonic() + 60
-    while not (folder / "cycles/001/walkers").exists() and time.monotonic() < end:
+    while not any(folder.glob("cycles/001/walkers/*.h5")) and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     start = time.monotonic()

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -464,8 +465,16 @@ def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
+    look = os.path.lexists
+
+    def look_long(path: Path) -> bool:
+        found = look(path)
+        time.sleep(0.02)
+        return found
+
     if request.param == "no link":
         monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(os.path, "lexists", look_long)
 
 
 @pytest.mark.usefixtures("links")

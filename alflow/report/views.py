@@ -110,9 +110,9 @@ def inspect(directory: Path, cycle: int | None = None) -> list[dict[str, Any]]:
     -------
     list of dict
         ``id``, ``cycle``, ``formula``, ``energy_sigma``, ``atom_sigma_max`` (eV), ``force_sigma_max`` (eV/Å),
-        ``reason``, ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV),
-        ``energy_error`` (predicted minus reference, meV/atom); None where there is no value. The initial structures of cycle 0 were not
-        predicted before they were labelled.
+        ``reason``, ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), and
+        ``energy_error`` (predicted minus reference, meV/atom); None where there is no value. The initial structures of
+        cycle 0 were not predicted before they were labelled.
     """
     return [row for row, _ in _selected(directory, cycle)]
 

@@ -129,12 +129,11 @@ class NormalEquations:
     def _evidence(self, full: Array, moment: Array, scale: Array, shift: Array) -> float:
         """The ridge of largest evidence; the variance of the noise is eliminated."""
         counts = full[:, -len(shift) :]
-        square = self.square - 2 * shift @ moment[-len(shift) :] + shift @ counts[-len(shift) :] @ shift
+        square = float(self.square - 2 * shift @ moment[-len(shift) :] + shift @ counts[-len(shift) :] @ shift)
         values, vectors = eigh(scale[:, None] * full * scale)
         values = np.maximum(values, 0.0)
         projected = (vectors.T @ (scale * (moment - counts @ shift))) ** 2
-        typical = float(np.sum(values)) / len(values)
-        strengths = _STRENGTHS * max(typical, 1e-300)
+        strengths = np.multiply(_STRENGTHS, max(float(values.sum()) / len(values), 1e-300))
         residual = np.array([square - np.sum(projected / (values + s)) for s in strengths])
         residual = np.maximum(residual, 1e-14 * max(square, 1e-300))
         volume = np.array([np.sum(np.log1p(values / s)) for s in strengths])
