@@ -4,6 +4,8 @@ The models below are the documentation of every key: its unit, its default and w
 """
 
 import difflib
+import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,8 +18,11 @@ from alflow.errors import ConfigError
 
 FILE = "alflow.toml"
 
+_LONGEST = 80  # characters of a refused value that a message repeats
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -98,7 +103,7 @@ class Sample(Section):
     temperature_factor_max: Positive = Field(
         4.0, description="a walker stops when it is hotter than so many times its thermostat"
     )
-    distance_ratio_min: NotNegative = Field(
+    distance_ratio_min: Share = Field(
         0.55, description="a walker stops when two atoms are closer than this share of their covalent radii"
     )
 
@@ -122,7 +127,7 @@ class Select(Section):
         0.05, description="closer structures count as one; 1 is the spread of the training set"
     )
     force_max: Positive = Field(30.0, description="frames with larger forces are not labelled, eV/Å")
-    distance_ratio_min: NotNegative = Field(
+    distance_ratio_min: Share = Field(
         0.55, description="frames with closer atoms are not labelled (share of the covalent radii)"
     )
 
@@ -159,6 +164,14 @@ class Settings(Section):
     select: Select = Field(Select(), description="which of them are labelled")
     converge: Converge = Field(Converge(), description="when to stop")
     executor: Executor = Field(Executor(), description="where calculations run")
+
+    @model_validator(mode="after")
+    def _baseline_is_neutral(self) -> "Settings":
+        odd = [system.name for system in self.system if system.charge != 0 or system.multiplicity != 1]
+        if self.baseline is not None and odd:
+            msg = f"baseline: expected neutral closed-shell systems, found {', '.join(odd)}: leave [baseline] out"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Settings":
@@ -223,22 +236,36 @@ def _explain(problem: ErrorDetails) -> str:
         about = _description(place)
         return f"{key} is missing: {about}" if about else f"{key} is missing"
     if problem["type"] in {"tuple_type", "model_type"}:
-        table = "a table" if problem["type"] == "model_type" else "a list"
-        expected = (
-            f"[[{key}]]" if key == "system" else f"[{key}]" if table == "a table" else "a number or a list of numbers"
-        )
-        return f"{key}: expected {expected}, found {problem['input']!r}"
-    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        table = f"[{key}]" if problem["type"] == "model_type" else "a number or a list of numbers"
+        expected = "tables [[system]]" if place[0] == "system" else table
+        return f"{key}: expected {expected}, found {_found(problem['input'])}"
     if problem["type"] == "value_error":
-        return f"{key}: {expected}" if key else expected
+        message = problem["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    if problem["type"] in {"too_short", "string_too_short"}:
+        expected = "at least one" if problem["type"] == "too_short" else "at least one character"
+    elif problem["type"] == "string_pattern_mismatch":
+        expected = f"a match of {problem['ctx']['pattern']}"
+    else:
+        expected = problem["msg"].removeprefix("Input should be ")
     about = _description(place)
-    return f"{key}: expected {expected}{f' ({about})' if about else ''}, found {problem['input']!r}"
+    return f"{key}: expected {expected}{f' ({about})' if about else ''}, found {_found(problem['input'])}"
+
+
+def _found(value: Any) -> str:
+    """A refused value as it stands in the file, shortened."""
+    text = _toml(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:
     out = ""
     for part in place:
-        out += f"[{part}]" if isinstance(part, int) else f"{'.' if out else ''}{part}"
+        if isinstance(part, int):
+            out += f"[{part}]"
+        else:
+            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
+            out += f"{'.' if out else ''}{part if bare else json.dumps(part, ensure_ascii=False)}"
     return out
 
 
@@ -298,5 +325,11 @@ def document() -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, str):
-        return f'"{value}"'
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(part) for part in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_toml(part)}' for key, part in value.items())}}}"
+    return str(value)

@@ -235,6 +235,20 @@ def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
     refused(run("predict", tmp_path / "none.h5", other, "-o", out), 1, "no such file")
 
 
+def test_a_run_with_a_baseline(tmp_path: Path) -> None:
+    """The committee learns the difference from GFN1-xTB; a file cannot hold a baseline, and says so."""
+    folder = make_run(tmp_path / "run", TINY + '[baseline]\nkind = "tblite"\n')
+    done = alflow("iterate", folder)
+    assert done.returncode == 0, done.stderr
+    assert strict(run("status", folder, "--json").stdout)["cycles"][1]["energy_rmse"] < 0.1
+    run("export", folder, tmp_path / "m.h5")
+    water = tmp_path / "water.xyz"
+    water.write_text(WATER)
+    refused(run("predict", tmp_path / "m.h5", water, "-o", tmp_path / "o.xyz"), 2, "differences from a baseline")
+    make_run(folder, TINY.replace('name = "water"', 'name = "water"\ncharge = 2') + '[baseline]\nkind = "tblite"\n')
+    refused(run("iterate", folder), 2, "expected neutral closed-shell systems, found water")
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = alflow("--debug", "iterate", tmp_path)
     assert done.returncode == 2
@@ -266,18 +280,20 @@ def test_failed_calculations_are_recorded_and_the_loop_goes_on(tmp_path: Path) -
     assert len(list((folder / "failed").glob("*.h5"))) == len(failed)
 
 
-def test_ctrl_c_and_resume(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_and_resume(tmp_path: Path, name: str) -> None:
     folder = make_run(tmp_path / "run", TINY.replace("steps = 60", "steps = 4000"))
+    # A shell that starts the tests in the background makes them ignore SIGINT, and so their children: undo that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from alflow.cli import main; main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "alflow", "iterate", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", code, "iterate", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     end = time.monotonic() + 60
     while not any(folder.glob("cycles/001/walkers/*.h5")) and time.monotonic() < end:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[name])
     start = time.monotonic()
     _, error = process.communicate(timeout=20)
     assert time.monotonic() - start < 3

@@ -1,0 +1,143 @@
+"""Walkers: repeatable in pieces, stopped by their bounds, and correctly thermostatted."""
+
+from dataclasses import replace
+
+import alflow
+import numpy as np
+import pytest
+from alflow.potentials import Committee, Prediction
+from alflow.records import Segment
+from alflow.reference import build
+from alflow.sampling import Bounds, Walker, run_segment
+from alflow.store import commit_file, read_file
+from ase import Atoms, units
+from ase.build import molecule
+from ase.calculators.calculator import Calculator
+from ase.calculators.singlepoint import SinglePointCalculator
+
+WIDE = Bounds(force_sigma=1e9, force=1e9, temperature=1e9, distance_ratio=0.0)
+
+
+@pytest.fixture(scope="module")
+def committee() -> Committee:
+    rng = np.random.default_rng(0)
+    method = build("tblite")
+    frames = []
+    for _ in range(16):
+        atoms = molecule("H2O")
+        atoms.positions += 0.05 * rng.normal(size=(3, 3))
+        frames.append(method.calculate(atoms))
+    return alflow.fit(frames, n_members=8, n_max=4, l_max=2, degree_2=6, degree_3=5, cutoff=4.0)
+
+
+def walker(start: Atoms, **changes: object) -> Walker:
+    plain = Walker(
+        start=start, temperature=300.0, timestep=0.5, friction=0.01, steps=40, stride=10, segment=10, bounds=WIDE,
+        seed=7, key=(1, 0, 0),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def test_pieces_through_files_equal_the_whole(committee: Committee, tmp_path) -> None:
+    """A walk read back from disk after every segment is, bit for bit, the walk that was never interrupted."""
+    plan = walker(molecule("H2O"))
+    ends = []
+    for interrupted in (False, True):
+        state = None
+        for index in range(plan.n_segments):
+            segment = run_segment(plan, index, state, committee)
+            if interrupted:
+                commit_file(tmp_path / f"{index}.h5", segment)
+                segment = read_file(tmp_path / f"{index}.h5", Segment)
+            state = segment.end[0]
+        ends.append((state, segment))
+    (a, x), (b, y) = ends
+    np.testing.assert_array_equal(a.positions, b.positions)
+    np.testing.assert_array_equal(a.get_momenta(), b.get_momenta())
+    np.testing.assert_array_equal(x.energies, y.energies)
+    assert x.stop == y.stop == "finished"
+    assert x.end_step == 40
+
+
+def test_frames_tell_everything(committee: Committee) -> None:
+    segment = run_segment(walker(molecule("H2O"), segment=40), 0, None, committee)
+    assert list(segment.step) == [0, 10, 20, 30, 40]
+    np.testing.assert_allclose(segment.energy_sigma, segment.energies.std(axis=1, ddof=1))
+    np.testing.assert_allclose(segment.energy, segment.energies.mean(axis=1))
+    for frame, temperature in zip(segment.frames, segment.temperature, strict=True):
+        assert frame.get_temperature() == pytest.approx(temperature)
+    other = run_segment(walker(molecule("H2O"), segment=40, key=(1, 0, 1)), 0, None, committee)
+    assert not np.array_equal(other.frames[1].positions, segment.frames[1].positions)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "reason"),
+    [
+        (replace(WIDE, force=1e-3), "force "),
+        (replace(WIDE, temperature=1.0), "temperature "),
+        (replace(WIDE, distance_ratio=2.0), "distance "),
+        (replace(WIDE, force_sigma=1e-12), "force sigma "),
+    ],
+)
+def test_bounds_stop_the_walk_and_keep_the_frame(committee: Committee, bounds: Bounds, reason: str) -> None:
+    segment = run_segment(walker(molecule("H2O"), bounds=bounds), 0, None, committee)
+    assert segment.stop.startswith(reason)
+    assert segment.end_step == 0
+    assert len(segment.frames) == 1
+
+
+class Harmonic(Calculator):
+    """Every atom on a spring to the origin; not finite after ``lasts`` evaluations."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, k: float, lasts: float = np.inf) -> None:
+        super().__init__()
+        self.k, self.lasts = k, lasts
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.lasts -= 1
+        x = self.atoms.positions if self.lasts > 0 else np.nan * self.atoms.positions
+        self.results = {"energy": 0.5 * self.k * float(np.sum(x**2)), "forces": -self.k * x}
+
+
+class Fake:
+    """A committee of two that agree."""
+
+    def __init__(self, calculator: Calculator) -> None:
+        self.inner = calculator
+
+    def calculator(self) -> Calculator:
+        return self.inner
+
+    def predict(self, atoms: Atoms) -> Prediction:
+        n = len(atoms)
+        return Prediction(0.0, np.zeros(2), 0.0, np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(n), None, calibrated=True)
+
+
+def test_not_finite_stops_the_walk() -> None:
+    segment = run_segment(walker(Atoms("Ar"), segment=40), 0, None, Fake(Harmonic(1.0, lasts=9)))
+    assert segment.stop.startswith("not finite")
+    assert 0 < segment.end_step < 40
+    assert np.isfinite(segment.end[0].positions).all()
+
+
+def test_temperature_of_a_harmonic_oscillator() -> None:
+    """<x^2> = kT/k and <p^2/2m> = kT/2 for 200 independent oscillators, within four standard errors."""
+    plan = walker(Atoms("Ar200"), timestep=4.0, friction=0.02, steps=3000, stride=50, segment=3000)
+    segment = run_segment(plan, 0, None, Fake(Harmonic(1.0)))
+    kT = units.kB * 300.0
+    late = segment.frames[len(segment.frames) // 3 :]
+    x2 = np.array([np.mean(f.positions**2) for f in late]) / kT
+    t = np.array([f.get_temperature() for f in late]) / 300.0
+    for values, bias in ((x2, 0.01), (t, 0.01)):
+        error = np.sqrt(2.0 / 600 / len(late) * 4)  # correlated frames: four times the variance of independent ones
+        assert abs(values.mean() - 1.0) < 4 * error + bias
+
+
+def test_labels_without_calculators_are_refused(committee: Committee) -> None:
+    frame = molecule("H2O")
+    frame.calc = SinglePointCalculator(frame, energy=1.0)
+    committee.predict(frame)  # a calculator on the structure is neither used nor changed
+    assert frame.calc.results == {"energy": 1.0}
