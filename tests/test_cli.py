@@ -160,13 +160,13 @@ BAD_SETTINGS = {
     "unknown": ("[zzz]\na = 1", ["unknown key zzz", "expected one of", "sample"]),
     "wrong type": (
         '[sample]\ntimestep = "0.5 fs"',
-        ["sample.timestep", "expected a valid number (fs)", "found '0.5 fs'"],
+        ["sample.timestep", "expected a valid number (fs)", 'found "0.5 fs"'],
     ),
-    "bool": ("[sample]\nsteps = true", ["sample.steps", "found True"]),
+    "bool": ("[sample]\nsteps = true", ["sample.steps", "found true"]),
     "negative": ("[sample]\ntemperature = [300, -300]", ["sample.temperature[1]", "greater than 0", "K", "found -300"]),
     "stride": ("[sample]\nsteps = 5\nstride = 10", ["stride = 10 is larger than steps = 5"]),
     "not toml": ("[sample", ["is not TOML", "line"]),
-    "kind": ('[reference]\nkind = "magic"', ["reference.kind", "'tblite'", "found 'magic'"]),
+    "kind": ('[reference]\nkind = "magic"', ["reference.kind", "'tblite'", 'found "magic"']),
 }
 
 
@@ -185,7 +185,7 @@ def test_systems_are_needed_and_differ(tmp_path: Path) -> None:
     make_run(folder, one + one)
     refused(run("iterate", folder), 2, "system names must differ")
     make_run(folder, one.replace("[[system]]", "[system]"))
-    refused(run("iterate", folder), 2, "expected [[system]]")
+    refused(run("iterate", folder), 2, "expected tables [[system]]")
     refused(run("iterate", tmp_path / "nowhere"), 2, "no alflow.toml", "alflow init")
 
 
