@@ -9,6 +9,7 @@ that reads it (numpy, numba, OpenMP programs) is loaded.
 import contextlib
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
@@ -27,6 +28,10 @@ _committing = threading.Lock()
 
 class WorkerDiedError(AlflowError):
     """The process that ran a task died: a segmentation fault, the out-of-memory killer, kill -9."""
+
+
+class WorkerStartError(AlflowError):
+    """A worker process ended before it could take a task."""
 
 
 class TaskTimeoutError(AlflowError):
@@ -60,6 +65,11 @@ def run_all(
         Arguments of each call.
     timeout : float, optional
         Longest time a task may run, s.
+
+    Raises
+    ------
+    WorkerStartError
+        No process can be started: no task is to blame.
     """
     if not tasks:
         return
@@ -67,6 +77,8 @@ def run_all(
         numbers = {executor.submit(function, *task): number for number, task in enumerate(tasks)}
         for future in as_completed(numbers):
             error = future.exception()
+            if isinstance(error, WorkerStartError):
+                raise error
             yield numbers[future], future.result() if error is None else error
 
 
@@ -96,7 +108,7 @@ class LocalExecutor(Executor):
         self._n_workers = workers or max(1, usable_cores() // threads)
         self._threads = threads
         self._timeout = timeout
-        self._tasks: queue.SimpleQueue[tuple[Future[Any], tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
         self._drivers: list[threading.Thread] = []
         self._workers: dict[int, _Worker] = {}
         self._stopping = threading.Event()
@@ -105,7 +117,12 @@ class LocalExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Queue a call; a process for it is started if fewer than ``workers`` run."""
         future: Future[Any] = Future()
-        self._tasks.put((future, (fn, args, kwargs)))
+        try:
+            call = pickle.dumps((fn, args, kwargs))
+        except Exception as error:  # noqa: BLE001 - what cannot be sent to a worker is the task's own failure
+            future.set_exception(error)
+            return future
+        self._tasks.put((future, call))
         if len(self._drivers) < self._n_workers:
             driver = threading.Thread(target=self._drive, args=(len(self._drivers),), daemon=True)
             self._drivers.append(driver)
@@ -131,21 +148,21 @@ class LocalExecutor(Executor):
 
     def _drive(self, number: int) -> None:
         """Feed one worker process; runs in a thread of the driver."""
+        # Ctrl-C is the driver's to handle: a worker inherits this until it ignores the signal itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         worker: _Worker | None = None
         while (task := self._tasks.get()) is not None:
             future, call = task
             if self._stopping.is_set():
                 future.set_exception(WorkerDiedError("stopped before it began"))
                 continue
-            if worker is None:
-                worker = self._start(number)
             try:
+                worker = worker or self._start(number)
                 done, outcome = worker.call(call, self._timeout)
-            except AlflowError as error:
-                worker.kill()
-                worker = None
-                future.set_exception(error)
-            except Exception as error:  # noqa: BLE001 - whatever cannot be sent to the worker is the task's failure
+            except Exception as error:  # noqa: BLE001 - whatever happens, whoever waits for the future must hear of it
+                if worker is not None:
+                    worker.kill()
+                    worker = None
                 future.set_exception(error)
             else:
                 (future.set_result if done else future.set_exception)(outcome)
@@ -153,11 +170,16 @@ class LocalExecutor(Executor):
             worker.close()
 
     def _start(self, number: int) -> "_Worker":
-        worker = _Worker(self._threads)
+        try:
+            worker = _Worker(self._threads)
+        except (OSError, RuntimeError) as error:
+            msg = f"no worker process can be started: {' '.join(str(error).split())}"
+            raise WorkerStartError(msg) from error
         with self._guard:
             self._workers[number] = worker
             if self._stopping.is_set():
                 worker.kill()
+        worker.wait_until_ready(cancelled=self._stopping.is_set)
         return worker
 
 
@@ -176,25 +198,36 @@ class _Worker:
         self.process.start()
         theirs.close()
 
-    def call(self, call: tuple[Any, ...], timeout: float | None) -> tuple[bool, Any]:
-        """Send a call and wait for its outcome: (True, result) or (False, exception)."""
+    def wait_until_ready(self, cancelled: Callable[[], bool]) -> None:
+        """Wait until the process can take tasks: no task's time counts before."""
         try:
-            if self.connection.recv() != "ready":  # not counted as the task's time: the start of the process
-                msg = "the worker did not start"
-                raise WorkerDiedError(msg)
-            self.connection.send(call)
+            self.connection.recv()
+        except (EOFError, ConnectionError) as error:
+            if cancelled():
+                msg = "stopped before it began"
+                raise WorkerDiedError(msg) from error
+            msg = (
+                f"a worker process ended {self._how()} before it could take a task: see what it printed; a script that "
+                "uses alflow must do so under `if __name__ == '__main__':`, as workers import it too"
+            )
+            raise WorkerStartError(msg) from error
+
+    def call(self, call: bytes, timeout: float | None) -> tuple[bool, Any]:
+        """Send a pickled call and wait for its outcome: (True, result) or (False, exception)."""
+        try:
+            self.connection.send_bytes(call)
             if not self.connection.poll(timeout):
                 msg = f"took longer than {timeout:g} s"
                 raise TaskTimeoutError(msg)
             return self.connection.recv()  # type: ignore[no-any-return]
         except (EOFError, ConnectionError) as error:
-            self.process.join(timeout=5)
-            code = self.process.exitcode
-            how = (
-                f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
-            )
-            msg = f"its process ended {how}"
+            msg = f"its process ended {self._how()}"
             raise WorkerDiedError(msg) from error
+
+    def _how(self) -> str:
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        return f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
 
     def kill(self) -> None:
         """End the process and all that it has started."""
@@ -213,27 +246,31 @@ def _serve(connection: Connection, threads: int) -> None:
     """The worker: take calls until the driver closes the connection."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    with _limited(threads), contextlib.suppress(EOFError, ConnectionError):
+    with limit_threads(threads), contextlib.suppress(EOFError, ConnectionError):
+        connection.send("ready")
         while True:
-            connection.send("ready")
-            function, args, kwargs = connection.recv()
+            call = connection.recv_bytes()
             try:
+                function, args, kwargs = pickle.loads(call)  # noqa: S301 - it comes from the driver
                 outcome = True, function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - it is raised again where the task was submitted
                 outcome = False, error
             try:
-                connection.send(outcome)
-            except (TypeError, ValueError, AttributeError) as error:
-                connection.send((False, RuntimeError(f"the outcome {outcome[1]!r} cannot be sent back: {error}")))
+                answer = pickle.dumps(outcome)
+            except Exception as error:  # noqa: BLE001 - anything can refuse to be pickled, in any way
+                what = f"the outcome {outcome[1]!r} cannot be sent back: {error}"
+                answer = pickle.dumps((False, RuntimeError(what)))
+            connection.send_bytes(answer)
 
 
-def _limited(threads: int) -> AbstractContextManager[Any]:
-    """Threads of libraries that were loaded before the worker could say how many."""
+def limit_threads(threads: int, api: str | None = None) -> AbstractContextManager[Any]:
+    """Limit the threads of libraries that are loaded already; ``api`` is ``openmp``, ``blas`` or both (None)."""
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(threads)  # type: ignore[no-any-return]
+    return threadpool_limits(threads, user_api=api)  # type: ignore[no-any-return]
 
 
 def _end_with_driver() -> None:

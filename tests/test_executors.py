@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -125,3 +126,60 @@ def test_workers_end_with_their_driver(tmp_path: Path, busy: bool) -> None:
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(map(alive, pids))
+
+
+class Unsendable:
+    def __reduce__(self) -> str:
+        raise OSError("no")
+
+
+def test_what_cannot_be_sent_fails_alone() -> None:
+    """A task that cannot be pickled, then a good one, on the same worker."""
+    with open_executor(1) as executor:
+        futures = [executor.submit(double, *args) for args in ((1,), (lambda: 0,), (Unsendable(),), (2,))]
+        assert futures[0].result(60) == 2
+        assert futures[3].result(60) == 4
+        assert isinstance(futures[1].exception(), AttributeError | pickle.PicklingError)
+        assert isinstance(futures[2].exception(), OSError)
+
+
+def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "from operator import neg\nfrom alflow.executors import open_executor, run_all\n"
+        "pool = lambda timeout=None: open_executor(1)\n"
+        "print(list(run_all(pool, neg, [(1,), (2,)])))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("alflow.executors.WorkerStartError: ")
+    assert "if __name__ == '__main__':" in done.stderr.strip().splitlines()[-1]
+
+
+def test_ctrl_c_reaches_the_driver_only(tmp_path: Path) -> None:
+    """SIGINT to the whole process group, as a terminal sends it, while workers start: one traceback, and no orphan."""
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import signal, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_executors import misbehave, pool, run_all\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    print('go', flush=True)\n"
+        "    list(run_all(pool, misbehave, [('hang', sys.argv[1])] * 2))\n"
+    )
+    for delay in (0.02, 0.1, 0.3, 1.0):
+        driver = subprocess.Popen(
+            [sys.executable, script, tmp_path / "child"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        assert driver.stdout is not None
+        driver.stdout.readline()
+        time.sleep(delay)
+        os.killpg(driver.pid, signal.SIGINT)
+        error = driver.communicate(timeout=30)[1]
+        assert driver.returncode == -signal.SIGINT
+        assert error.count("Traceback") == error.count("KeyboardInterrupt") == 1, error
