@@ -146,7 +146,7 @@ class Executor(Section):
 
     kind: Literal["local"] = Field("local", description="processes on this machine")
     workers: Count | None = Field(None, description="processes at once; all cores over `threads` by default")
-    threads: Count = Field(1, description="threads of each")
+    threads: Count = Field(1, description="threads of each; tblite gives the same digits every time only with 1")
     timeout: Positive | None = Field(None, description="a reference calculation is killed after so many seconds")
 
 
@@ -164,14 +164,6 @@ class Settings(Section):
     select: Select = Field(Select(), description="which of them are labelled")
     converge: Converge = Field(Converge(), description="when to stop")
     executor: Executor = Field(Executor(), description="where calculations run")
-
-    @model_validator(mode="after")
-    def _baseline_is_neutral(self) -> "Settings":
-        odd = [system.name for system in self.system if system.charge != 0 or system.multiplicity != 1]
-        if self.baseline is not None and odd:
-            msg = f"baseline: expected neutral closed-shell systems, found {', '.join(odd)}: leave [baseline] out"
-            raise ValueError(msg)
-        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Settings":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from alflow import structures
 from alflow.config import Settings
 from alflow.errors import SampleError, StoreError
-from alflow.executors import Pool, run_all, shield
+from alflow.executors import Pool, limit_threads, run_all, shield
 from alflow.potentials.ace import Committee, fit
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, Segment, SelectRecord, TrainRecord
 from alflow.reference import ReferenceMethod, build, failure, label_one
@@ -349,7 +349,8 @@ def train(context: Context, cycle: int) -> TrainRecord:
     potential = context.settings.potential.model_dump(exclude={"kind"})
     baseline = context.baseline
     calculator = None if baseline is None else baseline.calculator()
-    model = fit(frames, seed=context.settings.seed, baseline=calculator, **potential)
+    with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
+        model = fit(frames, seed=context.settings.seed, baseline=calculator, **potential)
     if model.calibration_note:
         context.progress.note(model.calibration_note)
     context.progress.advance()
@@ -372,10 +373,12 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         before, sigma_max = (model.oob_energy_rmse, model.oob_force_rmse), math.nan
     else:
         previous = _with_baseline(context, context.store.read(cycle - 1, "train", TrainRecord).model)
-        before = errors(previous, labels.frames)
+        with limit_threads(context.settings.executor.threads, "openmp"):
+            before = errors(previous, labels.frames)
         sampled = context.store.read(cycle, "sample", SampleRecord)
         sigma_max = float(sampled.force_sigma_max.max(initial=-math.inf))
-    after = errors(model, labels.frames)
+    with limit_threads(context.settings.executor.threads, "openmp"):
+        after = errors(model, labels.frames)
     n_labelled = len(labelled_frames(context.store, cycle)[0])
     converged, reason = _converged(context, cycle, sigma_max, n_labelled)
     context.progress.advance()

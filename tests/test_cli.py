@@ -245,8 +245,17 @@ def test_a_run_with_a_baseline(tmp_path: Path) -> None:
     water = tmp_path / "water.xyz"
     water.write_text(WATER)
     refused(run("predict", tmp_path / "m.h5", water, "-o", tmp_path / "o.xyz"), 2, "differences from a baseline")
-    make_run(folder, TINY.replace('name = "water"', 'name = "water"\ncharge = 2') + '[baseline]\nkind = "tblite"\n')
-    refused(run("iterate", folder), 2, "expected neutral closed-shell systems, found water")
+
+
+def test_a_baseline_has_the_charge_of_the_system(tmp_path: Path) -> None:
+    """A dication learned with the same method as baseline: nothing is left to learn but zero, walkers included."""
+    settings = TINY.replace('name = "water"', 'name = "water"\ncharge = 2') + '[baseline]\nkind = "tblite"\n'
+    folder = make_run(tmp_path / "run", settings + 'method = "GFN2-xTB"\n')
+    done = alflow("iterate", folder)
+    assert done.returncode == 0, done.stderr
+    for cycle in strict(run("status", folder, "--json").stdout)["cycles"]:
+        assert cycle["energy_rmse"] < 1e-6
+        assert cycle["force_rmse"] < 1e-6
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

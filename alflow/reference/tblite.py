@@ -6,8 +6,9 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import tblite.ase
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.calculator import Calculator, CalculatorError, InputError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from alflow.errors import LabelError
@@ -42,17 +43,14 @@ class TbliteMethod:
         """Program and version."""
         return f"tblite {version('tblite')}"
 
-    def calculator(self, charge: int = 0, multiplicity: int = 1) -> Calculator:
-        """A fresh calculator."""
-        from tblite.ase import TBLite
-
-        return TBLite(**asdict(self), charge=charge, multiplicity=multiplicity, verbosity=0)
+    def calculator(self) -> Calculator:
+        """An ASE calculator whose results depend on the structure alone; ``info`` may hold charge and multiplicity."""
+        return _FromScratch(**asdict(self), verbosity=0, cache_api=False)
 
     def calculate(self, atoms: Atoms) -> Atoms:
         """Energy, forces and, if periodic in three directions, stress; LabelError as of the protocol."""
-        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        # A calculator of its own for every structure: the bits of a result never depend on what came before.
-        bare.calc = self.calculator(int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1)))
+        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
+        bare.calc = self.calculator()
         try:
             results: dict[str, Any] = {
                 "energy": float(bare.get_potential_energy()),
@@ -70,3 +68,38 @@ class TbliteMethod:
         done: Atoms = atoms.copy()
         done.calc = SinglePointCalculator(done, **results)
         return done
+
+
+class _FromScratch(tblite.ase.TBLite):
+    """Tblite that begins every calculation from its own guess, with the charge and multiplicity of ``atoms.info``.
+
+    By default it begins with the charges of the structure before, and then the last digits of forces depend on the
+    history: a walk that was interrupted would go on otherwise than one that was not.
+    """
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What differs from the structure of the results; ASE calls this, and looks at atoms and cell only."""
+        changes: list[str] = super().check_state(atoms, tol)  # type: ignore[no-untyped-call]
+        return changes if changes or self.atoms is None or _state(atoms) == _state(self.atoms) else ["info"]
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Calculate; ASE calls this. InputError for a structure that is periodic in one or two directions."""
+        if atoms is not None:
+            if atoms.pbc.any() and not atoms.pbc.all():
+                msg = (
+                    f"tblite knows periodicity in all directions or none, found pbc = {atoms.pbc.tolist()}: "
+                    "for a slab or a wire set all, with vacuum in the others"
+                )
+                raise InputError(msg)
+            self.parameters.update(_state(atoms))
+        self._xtb = self._res = None
+        super().calculate(atoms, properties, system_changes)
+
+
+def _state(atoms: Atoms) -> dict[str, int]:
+    return {"charge": int(atoms.info.get("charge", 0)), "multiplicity": int(atoms.info.get("multiplicity", 1))}
