@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from alflow.errors import AlflowError, ConfigError
+from alflow.errors import AlflowError, ConfigError, StoreError
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord
 from alflow.store import Store
 
@@ -166,16 +166,26 @@ def _results(store: Store, cycle: int) -> dict[str, tuple[Atoms, str | None]]:
         record = store.read(cycle, "label", LabelRecord)
     elif store.exists(cycle, "select"):
         names = list(store.read(cycle, "select", SelectRecord).ids)
-        record = store.gather([name for name in names if store.is_labelled(name) or store.is_failed(name)], "")
+        record = _under_way(store, cycle, names)
     elif cycle == 0:
         names = sorted(path.stem for path in (store.directory / "labels").glob("*.h5"))
-        record = store.gather([*names, *store.failed()], "")
+        record = _under_way(store, cycle, [*names, *store.failed()])
     else:
         return {}
     done = {name: (frame, None) for name, frame in zip(record.ids, record.frames, strict=True)}
     why = [f"{r}: {d}" for r, d in zip(record.failed_reason, record.failed_detail, strict=True)]
     failed = {n: (f, w) for n, f, w in zip(record.failed_ids, record.failed_frames, why, strict=True)}
     return {**done, **failed}
+
+
+def _under_way(store: Store, cycle: int, names: list[str]) -> LabelRecord:
+    """What is there of labels that are being made; the step may end, and gather them, while they are read."""
+    try:
+        return store.gather([name for name in names if store.is_labelled(name) or store.is_failed(name)], "")
+    except StoreError:
+        if not store.exists(cycle, "label"):
+            raise
+        return store.read(cycle, "label", LabelRecord)
 
 
 def _row(

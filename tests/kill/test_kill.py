@@ -195,17 +195,20 @@ def test_second_writer_is_refused_and_readers_are_not(unbroken: Path, tmp_path: 
     process = command(folder)
     seen: set[str] = set()
     refused = ""
-    while process.poll() is None:
-        status = views.status(folder)
-        views.inspect(folder)
-        if status["writer"] and not refused:
-            assert status["writer"]["pid"] == process.pid
-            code, refused = finish(folder)
-            assert code == 1 or process.poll() is not None
-        seen.update(state for cycle in status["cycles"] for state in cycle["steps"].values())
-        time.sleep(0.01)
-    assert process.wait() == 0, process.communicate()[1].decode()
-    process.communicate()
+    try:
+        while process.poll() is None:
+            status = views.status(folder)
+            views.inspect(folder)
+            if status["writer"] and not refused:
+                assert status["writer"]["pid"] == process.pid
+                code, refused = finish(folder)
+                assert code == 1 or process.poll() is not None
+            seen.update(state for cycle in status["cycles"] for state in cycle["steps"].values())
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        error = process.communicate()[1].decode()
+    assert process.returncode == 0, error
     assert f"in use by pid {process.pid} on host {os.uname().nodename}" in refused
     assert len(refused.splitlines()) == 1
     assert seen == {"done", "running", "pending"}
