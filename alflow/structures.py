@@ -5,12 +5,14 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
+from ase.geometry import complete_cell
 from ase.io.formats import UnknownFileTypeError
 from vesin import NeighborList
 
@@ -21,7 +23,7 @@ DISTANCE_RATIO_MIN = 0.5
 """Two atoms closer than this share of the sum of their covalent radii overlap: no reference method converges."""
 
 _TRIES = 100  # draws until a displaced copy without overlapping atoms must be found
-_FAR = 4.0  # Å; neighbours farther apart than this never decide the smallest ratio, see distance_ratio
+_NEAR = 4.0  # Å; pairs closer than this always count, farther ones only where they can touch, see distance_ratio
 
 
 def read_structures(path: Path) -> list[Atoms]:
@@ -39,7 +41,7 @@ def read_structures(path: Path) -> list[Atoms]:
         msg = f"{path} is empty: expected at least one structure"
         raise StructureError(msg)
     try:
-        frames = ase.io.read(path, index=":")
+        frames = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
     except UnknownFileTypeError as error:
         msg = f"{path}: unknown format ({error}): expected one that ASE reads, extended XYZ for example"
         raise StructureError(msg) from error
@@ -56,15 +58,21 @@ def read_structures(path: Path) -> list[Atoms]:
 
 def write_structures(path: Path, frames: Sequence[Atoms]) -> None:
     """Write extended XYZ, completely or not at all; what is there is replaced; StructureError if it cannot be."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")  # the end of the name decides on compression
     try:
         ase.io.write(temporary, list(frames), format="extxyz")
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         temporary.replace(path)
     except OSError as error:
         msg = f"{path} cannot be written ({error.strerror or error}): check the folder and the space left on its disk"
         raise StructureError(msg) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def check_structure(atoms: Atoms, where: str) -> None:
@@ -89,9 +97,11 @@ def check_structure(atoms: Atoms, where: str) -> None:
             f"{where}: atom {strange[0]} is of no known element (Z = {atoms.numbers[strange[0]]}): expected an element"
         )
         raise StructureError(msg)
+    if not np.isfinite(atoms.cell.array).all():
+        msg = f"{where}: its cell is not finite ({atoms.cell.array.tolist()}): correct or remove it"
+        raise StructureError(msg)
     vectors = atoms.cell.array[atoms.pbc]
-    flat = len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-3) < len(vectors)
-    if not np.isfinite(atoms.cell.array).all() or flat:
+    if len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-3) < len(vectors):
         msg = (
             f"{where}: periodic, but its cell has no volume ({atoms.cell.cellpar().round(3)}): give a cell, or pbc = F"
         )
@@ -107,8 +117,8 @@ def check_structure(atoms: Atoms, where: str) -> None:
 def distance_ratio(atoms: Atoms) -> float:
     """Smallest distance of two atoms, periodic images included, over the sum of their covalent radii.
 
-    Infinite when no two atoms are within 4 Å: distances are searched up to there only, and the largest sum of covalent
-    radii is 5.2 Å, so ratios below 0.75 are never missed.
+    Distances are searched up to 4 Å or, where that is more, up to twice the largest covalent radius of the structure.
+    So a ratio of 1 or less is always the smallest there is; infinite when no two atoms are within that distance.
     """
     return _closest(atoms)[0]
 
@@ -195,13 +205,14 @@ def _radii(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 def _closest(atoms: Atoms) -> tuple[float, int, int, float]:
     """Smallest ratio, the two atoms, and their distance in Å; infinity when nothing is near."""
-    cell = atoms.cell.complete().array if atoms.pbc.any() else np.zeros((3, 3))
-    i, j, distance = NeighborList(cutoff=_FAR, full_list=False).compute(
+    # Cell vectors of directions that are not periodic mean nothing, and may depend on the others: they are replaced.
+    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)) if atoms.pbc.any() else np.zeros((3, 3))
+    radii = _radii(atoms)
+    i, j, distance = NeighborList(cutoff=max(_NEAR, 2 * float(radii.max())), full_list=False).compute(
         points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijd"
     )
     if not len(i):
         return math.inf, 0, 0, math.inf
-    radii = _radii(atoms)
     ratio = distance / (radii[i] + radii[j])
     k = int(np.argmin(ratio))
     return float(ratio[k]), int(i[k]), int(j[k]), float(distance[k])

@@ -18,7 +18,7 @@ def describe() -> dict[str, str]:
     """Name and first comment line of each template."""
     found = {}
     for path in sorted(folder().glob("*.toml")):
-        found[path.stem] = path.read_text().splitlines()[0].removeprefix("#").strip()
+        found[path.stem] = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
     return found
 
 
@@ -40,16 +40,16 @@ def copy(name: str, directory: Path) -> list[Path]:
     if target.exists():
         msg = f"{target} exists already and is not overwritten: edit it, or choose another directory"
         raise ConfigError(msg)
-    named = re.findall(r'^structures\s*=\s*"([^"]+)"', source.read_text(), flags=re.MULTILINE)
+    named = re.findall(r'^structures\s*=\s*"([^"]+)"', source.read_text(encoding="utf-8"), flags=re.MULTILINE)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        written = [target]
-        shutil.copyfile(source, target)
+        written = []
         for file in named:
             if (folder() / file).is_file() and not (directory / file).exists():
                 shutil.copyfile(folder() / file, directory / file)
                 written.append(directory / file)
+        shutil.copyfile(source, target)  # last: where it is, everything it names is
     except OSError as error:
         msg = f"{directory} cannot be written ({error.strerror}): choose another directory"
         raise StoreError(msg) from error
-    return written
+    return [target, *written]

@@ -1,6 +1,9 @@
 """Selection: uncertain, sane, new, diverse, within budget."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 from alflow.selection import select_fps
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,3 +58,87 @@ def test_the_training_set_counts() -> None:
     known = np.array([[0.0], [10.0]])
     found = select_fps(candidates, known, np.ones(3), np.ones(3, bool), sigma_min=0.0, budget=3, duplicate_distance=0.0)
     assert list(found.indices) == [1, 2, 0]
+
+
+def chosen(candidates: np.ndarray, known: np.ndarray, **changes: Any) -> Any:
+    n = len(candidates)
+    arguments = {
+        "sigma": np.ones(n),
+        "sane": np.ones(n, bool),
+        "sigma_min": 0.5,
+        "budget": 5,
+        "duplicate_distance": 0.1,
+    }
+    arguments |= changes
+    return select_fps(candidates, known, **arguments)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 8), st.integers(1, 12))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_the_candidates_does_not_matter(seed: int, n: int, n_known: int, budget: int) -> None:
+    """Without ties: the same structures, in the same order, and the same counts."""
+    rng = np.random.default_rng(seed)
+    candidates, known = rng.normal(size=(n, 3)), rng.normal(size=(n_known, 3))
+    given_ = {"sigma": rng.uniform(size=n), "sane": rng.uniform(size=n) < 0.8}
+    order = rng.permutation(n)
+    one = chosen(candidates, known, budget=budget, **given_)
+    two = chosen(
+        candidates[order], known[rng.permutation(n_known)], budget=budget, **{k: v[order] for k, v in given_.items()}
+    )
+    np.testing.assert_array_equal(one.indices, order[two.indices])
+    np.testing.assert_allclose(one.distances, two.distances, rtol=1e-9)
+    assert (one.n_sigma, one.n_unphysical, one.n_duplicate) == (two.n_sigma, two.n_unphysical, two.n_duplicate)
+
+
+@given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
+@settings(max_examples=50, deadline=None)
+def test_the_unit_of_the_features_does_not_matter(seed: int, unit: float) -> None:
+    """Distances are in units of the training set's spread."""
+    rng = np.random.default_rng(seed)
+    candidates, known, shift = rng.normal(size=(12, 3)), rng.normal(size=(6, 3)), rng.normal(size=3)
+    one, two = chosen(candidates, known), chosen(unit * (candidates + shift), unit * (known + shift))
+    np.testing.assert_array_equal(one.indices, two.indices)
+    np.testing.assert_allclose(one.distances, two.distances, rtol=1e-9)
+
+
+def test_the_first_is_the_farthest_from_the_training_set() -> None:
+    known = np.array([[-1.0], [1.0]])  # its spread is 1
+    found = chosen(np.array([[1.9], [-4.0], [0.0], [5.0]]), known)
+    assert list(found.indices) == [3, 1, 2, 0]
+    np.testing.assert_allclose(found.distances, [4.0, 3.0, 1.0, 0.9])
+
+
+@pytest.mark.parametrize("n_known", [0, 3])
+def test_no_candidates(n_known: int) -> None:
+    found = chosen(np.empty((0, 2)), np.ones((n_known, 2)))
+    assert found.indices.shape == found.distances.shape == (0,)
+    assert found.indices.dtype == np.intp
+    assert (found.n_sigma, found.n_unphysical, found.n_duplicate) == (0, 0, 0)
+
+
+def test_nothing_is_known() -> None:
+    found = chosen(np.array([[0.0], [0.05], [3.0]]), np.empty((0, 1)))
+    assert list(found.indices) == [0, 2]
+    assert found.distances[0] == np.inf
+    assert found.n_duplicate == 1
+
+
+def test_each_is_counted_once_and_for_its_first_reason() -> None:
+    candidates = np.array([[0.0], [9.0], [9.0], [9.05], [1.0], [20.0]])
+    found = chosen(
+        candidates,
+        np.array([[1.0]]),
+        sigma=np.array([0.1, 0.1, 1.0, 1.0, np.inf, np.nan]),
+        sane=np.array([True, False, True, True, True, True]),
+    )
+    assert list(found.indices) == [3]
+    assert (found.n_sigma, found.n_unphysical, found.n_duplicate) == (3, 0, 2)
+    none = chosen(candidates, np.array([[1.0]]), budget=0)
+    assert len(none.indices) == 0
+    assert none.n_duplicate == 1
+
+
+def test_none_is_chosen_twice_without_a_distance_between_duplicates() -> None:
+    found = chosen(np.zeros((4, 1)), np.zeros((1, 1)), budget=9, duplicate_distance=0.0)
+    assert sorted(found.indices) == [0, 1, 2, 3]
+    assert found.n_duplicate == 0

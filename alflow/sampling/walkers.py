@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import CalculatorError
 from ase.md.langevin import Langevin
 from numpy.typing import NDArray
 
+from alflow.errors import PotentialError
 from alflow.potentials.ace import Committee
 from alflow.potentials.base import Prediction
 from alflow.records import Segment
@@ -110,7 +112,8 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
     -------
     Segment
         Frames at multiples of ``stride``, and the last one whatever its step when the walk stops early: where the
-        committee lost its way is what is worth a reference calculation.
+        committee lost its way is what is worth a reference calculation. A step that cannot be done, or leaves
+        the numbers, is undone, and the frame before it is the last.
     """
     atoms = _first_state(walker) if state is None else state.copy()
     atoms.calc = committee.calculator()
@@ -131,8 +134,11 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
         # The members' spread is not a floating-point fault: an exploding walk is reported as its stop, not as warnings.
         with np.errstate(over="ignore", invalid="ignore"):
             stop = observed.advance(dynamics)
-        step += 1
-        stop = stop or observed.check(step)
+        if stop:
+            observed.keep(step)
+        else:
+            step += 1
+            stop = observed.check(step)
     if not stop and step == walker.steps:
         stop = "finished"
     return observed.segment(step, stop)
@@ -164,41 +170,55 @@ class _Observed:
     def advance(self, dynamics: Langevin) -> str:
         """Do one step; a reason to stop when it cannot be done."""
         before = self.atoms.get_positions(), self.atoms.get_momenta()
-        dynamics.step()
-        finite = np.isfinite(self.atoms.positions).all() and np.isfinite(self.atoms.get_momenta()).all()
-        if finite and np.isfinite(self.atoms.get_forces()).all():
-            return ""
+        stop = "not finite: positions or forces were no longer numbers"
+        try:
+            dynamics.step()
+            finite = np.isfinite(self.atoms.positions).all() and np.isfinite(self.atoms.get_momenta()).all()
+            if finite and np.isfinite(self.atoms.get_forces()).all():
+                return ""
+        except (CalculatorError, PotentialError) as error:  # a baseline that does not converge, atoms that coincide
+            stop = f"potential failed: {(str(error) or type(error).__name__).splitlines()[0]}"
         self.atoms.set_positions(before[0])
         self.atoms.set_momenta(before[1])
-        return "not finite: positions or forces were no longer numbers"
+        return stop
 
     def check(self, step: int) -> str:
         """Store the frame if it is due, and give the reason to stop, if there is one."""
         bounds = self.walker.bounds
-        force = float(np.linalg.norm(self.atoms.get_forces(), axis=1).max())
-        temperature = float(self.atoms.get_temperature())
-        ratio = distance_ratio(self.atoms)
+        force, temperature, ratio = measured = self._measure()
         stop = ""
-        if force > bounds.force:
+        # Written so that what is not a number leaves its bound.
+        if not force <= bounds.force:
             stop = f"force {force:.3g} eV/Å > {bounds.force:g}"
-        elif temperature > bounds.temperature:
+        elif not temperature <= bounds.temperature:
             stop = f"temperature {temperature:.0f} K > {bounds.temperature:.0f}"
-        elif ratio < bounds.distance_ratio:
+        elif not ratio >= bounds.distance_ratio:
             stop = f"distance {ratio:.3f} of the covalent radii < {bounds.distance_ratio:g}"
         if stop or step % self.walker.stride == 0:
-            prediction = self.committee.predict(self.atoms)
-            self._store(prediction, (float(step), force, temperature, ratio))
-            sigma = float(prediction.forces_sigma.max())
-            if not stop and sigma > bounds.force_sigma:
+            sigma = self._store(step, measured)
+            if not stop and not sigma <= bounds.force_sigma:
                 stop = f"force sigma {sigma:.3g} eV/Å > {bounds.force_sigma:g}"
         return stop
 
-    def _store(self, prediction: Prediction, row: tuple[float, float, float, float]) -> None:
+    def keep(self, step: int) -> None:
+        """Store the frame unless it has been, as that of a multiple of ``stride``."""
+        if step % self.walker.stride:
+            self._store(step, self._measure())
+
+    def _measure(self) -> tuple[float, float, float]:
+        """Largest force, temperature and distance ratio of the moment."""
+        force = float(np.linalg.norm(self.atoms.get_forces(), axis=1).max())
+        return force, float(self.atoms.get_temperature()), distance_ratio(self.atoms)
+
+    def _store(self, step: int, measured: tuple[float, float, float]) -> float:
+        """Store the frame; its largest sigma of a force component."""
+        prediction = self.committee.predict(self.atoms)
         frame = self.atoms.copy()
         frame.calc = None
         self.frames.append(frame)
         self.predictions.append(prediction)
-        self.rows.append(row)
+        self.rows.append((float(step), *measured))
+        return float(prediction.forces_sigma.max())
 
     def segment(self, step: int, stop: str) -> Segment:
         """Everything stored so far, as columns."""
@@ -209,7 +229,7 @@ class _Observed:
         return Segment(
             frames=tuple(self.frames),
             step=rows[:, 0].copy(),
-            energies=np.array([p.energies for p in predictions]).reshape(len(predictions), -1),
+            energies=np.array([p.energies for p in predictions]).reshape(len(predictions), self.committee.n_members),
             energy=np.array([p.energy for p in predictions]),
             energy_sigma=np.array([p.energy_sigma for p in predictions]),
             atom_sigma_max=np.array([p.atom_sigma.max() for p in predictions]),

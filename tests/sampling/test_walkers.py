@@ -12,7 +12,7 @@ from alflow.sampling import Bounds, Walker, run_segment
 from alflow.store import commit_file, read_file
 from ase import Atoms, units
 from ase.build import molecule
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import CalculationFailed, Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 
 WIDE = Bounds(force_sigma=1e9, force=1e9, temperature=1e9, distance_ratio=0.0)
@@ -87,23 +87,28 @@ def test_bounds_stop_the_walk_and_keep_the_frame(committee: Committee, bounds: B
 
 
 class Harmonic(Calculator):
-    """Every atom on a spring to the origin; not finite after ``lasts`` evaluations."""
+    """Every atom on a spring to the origin; beyond ``reach`` (Å) it fails as ``how`` says."""
 
     implemented_properties = ("energy", "forces")
 
-    def __init__(self, k: float, lasts: float = np.inf) -> None:
+    def __init__(self, k: float, reach: float = np.inf, how: str = "not a number") -> None:
         super().__init__()
-        self.k, self.lasts = k, lasts
+        self.k, self.reach, self.how = k, reach, how
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=()) -> None:
         super().calculate(atoms, properties, system_changes)
-        self.lasts -= 1
-        x = self.atoms.positions if self.lasts > 0 else np.nan * self.atoms.positions
+        x = self.atoms.positions
+        if np.abs(x).max() > self.reach:
+            if self.how == "raises":
+                raise CalculationFailed("no convergence\nin the details")
+            x = np.nan * x
         self.results = {"energy": 0.5 * self.k * float(np.sum(x**2)), "forces": -self.k * x}
 
 
 class Fake:
     """A committee of two that agree."""
+
+    n_members = 2
 
     def __init__(self, calculator: Calculator) -> None:
         self.inner = calculator
@@ -116,11 +121,68 @@ class Fake:
         return Prediction(0.0, np.zeros(2), 0.0, np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(n), None, calibrated=True)
 
 
-def test_not_finite_stops_the_walk() -> None:
-    segment = run_segment(walker(Atoms("Ar"), segment=40), 0, None, Fake(Harmonic(1.0, lasts=9)))
-    assert segment.stop.startswith("not finite")
-    assert 0 < segment.end_step < 40
-    assert np.isfinite(segment.end[0].positions).all()
+@pytest.mark.parametrize(
+    ("how", "reason"), [("not a number", "not finite: "), ("raises", "potential failed: no convergence")]
+)
+def test_a_step_that_fails_is_undone(how: str, reason: str) -> None:
+    """The walk ends, and its last frame is the one before the step that could not be done."""
+    plan = walker(Atoms("Ar"), segment=400, steps=400, stride=7)
+    free = run_segment(replace(plan, stride=1), 0, None, Fake(Harmonic(1.0)))
+    reach = float(np.abs([frame.positions for frame in free.frames[:34]]).max())
+    first_beyond = next(i for i, frame in enumerate(free.frames) if np.abs(frame.positions).max() > reach)
+    segment = run_segment(plan, 0, None, Fake(Harmonic(1.0, reach, how)))
+    assert segment.stop.startswith(reason)
+    assert "\n" not in segment.stop
+    assert segment.end_step == segment.step[-1] == first_beyond - 1
+    assert list(segment.step[:-1]) == list(range(0, first_beyond - 1, 7))
+    np.testing.assert_array_equal(segment.frames[-1].positions, free.frames[first_beyond - 1].positions)
+    np.testing.assert_array_equal(segment.end[0].get_momenta(), free.frames[first_beyond - 1].get_momenta())
+    assert np.isfinite(segment.force_max).all()
+
+
+def test_a_start_that_is_not_finite_is_stopped_by_a_bound() -> None:
+    start = Atoms("Ar", positions=[[1.0, 0, 0]])
+    segment = run_segment(walker(start), 0, None, Fake(Harmonic(1.0, reach=0.5)))
+    assert segment.stop.startswith("force nan")
+    assert segment.end_step == 0
+
+
+def test_an_early_end_keeps_the_last_frame() -> None:
+    """A bound left between two stored frames: that very frame is stored besides."""
+    plan = walker(Atoms("Ar3", positions=3 * np.eye(3)), segment=400, steps=400, stride=50)
+    free = run_segment(replace(plan, stride=1), 0, None, Fake(Harmonic(0.1)))
+    limit = float(free.force_max[:20].max())
+    first = int(np.flatnonzero(free.force_max > limit)[0])
+    segment = run_segment(replace(plan, bounds=replace(WIDE, force=limit)), 0, None, Fake(Harmonic(0.1)))
+    assert segment.stop == f"force {free.force_max[first]:.3g} eV/Å > {limit:g}"
+    assert list(segment.step) == [*range(0, first, 50), first]
+    assert segment.end_step == first
+    np.testing.assert_array_equal(segment.frames[-1].positions, segment.end[0].positions)
+
+
+def test_a_last_segment_without_a_frame_is_kept(tmp_path) -> None:
+    """45 steps, a frame each 20, durable each 20: the third segment ends the walk and stores nothing."""
+    plan = walker(Atoms("Ar"), steps=45, stride=20, segment=20)
+    assert plan.n_segments == 3
+    state, segments = None, []
+    for index in range(3):
+        commit_file(tmp_path / f"{index}.h5", run_segment(plan, index, state, Fake(Harmonic(1.0))))
+        segments.append(read_file(tmp_path / f"{index}.h5", Segment))
+        state = segments[-1].end[0]
+    assert [len(segment.frames) for segment in segments] == [2, 1, 0]
+    assert [segment.energies.shape for segment in segments] == [(2, 2), (1, 2), (0, 2)]
+    assert [segment.stop for segment in segments] == ["", "", "finished"]
+    assert segments[-1].end_step == 45
+
+
+def test_almost_no_friction_keeps_the_energy(committee: Committee) -> None:
+    """50 fs without a thermostat: the total energy wanders by far less than the kinetic energy."""
+    plan = walker(molecule("H2O"), temperature=900.0, friction=1e-9, steps=200, stride=8, segment=200, timestep=0.25)
+    segment = run_segment(plan, 0, None, committee)
+    kinetic = np.array([frame.get_kinetic_energy() for frame in segment.frames])
+    total = segment.energy + kinetic
+    assert np.ptp(kinetic) > 0.02
+    assert np.ptp(total) < 0.02 * np.ptp(kinetic)
 
 
 def test_temperature_of_a_harmonic_oscillator() -> None:

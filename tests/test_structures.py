@@ -1,0 +1,338 @@
+"""Structures: what no calculation can use is refused by name; copies are repeatable; names tell every bit."""
+
+import itertools
+import re
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from alflow.config import Settings, parse
+from alflow.errors import StructureError
+from alflow.structures import (
+    check_structure,
+    distance_ratio,
+    initial_structures,
+    read_structures,
+    structure_id,
+    write_structures,
+)
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import covalent_radii
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+WATER = molecule("H2O")
+
+
+def settings(name: str = "water", **system: object) -> Settings:
+    return parse({"system": [{"name": name, "structures": "water.xyz", **system}]}, "alflow.toml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    ase.io.write(tmp_path / "water.xyz", WATER)
+    return tmp_path
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.xyz", None, "no such file: give the path of a file with structures"),
+        ("empty.xyz", "", "is empty: expected at least one structure"),
+        ("short.xyz", "3\n\nH 0 0 0\n", r"cannot be read \(.+\): expected a format that ASE reads"),
+        ("words.xyz", "this is not a structure\n", "cannot be read"),
+        ("what.unknown", "this is not a structure\n", r"unknown format .*: expected one that ASE reads"),
+        ("nothing.xyz", "0\n\n", "frame 0 has no atoms: expected at least one"),
+        ("nan.xyz", "2\n\nH 0 0 0\nH 0 nan 1\n", "frame 0: the position of atom 1 is not finite"),
+        ("x.xyz", "2\n\nH 0 0 0\nX 0 0 1\n", r"frame 0: atom 1 is of no known element \(Z = 0\)"),
+        (
+            "second.xyz",
+            "1\n\nH 0 0 0\n2\n\nH 0 0 0\nH 0 0 .1\n",
+            r"frame 1: atoms H0 and H1 overlap: 0\.100 Å apart, expected at least 0\.310 Å",
+        ),
+    ],
+)
+def test_files_that_cannot_be_used(name: str, content: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(StructureError, match=message) as caught:
+        read_structures(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "frames.xyz"
+    path.write_text("\n")
+    monkeypatch.setattr(ase.io, "read", lambda *_, **__: [])
+    with pytest.raises(StructureError, match="holds no structures: expected at least one"):
+        read_structures(path)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match="no such file"):
+        read_structures(tmp_path)
+
+
+def test_an_at_sign_in_a_name_is_part_of_it(tmp_path: Path) -> None:
+    """ASE would take what follows for the index of a frame."""
+    path = tmp_path / "water@0"
+    ase.io.write(path, [WATER, WATER], format="extxyz")
+    path = path.rename(tmp_path / "water@350K.xyz")
+    assert len(read_structures(path)) == 2
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    frames = [bulk("Si"), bulk("Si", cubic=True)]
+    for name in ("frames.xyz", "frames.xyz.gz"):
+        write_structures(tmp_path / name, frames)
+        write_structures(tmp_path / name, frames)
+        for before, after in zip(frames, read_structures(tmp_path / name), strict=True):
+            np.testing.assert_allclose(after.positions, before.positions, atol=1e-7)
+            assert after.pbc.all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.xyz", "frames.xyz.gz"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "frames.xyz"
+    write_structures(path, [WATER])
+    before = path.read_bytes()
+
+    def full(file: Path, *_: object, **__: object) -> None:
+        Path(file).write_text("half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ase.io, "write", full)
+    with pytest.raises(StructureError, match=r"frames\.xyz cannot be written \(No space left on device\)"):
+        write_structures(path, [WATER])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match=r"cannot be written \(No such file or directory\): check the folder"):
+        write_structures(tmp_path / "missing" / "frames.xyz", [WATER])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StructureError, match=r"cannot be written \(Not a directory\)"):
+        write_structures(tmp_path / "file" / "frames.xyz", [WATER])
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (Atoms("H", pbc=True), r"^here: periodic, but its cell has no volume .*: give a cell, or pbc = F"),
+        (Atoms("H", cell=[5, 5, 0], pbc=[True, False, True]), "its cell has no volume"),
+        (Atoms("H", cell=[[5, 0, 0], [0, 5, 0], [5, 5, 0]], pbc=True), "its cell has no volume"),
+        (Atoms("H", cell=[5, 5, np.nan], pbc=False), "^here: its cell is not finite"),
+        (Atoms("H", cell=[5, 5, np.inf], pbc=True), "^here: its cell is not finite"),
+        (Atoms("OH", positions=[[0, 0, 0], [0, 0, 0]]), r"atoms O0 and H1 overlap: 0\.000 Å apart"),
+        (
+            Atoms("OH", positions=[[0.1, 0, 0], [9.9, 0, 0]], cell=[10, 10, 10], pbc=True),
+            r"atoms O0 and H1 overlap: 0\.200 Å apart, expected at least 0\.485 Å",
+        ),
+        (Atoms("Si", cell=[1, 9, 9], pbc=True), r"atoms Si0 and Si0 overlap: 1\.000 Å apart, expected at least 1\.110"),
+    ],
+)
+def test_structures_that_no_calculation_can_use(atoms: Atoms, message: str) -> None:
+    with pytest.raises(StructureError, match=message):
+        check_structure(atoms, "here")
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        WATER,
+        bulk("Si"),
+        Atoms("Ar"),
+        Atoms("OH", positions=[[0.1, 0, 0], [9.9, 0, 0]], cell=[10, 10, 10]),
+        Atoms("H", cell=[5, 5, 0], pbc=[True, True, False]),
+        Atoms("H2", positions=[[0, 0, 0], [0, 0, 30]], cell=[[4, 0, 0], [0, 4, 0], [4, 0, 0]], pbc=[1, 1, 0]),
+    ],
+)
+def test_structures_that_can_be_used(atoms: Atoms) -> None:
+    check_structure(atoms, "here")
+
+
+def brute_force(atoms: Atoms) -> float:
+    """Smallest distance over the sum of radii, over images in a range that is wide enough for the cells below."""
+    radii = covalent_radii[atoms.numbers]
+    ranges = [range(-4, 5) if periodic else (0,) for periodic in atoms.pbc]
+    best = np.inf
+    for shift in itertools.product(*ranges):
+        vectors = atoms.positions[None] + np.array(shift) @ atoms.cell.array - atoms.positions[:, None]
+        ratio = np.linalg.norm(vectors, axis=2) / (radii + radii[:, None])
+        if shift == (0, 0, 0):
+            np.fill_diagonal(ratio, np.inf)
+        best = min(best, float(ratio.min()))
+    return best
+
+
+boxes = st.tuples(
+    st.integers(0, 10**6), st.integers(1, 8), st.tuples(st.booleans(), st.booleans(), st.booleans()), st.floats(2.5, 9)
+)
+
+
+@given(boxes)
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_distance_ratio_is_the_smallest_of_all_images(box: tuple[int, int, tuple[bool, bool, bool], float]) -> None:
+    """Exact up to 1, as documented: also for the largest atoms, which touch beyond 4 Å."""
+    seed, n, pbc, length = box
+    rng = np.random.default_rng(seed)
+    cell = length * (np.eye(3) + rng.uniform(-0.25, 0.25, size=(3, 3)))
+    positions = rng.uniform(-1.5, 1.5, size=(n, 3)) @ cell  # outside of the cell, too
+    atoms = Atoms(numbers=rng.choice([1, 8, 55, 87], size=n), positions=positions, cell=cell, pbc=pbc)
+    found, expected = distance_ratio(atoms), brute_force(atoms)
+    if found <= 1 or expected <= 1:
+        assert found == pytest.approx(expected, rel=1e-12)
+    else:
+        assert found >= expected * (1 - 1e-12)
+    if n > 1:
+        distances = atoms.get_all_distances(mic=True) + np.diag(np.full(n, np.inf))
+        between = distances / (covalent_radii[atoms.numbers] + covalent_radii[atoms.numbers][:, None])
+        assert found <= between.min() * (1 + 1e-9) or between.min() > 1
+
+
+def test_the_largest_atoms_are_searched_far_enough() -> None:
+    """Two francium atoms 4.5 Å apart touch, though hydrogen atoms 3.9 Å apart are nearer to each other."""
+    assert covalent_radii[np.isfinite(covalent_radii)].max() == covalent_radii[87] == 2.6
+    far = [[0, 0, 0], [4.5, 0, 0], [0, 50, 0], [3.9, 50, 0]]
+    assert distance_ratio(Atoms("Fr2H2", positions=far)) == pytest.approx(4.5 / 5.2)
+    assert distance_ratio(Atoms("H2", positions=far[2:])) == pytest.approx(3.9 / 0.62)
+    assert distance_ratio(Atoms("H2", positions=[[0, 0, 0], [4.1, 0, 0]])) == np.inf
+    assert distance_ratio(Atoms("H")) == np.inf
+
+
+# --- initial structures -----------------------------------------------------------------------------------------------
+
+
+def test_copies_are_repeatable_and_keyed(folder: Path) -> None:
+    three, five = (initial_structures(settings(copies=n, rattle=0.1), folder) for n in (3, 5))
+    assert (len(three), len(five)) == (4, 6)
+    for a, b in zip(three, five, strict=False):
+        np.testing.assert_array_equal(a.positions, b.positions)
+    np.testing.assert_array_equal(five[0].positions, read_structures(folder / "water.xyz")[0].positions)
+    ids = {structure_id(frame, "method") for frame in five}
+    assert len(ids) == 6
+    other = initial_structures(settings(copies=3, rattle=0.1).model_copy(update={"seed": 1}), folder)
+    assert not np.array_equal(other[1].positions, three[1].positions)
+
+
+def test_copies_are_displaced_by_what_was_asked_for(folder: Path) -> None:
+    first, *copies = initial_structures(settings(copies=400, rattle=0.02), folder)
+    moved = np.array([copy.positions - first.positions for copy in copies])
+    assert moved.std() == pytest.approx(0.02, rel=4 / np.sqrt(2 * moved.size))
+    assert abs(moved.mean()) < 4 * 0.02 / np.sqrt(moved.size)
+
+
+def test_each_structure_of_each_system_has_copies_of_its_own(folder: Path) -> None:
+    ase.io.write(folder / "two.xyz", [WATER, WATER])
+    systems = [{"name": name, "structures": "two.xyz", "copies": 2} for name in ("a", "b")]
+    frames = initial_structures(parse({"system": systems}, "alflow.toml"), folder)
+    assert [frame.info["system"] for frame in frames] == ["a"] * 6 + ["b"] * 6
+    moved = [frame.positions.tobytes() for i, frame in enumerate(frames) if i % 3]
+    assert len(set(moved)) == 8
+
+
+def test_info_holds_what_the_settings_say_and_nothing_else(folder: Path) -> None:
+    atoms = WATER.copy()
+    atoms.info["charge"], atoms.info["comment"] = 7, "from elsewhere"
+    atoms.set_momenta(np.ones((3, 3)))
+    ase.io.write(folder / "water.xyz", atoms)
+    (frame,) = initial_structures(settings(charge=1, multiplicity=2), folder)
+    assert frame.info == {"system": "water", "charge": 1, "multiplicity": 2}
+    assert set(frame.arrays) == {"numbers", "positions"}
+    assert frame.calc is None
+
+
+@pytest.mark.parametrize(
+    ("system", "message"),
+    [
+        (
+            {"charge": 1},
+            r"9 electrons \(charge 1\) cannot have multiplicity 1: correct charge or multiplicity of system",
+        ),
+        ({"multiplicity": 2}, r"10 electrons \(charge 0\) cannot have multiplicity 2"),
+        ({"charge": 10, "multiplicity": 3}, r"0 electrons \(charge 10\) cannot have multiplicity 3"),
+        ({"charge": 11}, r"-1 electrons \(charge 11\) cannot have multiplicity 1"),
+    ],
+)
+def test_electrons_must_fit_the_multiplicity(system: dict[str, int], message: str, folder: Path) -> None:
+    with pytest.raises(StructureError, match=rf"^{re.escape(str(folder / 'water.xyz'))} frame 0: {message}"):
+        initial_structures(settings(**system), folder)
+
+
+def test_copies_in_which_atoms_always_overlap(tmp_path: Path) -> None:
+    crystal = bulk("Si", cubic=True) * (3, 3, 3)
+    ase.io.write(tmp_path / "water.xyz", crystal)
+    message = r"frame 0: atoms overlap in all of 100 copies displaced by 2\.0 Å: lower system\.rattle"
+    with pytest.raises(StructureError, match=message):
+        initial_structures(settings("crystal", copies=1, rattle=2.0), tmp_path)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def flipped(array: np.ndarray, place: int) -> None:
+    """Change the last bit of an element in place."""
+    array.reshape(-1).view(np.int64)[place] ^= 1
+
+
+changes = st.one_of(
+    st.tuples(st.just("positions"), st.integers(0, 23)),
+    st.tuples(st.just("cell"), st.integers(0, 8)),
+    st.tuples(st.just("pbc"), st.integers(0, 2)),
+    st.tuples(st.just("numbers"), st.integers(0, 7)),
+    st.tuples(st.sampled_from(["charge", "multiplicity", "method"]), st.integers(2, 9)),
+)
+
+
+@given(changes)
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_a_name_changes_with_every_bit(change: tuple[str, int]) -> None:
+    rng = np.random.default_rng(0)
+    atoms = bulk("Si", cubic=True)
+    atoms.positions += rng.normal(size=(8, 3))
+    atoms.set_cell(atoms.cell.array + rng.normal(size=(3, 3)))
+    before = structure_id(atoms, "method")
+    assert re.fullmatch("[0-9a-f]{24}", before)
+    what, value = change
+    method = "method"
+    if what == "positions":
+        flipped(atoms.positions, value)
+    elif what == "cell":
+        cell = atoms.cell.array.copy()
+        flipped(cell, value)
+        atoms.set_cell(cell)
+    elif what == "pbc":
+        atoms.pbc = [i != value for i in range(3)]
+    elif what == "numbers":
+        atoms.numbers[value] += 1
+    elif what == "method":
+        method = f"method {value}"
+    else:
+        atoms.info[what] = value
+    assert structure_id(atoms, method) != before
+
+
+@given(st.integers(0, 10**6))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_a_name_does_not_depend_on_anything_else(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before = structure_id(WATER, "method")
+    atoms = WATER.copy()
+    atoms.set_momenta(rng.normal(size=(3, 3)))
+    atoms.set_tags(rng.integers(0, 9, size=3))
+    atoms.info |= {"system": "water", "charge": 0, "multiplicity": 1, "note": seed}
+    atoms.calc = SinglePointCalculator(atoms, energy=rng.normal())
+    assert structure_id(atoms, "method") == before
