@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
@@ -148,7 +149,9 @@ class LocalExecutor(Executor):
 
     def _drive(self, number: int) -> None:
         """Feed one worker process; runs in a thread of the driver."""
-        # Ctrl-C is the driver's to handle: a worker inherits this until it ignores the signal itself.
+        # Ctrl-C is the driver's to handle: a worker inherits this until it ignores the signal itself. Python's resource
+        # tracker, which the first worker would start, must run before: starting it unblocks the signal.
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         worker: _Worker | None = None
         while (task := self._tasks.get()) is not None:
