@@ -157,7 +157,7 @@ def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_reaches_the_driver_only(tmp_path: Path) -> None:
-    """SIGINT to the whole process group, as a terminal sends it, while workers start: none of them prints a traceback."""
+    """SIGINT to the whole process group, while workers start: none of them prints a traceback."""
     script = tmp_path / "driver.py"
     script.write_text(
         "import signal, sys\n"
