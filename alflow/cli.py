@@ -186,10 +186,10 @@ def train(data: Path, output: Path, members: int, seed: int, cutoff: float | Non
     committee.save(output)
     click.echo(
         f"{output}: {members} members, {len(frames)} structures; out-of-bag errors "
-        f"{1e3 * committee.oob_energy_rmse:.3g} meV/atom and {1e3 * committee.oob_force_rmse:.3g} meV/Å"
+        f"{1e3 * committee.judgement.energy_rmse:.3g} meV/atom and {1e3 * committee.judgement.force_rmse:.3g} meV/Å"
     )
-    if committee.calibration_note:
-        click.echo(committee.calibration_note, err=True)
+    if committee.judgement.note:
+        click.echo(committee.judgement.note, err=True)
 
 
 @main.command()

@@ -13,6 +13,9 @@ MIN_JUDGED = 10
 """Fewest judged values from which a calibration factor is taken."""
 
 
+_SILENT = 1e-2  # share of the root mean square spread
+
+
 def spread(values: Array, axis: int = -1) -> Array:
     """Standard deviation of the members: sigma^2 = sum_m (E_m - mean)^2 / (M - 1).
 
@@ -42,8 +45,8 @@ def calibration(errors: Array, sigma: Array, n_judges: int) -> tuple[float, str]
     errors : ndarray, shape (n,)
         Reference minus mean of the judges.
     sigma : ndarray, shape (n,)
-        Spread of the judges, same unit. Values whose spread is zero (a force that symmetry forbids) say nothing about
-        the factor and are left out.
+        Spread of the judges, same unit. Values whose spread is below a hundredth of its root mean square (a force that
+        symmetry forbids, but for rounding) say nothing about the factor and are left out.
     n_judges : int
         M: how many members judged each value.
 
@@ -56,7 +59,7 @@ def calibration(errors: Array, sigma: Array, n_judges: int) -> tuple[float, str]
     """
     if n_judges <= 3:
         return float("nan"), f"{n_judges} members judge each structure, more than 3 are needed"
-    usable = sigma > 1e-12 * max(1e-300, float(np.max(sigma, initial=0.0)))
+    usable = sigma > _SILENT * np.sqrt(np.mean(np.square(sigma))) if len(sigma) else sigma > 0
     if np.sum(usable) < MIN_JUDGED:
         return float("nan"), f"{int(np.sum(usable))} values to judge by, at least {MIN_JUDGED} are needed"
     ratio = float(np.mean((errors[usable] / sigma[usable]) ** 2))

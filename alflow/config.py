@@ -60,12 +60,11 @@ class Potential(Section):
     n_members: int = Field(16, ge=8, le=256, description="members of the committee; 8 or more, to be calibrated")
     n_max: Count = Field(8, le=30, description="radial functions")
     l_max: int = Field(4, ge=0, le=12, description="largest l of the spherical harmonics")
-    degree_2: int = Field(
-        12, ge=0, le=40, description="largest degree (n + 1 + l, summed) of products of two densities"
+    n_features: Count | None = Field(
+        None, description="features of an atom, at most; 1250 by default, fewer with more than three species"
     )
-    degree_3: int = Field(9, ge=0, le=30, description="the same for three densities")
     energy_weight: Positive = Field(
-        30.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
+        20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
     )
     force_weight: NotNegative = Field(1.0, description="weight of forces")
 

@@ -37,6 +37,10 @@ class PotentialError(AlflowError):
     """A potential cannot be fitted or evaluated: an unknown species, too few structures, ..."""
 
 
+class PotentialWarning(UserWarning):
+    """Structures were left out of a fit, or their labels look wrong; the message names them."""
+
+
 class SampleError(AlflowError):
     """No walker could produce a usable frame."""
 

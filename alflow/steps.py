@@ -351,8 +351,8 @@ def train(context: Context, cycle: int) -> TrainRecord:
     calculator = None if baseline is None else baseline.calculator()
     with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
         model = fit(frames, seed=context.settings.seed, baseline=calculator, **potential)
-    if model.calibration_note:
-        context.progress.note(model.calibration_note)
+    if model.judgement.note:
+        context.progress.note(model.judgement.note)
     context.progress.advance()
     return TrainRecord(model=model, n_frames=len(frames))
 
@@ -370,7 +370,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     labels = context.store.read(cycle, "label", LabelRecord)
     model = _with_baseline(context, context.store.read(cycle, "train", TrainRecord).model)
     if cycle == 0:
-        before, sigma_max = (model.oob_energy_rmse, model.oob_force_rmse), math.nan
+        before, sigma_max = (model.judgement.energy_rmse, model.judgement.force_rmse), math.nan
     else:
         previous = _with_baseline(context, context.store.read(cycle - 1, "train", TrainRecord).model)
         with limit_threads(context.settings.executor.threads, "openmp"):
@@ -389,8 +389,8 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         force_rmse=before[1],
         energy_rmse_after=after[0],
         force_rmse_after=after[1],
-        alpha_energy=model.alpha_energy,
-        alpha_force=model.alpha_force,
+        alpha_energy=model.judgement.alpha_energy,
+        alpha_force=model.judgement.alpha_force,
         sigma_max=sigma_max,
         converged=converged,
         reason=reason,

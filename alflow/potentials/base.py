@@ -82,6 +82,9 @@ class Prediction:
         ``energy_sigma``.
     stress : ndarray, shape (6,), or None
         Of the mean, eV/Å^3, ASE's sign and Voigt order; None unless periodic in three directions.
+    grade : ndarray, shape (N,)
+        Extrapolation grade of each atom: about 1 for surroundings like those of the training set, far above 1 for
+        others, whether the members agree on them or not.
     calibrated : bool
         False when a calibration factor could not be determined and 1 stands in its place.
     """
@@ -93,4 +96,5 @@ class Prediction:
     forces_sigma: Array
     atom_sigma: Array
     stress: Array | None
+    grade: Array
     calibrated: bool

@@ -25,8 +25,7 @@ copies = 11
 n_members = 8
 n_max = 4
 l_max = 2
-degree_2 = 6
-degree_3 = 5
+n_features = 60
 [sample]
 temperature = [300, 600]
 steps = 60

@@ -27,7 +27,7 @@ def committee() -> Committee:
         atoms = molecule("H2O")
         atoms.positions += 0.05 * rng.normal(size=(3, 3))
         frames.append(method.calculate(atoms))
-    return alflow.fit(frames, n_members=8, n_max=4, l_max=2, degree_2=6, degree_3=5, cutoff=4.0)
+    return alflow.fit(frames, n_members=8, n_max=4, l_max=2, n_features=60, cutoff=4.0)
 
 
 def walker(start: Atoms, **changes: object) -> Walker:
@@ -118,7 +118,9 @@ class Fake:
 
     def predict(self, atoms: Atoms) -> Prediction:
         n = len(atoms)
-        return Prediction(0.0, np.zeros(2), 0.0, np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(n), None, calibrated=True)
+        return Prediction(
+            0.0, np.zeros(2), 0.0, np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(n), None, np.ones(n), calibrated=True
+        )
 
 
 @pytest.mark.parametrize(

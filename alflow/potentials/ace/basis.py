@@ -1,19 +1,24 @@
-"""Which products of densities are features, and how they are summed: index tables for the kernels.
+"""Which products of densities are features: index tables for the kernels.
 
-The density of species s around an atom is expanded in channels c = (s, n) and real spherical harmonics lm,
-``A[c, lm] = sum_j R_n(r_ij) Y_lm(r_ij)``. Rotation-invariant features are its products of
+The density of species s around an atom is expanded in radial functions n and real spherical harmonics lm,
+``A[s, n, lm] = sum_j R_n(r_ij) Y_lm(r_ij)``; the 2l + 1 numbers of one (s, n, l) are a *channel*, of degree n + 1 + l.
+Two channels couple to a *node* ``P[LM] = sum_m1m2 G(l1 m1, l2 m2, L M) A[c1, l1 m1] A[c2, l2 m2]`` with the integral G
+of three real spherical harmonics. Rotation-invariant features are, each unordered set of channels once, the products
 
-- one factor: ``A[c, 00]``;
-- two factors: ``sum_m A[c1, lm] A[c2, lm] / sqrt(2l + 1)``;
-- three factors: ``sum_m1m2m3 G(l1m1, l2m2, l3m3) A[c1, l1m1] A[c2, l2m2] A[c3, l3m3]`` with the integral G of three
-  real spherical harmonics,
+- of one channel: ``A[c, 00]``;
+- of two: ``sum_m A[c1, lm] A[c2, lm]``;
+- of three: ``sum_M P[(c1 c2) LM] A[c3, LM]``;
+- of four: ``sum_M P[(c1 c2) LM] P[(c3 c4) LM]``, one for every L:
 
-each unordered set of factors once: the atomic cluster expansion, Drautz, Phys. Rev. B 99, 014104 (2019),
-doi:10.1103/PhysRevB.99.014104. A factor has degree n + 1 + l; products are kept up to a total degree.
+the atomic cluster expansion, Drautz, Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104. All are dot
+products of two vectors, channels or nodes. Those of one channel are always there; of the others those of lowest
+*level*: the sum of the channels' degrees, and 2 more for each channel above two.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +28,46 @@ Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
+class Tables(NamedTuple):
+    """What the kernels read; all arrays of int but ``coefficient``.
+
+    The *vectors* of an atom are one array: K densities, then all nodes, then the number one.
+
+    Attributes
+    ----------
+    radial_start : ndarray, shape (n_max + 1,)
+        Densities of radial function n within those of a species: ``radial_start[n]`` to ``radial_start[n + 1] - 1``.
+    first, second, target : ndarray, shape (terms,)
+        ``vectors[target] += coefficient * vectors[first] * vectors[second]`` makes the nodes.
+    coefficient : ndarray, shape (terms,)
+        See above.
+    left, right, length : ndarray, shape (F,)
+        Feature f is ``sum_m vectors[left[f] + m] * vectors[right[f] + m]``, m < length[f].
+    node_terms : ndarray, shape (F, 2, 2)
+        First and last + 1 of the terms that make the left and the right vector of a feature; equal for a channel.
+    channel_start : ndarray, shape (F + 1,)
+        Channels of feature f, each once: ``channel_start[f]`` to ``channel_start[f + 1] - 1`` of the next two.
+    channel, channel_length : ndarray
+        First density of a channel, and 2l + 1.
+    """
+
+    radial_start: IntArray
+    first: IntArray
+    second: IntArray
+    target: IntArray
+    coefficient: Array
+    left: IntArray
+    right: IntArray
+    length: IntArray
+    node_terms: IntArray
+    channel_start: IntArray
+    channel: IntArray
+    channel_length: IntArray
+
+
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """Index tables of the features of one atom; the same for every species of the central atom.
+    """The features of one atom; the same for every species of the central atom.
 
     Attributes
     ----------
@@ -33,24 +75,18 @@ class Basis:
         Numbers of species and radial functions, and largest l.
     degree : ndarray of int, shape (F,)
         Total degree of each feature.
-    first, second, third : ndarray of int, shape (terms,)
-        Densities (indices into A, flattened to (species, n, lm)) that each term multiplies; -1 where the term has
-        fewer factors.
-    coefficient : ndarray, shape (terms,)
-        Coefficient of each term.
-    start : ndarray of int, shape (F + 1,)
-        Terms of feature f: ``start[f]`` to ``start[f + 1] - 1``.
+    order : ndarray of int, shape (F,)
+        Number of channels of each feature.
+    tables : Tables
+        For the kernels.
     """
 
     n_species: int
     n_max: int
     l_max: int
     degree: IntArray
-    first: IntArray
-    second: IntArray
-    third: IntArray
-    coefficient: Array
-    start: IntArray
+    order: IntArray
+    tables: Tables
 
     @property
     def n_features(self) -> int:
@@ -59,65 +95,152 @@ class Basis:
 
     @property
     def n_densities(self) -> int:
-        """Length of A for one atom."""
-        return self.n_species * self.n_max * (self.l_max + 1) ** 2
+        """K, densities of one atom."""
+        return self.n_species * int(self.tables.radial_start[-1])
+
+    @property
+    def n_vectors(self) -> int:
+        """Length of the vectors of one atom."""
+        return int(max(self.tables.target.max(initial=-1) + 1, self.n_densities)) + 1
+
+
+class _Channel(NamedTuple):
+    degree: int
+    l: int
+    species: int
+    n: int
+
+
+_Feature = tuple[tuple[_Channel, ...], int]  # channels, and the L to which their halves couple
 
 
 @lru_cache(maxsize=8)
-def make_basis(n_species: int, n_max: int, l_max: int, degree_2: int, degree_3: int) -> Basis:
-    """Build the index tables.
+def make_basis(n_species: int, n_max: int, l_max: int, n_features: int) -> Basis:
+    """Build the tables.
 
     Parameters
     ----------
     n_species, n_max, l_max : int
         Numbers of species and radial functions (n = 0 .. n_max - 1), and largest l.
-    degree_2, degree_3 : int
-        Largest total degree of a product of two and of three densities.
-
-    Returns
-    -------
-    Basis
-        Tables; the number of features grows with the number of species to the third power.
+    n_features : int
+        Features of an atom, at most; those of one channel are there in any case. Products of the same level and the
+        same number of channels are all in or all out.
     """
-    n_lm = (l_max + 1) ** 2
-    channels = [(s, n) for s in range(n_species) for n in range(n_max)]
-    factors = [(c, n + 1 + l, l) for c, (_, n) in enumerate(channels) for l in range(l_max + 1)]  # noqa: E741
-    degrees: list[int] = [n + 1 for _, n in channels]
-    terms: list[list[tuple[int, int, int, float]]] = [[(c * n_lm, -1, -1, 1.0)] for c in range(len(channels))]
-    for i, (c1, d1, l1) in enumerate(factors):
-        for c2, d2, l2 in factors[i:]:
-            if l1 == l2 and d1 + d2 <= degree_2:
-                norm = 1.0 / np.sqrt(2 * l1 + 1)
-                terms.append([(c1 * n_lm + lm, c2 * n_lm + lm, -1, norm) for lm in range(l1**2, (l1 + 1) ** 2)])
-                degrees.append(d1 + d2)
+    channels = sorted(
+        _Channel(n + 1 + l, l, s, n) for s in range(n_species) for n in range(n_max) for l in range(l_max + 1)
+    )
+    features: list[_Feature] = [((c,), 0) for c in channels if c.l == 0]
+    for shell in _shells(channels):
+        if len(features) + len(shell) > n_features:
+            break
+        features += shell
+    features.sort(key=lambda feature: len(feature[0]))  # nodes before the products that use them again
+    l_of = [max((c.l for product, _ in features for c in product if c.n == n), default=0) for n in range(n_max)]
+    radial_start = np.concatenate([[0], np.cumsum([(l + 1) ** 2 for l in l_of])])
+    width = int(radial_start[-1])
+
+    def place(c: _Channel) -> int:
+        return c.species * width + int(radial_start[c.n]) + c.l**2
+
     gaunt = _gaunt(l_max)
-    for i, (c1, d1, l1) in enumerate(factors):
-        for j, (c2, d2, l2) in enumerate(factors[i:], start=i):
-            for c3, d3, l3 in factors[j:]:
-                even = (l1 + l2 + l3) % 2 == 0 and abs(l1 - l2) <= l3 <= l1 + l2
-                if even and d1 + d2 + d3 <= degree_3:
-                    terms.append([(c1 * n_lm + a, c2 * n_lm + b, c3 * n_lm + c, g) for a, b, c, g in gaunt[l1, l2, l3]])
-                    degrees.append(d1 + d2 + d3)
-    flat = [term for feature in terms for term in feature]
-    columns = np.array([term[:3] for term in flat], dtype=np.int64)
+    terms: list[tuple[int, int, int, float]] = []
+    nodes: dict[tuple[_Channel, _Channel, int], tuple[int, int, int]] = {}
+    end = n_species * width
+
+    def node(c1: _Channel, c2: _Channel, l: int) -> tuple[int, int, int]:
+        """Where a node is, and its terms."""
+        nonlocal end
+        if (c1, c2, l) not in nodes:
+            begin = len(terms)
+            terms.extend(
+                (place(c1) + a, place(c2) + b, end + c, g) for a, b, c, g in sorted(gaunt[c1.l, c2.l, l], key=_last)
+            )
+            nodes[c1, c2, l] = end, begin, len(terms)
+            end += 2 * l + 1
+        return nodes[c1, c2, l]
+
+    def side(half: tuple[_Channel, ...], l: int) -> tuple[int, int, int]:
+        """Where half of a product is, and its terms."""
+        if len(half) < 2:
+            return (place(half[0]) if half else -1), 0, 0
+        return node(half[0], half[1], l)
+
+    sides = []
+    for product, l in features:
+        halves = [product[:1], product[1:]] if len(product) < 3 else [product[:2], product[2:]]
+        left, right = [side(half, l) for half in halves]
+        sides.append([left, right if right[0] != left[0] else (right[0], 0, 0)])
+    left_right = np.array([[where for where, _, _ in pair] for pair in sides], dtype=np.int64)
+    left_right[left_right < 0] = end  # the number one
+    used = [sorted({(place(c), 2 * c.l + 1) for c in product}) for product, _ in features]
+    flat = np.array([channel for one in used for channel in one], dtype=np.int64)
+    columns = np.array([term[:3] for term in terms], dtype=np.int64).reshape(-1, 3).T
+    tables = Tables(
+        radial_start=radial_start.astype(np.int64),
+        first=columns[0].copy(),
+        second=columns[1].copy(),
+        target=columns[2].copy(),
+        coefficient=np.array([term[3] for term in terms]),
+        left=left_right[:, 0].copy(),
+        right=left_right[:, 1].copy(),
+        length=np.array([2 * l + 1 for _, l in features], dtype=np.int64),
+        node_terms=np.array([[part[1:] for part in pair] for pair in sides], dtype=np.int64),
+        channel_start=np.concatenate([[0], np.cumsum([len(one) for one in used])]).astype(np.int64),
+        channel=flat[:, 0].copy(),
+        channel_length=flat[:, 1].copy(),
+    )
     return Basis(
         n_species=n_species,
         n_max=n_max,
         l_max=l_max,
-        degree=np.array(degrees, dtype=np.int64),
-        first=columns[:, 0].copy(),
-        second=columns[:, 1].copy(),
-        third=columns[:, 2].copy(),
-        coefficient=np.array([term[3] for term in flat]),
-        start=np.concatenate([[0], np.cumsum([len(feature) for feature in terms])]).astype(np.int64),
+        degree=np.array([sum(c.degree for c in product) for product, _ in features], dtype=np.int64),
+        order=np.array([len(product) for product, _ in features], dtype=np.int64),
+        tables=tables,
     )
+
+
+def _last(entry: tuple[int, int, int, float]) -> int:
+    return entry[2]
+
+
+def _shells(channels: list[_Channel]) -> Iterator[list[_Feature]]:
+    """Products of two, three and four channels: of each level in turn, and of each number of channels."""
+    highest = channels[-1].degree
+    for level in range(2, 4 * highest + 5):
+        for size in (2, 3, 4):
+            degree = level - 2 * (size - 2)
+            shell = [(product, l) for product in _products(channels, size, degree) for l in _couplings(product)]
+            if shell:
+                yield shell
+
+
+def _products(channels: list[_Channel], size: int, degree: int, first: int = 0) -> Iterator[tuple[_Channel, ...]]:
+    """Unordered sets of ``size`` channels, sorted, of a total degree."""
+    for k in range(first, len(channels)):
+        if size * channels[k].degree > degree:  # they are sorted by degree: the others have no less
+            return
+        if size > 1:
+            for rest in _products(channels, size - 1, degree - channels[k].degree, k):
+                yield (channels[k], *rest)
+        elif channels[k].degree == degree:
+            yield (channels[k],)
+
+
+def _couplings(product: tuple[_Channel, ...]) -> list[int]:
+    """The l to which both halves of a product can couple."""
+    ls = [c.l for c in product]
+    if len(ls) == 2:
+        return [ls[0]] if ls[0] == ls[1] else []
+    left = set(range(abs(ls[0] - ls[1]), ls[0] + ls[1] + 1, 2))
+    right = {ls[2]} if len(ls) == 3 else set(range(abs(ls[2] - ls[3]), ls[2] + ls[3] + 1, 2))
+    return sorted(left & right)
 
 
 @lru_cache(maxsize=4)
 def _gaunt(l_max: int) -> dict[tuple[int, int, int], list[tuple[int, int, int, float]]]:
-    """Integrals of three real spherical harmonics over the sphere, by an exact quadrature.
+    """Integrals of three real spherical harmonics over the sphere, as (m1, m2, m3, integral), m counted from 0.
 
-    Gauss-Legendre points in cos(theta) and equidistant ones in phi integrate products up to degree 3 l_max exactly.
+    By a quadrature: Gauss-Legendre points in cos(theta) and equidistant ones in phi are exact up to degree 3 l_max.
     """
     x, weight = np.polynomial.legendre.leggauss(2 * l_max + 2)
     n_phi = 3 * l_max + 1
@@ -135,7 +258,5 @@ def _gaunt(l_max: int) -> dict[tuple[int, int, int], list[tuple[int, int, int, f
             for l3 in range(l_max + 1):
                 o1, o2, o3 = l1**2, l2**2, l3**2
                 block = integrals[o1 : (l1 + 1) ** 2, o2 : (l2 + 1) ** 2, o3 : (l3 + 1) ** 2]
-                tables[l1, l2, l3] = [
-                    (o1 + int(a), o2 + int(b), o3 + int(c), float(block[a, b, c])) for a, b, c in np.argwhere(block)
-                ]
+                tables[l1, l2, l3] = [(int(a), int(b), int(c), float(block[a, b, c])) for a, b, c in np.argwhere(block)]
     return tables

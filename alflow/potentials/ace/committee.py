@@ -1,11 +1,10 @@
 """The committee: fit, update, predict, keep."""
 
 import copy
-import difflib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,82 +16,37 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from alflow import __version__
-from alflow.committee import calibration, spread
+from alflow.committee import spread
 from alflow.errors import PotentialError
 from alflow.potentials.ace.basis import make_basis
+from alflow.potentials.ace.core import WEAKEST, inner_distances, make_core, repulsion, rising
 from alflow.potentials.ace.environment import Descriptor, Environment
+from alflow.potentials.ace.extrapolation import Leverage
+from alflow.potentials.ace.judging import Judgement, Jury
+from alflow.potentials.ace.kernels import SOFT
 from alflow.potentials.ace.regression import NormalEquations
-from alflow.potentials.ace.training import TrainingSet, check_separate, make_training_set
+from alflow.potentials.ace.settings import AceSettings, lengths
+from alflow.potentials.ace.training import TrainingSet, make_training_set, warn_of_outliers, without_duplicates
 from alflow.potentials.base import Forward, Gradient, Prediction
 
 Array = NDArray[np.float64]
 
-_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class AceSettings:
-    """What defines the potential.
-
-    Attributes
-    ----------
-    cutoff : float
-        Radius within which an atom sees others, Å.
-    n_max, l_max : int
-        Number of radial functions, and largest l of the spherical harmonics.
-    degree_2, degree_3 : int
-        Largest total degree (n + 1 + l, summed over the factors) of products of two and of three densities.
-    energy_weight : float
-        Weight of an energy row, divided by the square root of the number of atoms, relative to 1 eV/Å of force:
-        30 makes 1 meV/atom in 100 atoms count like 0.3 eV/Å of one force component.
-    force_weight : float
-        Weight of a force row.
-    smoothness : float
-        The prior's standard deviation of a coefficient falls with its degree to this power.
-    """
-
-    cutoff: float = 5.5
-    n_max: int = 8
-    l_max: int = 4
-    degree_2: int = 12
-    degree_3: int = 9
-    energy_weight: float = 30.0
-    force_weight: float = 1.0
-    smoothness: float = 2.0
-
-    @classmethod
-    def checked(cls, given: dict[str, Any]) -> "AceSettings":
-        """Settings from keywords; PotentialError for an unknown one or a value out of range."""
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-                msg = f"unknown setting {name} of the potential: {hint}"
-                raise PotentialError(msg)
-        settings = cls(**given)
-        for name, value in asdict(settings).items():
-            least = 0 if name in {"l_max", "smoothness", "degree_2", "degree_3", "force_weight"} else np.nextafter(0, 1)
-            if not (np.isfinite(value) and value >= least):
-                msg = f"potential setting {name}: expected a number {'>=' if least == 0 else '>'} 0, found {value}"
-                raise PotentialError(msg)
-        return settings
+_SCHEMA = 2
+_MARGIN = 1.5  # of a core over the force it takes over, which is larger in some structure than in those looked at
+_ALONE = 0.1  # weight of the force of a pair alone, relative to that of a force in a structure
 
 
 class Committee:
     """M linear models that share their features, fitted to different halves of the same structures.
 
-    Made by :func:`fit` or :func:`load`. Every structure is seen by M // 2 members, chosen by a random number that
-    depends on the seed and on the structure's place in the training set only; the others judge it (out of bag).
+    Made by :func:`fit` or :func:`load`. Structures are dealt to M groups, in an order that depends on the seed only;
+    each group is seen by M // 2 members, and the others judge its structures (out of bag). The mean of members that see
+    half of the structures each is at least as accurate as one model of all structures.
 
     Attributes
     ----------
-    alpha_energy, alpha_force : float
-        Calibration factors; NaN where they cannot be determined, and then 1 is used and ``calibration_note`` says why.
-    oob_energy_rmse, oob_force_rmse : float
-        Errors of the mean of the members that did not see a structure, eV/atom and eV/Å.
-    calibration_note : str
-        Why a factor is missing; empty when both are there.
+    judgement : Judgement
+        Out-of-bag errors and calibration factors.
     strength : float
         Of the ridge.
     """
@@ -106,14 +60,17 @@ class Committee:
         self.seed = seed
         self.baseline = baseline
         self.has_baseline = baseline is not None
-        self.alpha_energy = self.alpha_force = float("nan")
-        self.oob_energy_rmse = self.oob_force_rmse = float("nan")
-        self.calibration_note = ""
+        self.judgement = Judgement()
         self.strength = float("nan")
         self._training = TrainingSet.empty()
         self._equations: NormalEquations | None = None
+        self._jury = Jury()
         self._energy_zero = np.zeros(0)
-        self._weights = np.zeros((n_members, 0))
+        self._coefficients = np.zeros((0, 0, n_members))
+        self._constants = np.zeros((0, n_members))
+        self._shortest = np.zeros((0, 0))
+        self._closest = np.zeros((0, 0), dtype=int)
+        self._leverages: list[Leverage] = []
         self._last: Environment | None = None
 
     # Fit
@@ -122,7 +79,7 @@ class Committee:
         """Add labelled structures and fit again; the cost of adding is in proportion to the new structures only.
 
         Gives what fitting all structures at once would. When a species appears that was not there before, the features
-        of all structures change and all are computed again.
+        of all structures change, and the rows of all are computed again; so are those of a committee read from a file.
 
         Parameters
         ----------
@@ -132,95 +89,177 @@ class Committee:
         Raises
         ------
         PotentialError
-            No structures, no energy, or something that is not finite; the committee is left as it was.
+            No structures, no energy, something that is not finite, or atoms that coincide; the committee is left as it
+            was.
+
+        Warns
+        -----
+        PotentialWarning
+            Structures that are there twice, of which one is left out; energies that disagree wildly with the others.
         """
         if self.has_baseline and self.baseline is None:
             raise PotentialError(_NO_BASELINE)
-        new = make_training_set(frames, self.baseline)
-        check_separate(new)
+        new = without_duplicates(self._training, make_training_set(frames, self.baseline))
+        training = self._training.joined(new)
+        descriptor = self._make_descriptor(training.numbers)
         first = len(self._training)
-        numbers = self._training.numbers
-        self._training = self._training.joined(new)
-        equations = self._equations
-        if equations is None or self._training.numbers != numbers:
-            equations, first = self._reset(), 0
-        for index in range(first, len(self._training)):
-            equations.add(*self._rows(index), self._seen(index))
-        self._solve(equations)
-        self._calibrate()
+        again = self._equations is None or training.numbers != self._training.numbers
+        begin = 0 if again else first
+        shortest = [descriptor.shortest(descriptor.pairs(frame)) for frame in training.frames[begin:]]
+        warn_of_outliers(training, first)
+        self._training = training
+        if again:
+            self._reset(descriptor)
+        for index, distances in enumerate(shortest, start=begin):
+            self._closest[distances < self._shortest] = index
+            self._shortest = np.minimum(self._shortest, distances)
+        self._descriptor.set_inner(inner_distances(training.numbers, self._shortest, self.settings.cutoff))
+        for index in range(begin, len(training)):
+            self._add(index)
+        self._solve()
+        self._fit_core()
 
-    def _reset(self) -> NormalEquations:
+    def _reset(self, descriptor: Descriptor) -> None:
         """Begin with no structures: tables for the species, and the zero of energy, from the training set."""
-        self._make_descriptor()
-        n_columns = len(self._training.numbers) * (self._descriptor.basis.n_features + 1)
+        self._descriptor = descriptor
         self._energy_zero = self._training.energy_zero()
-        self._equations = NormalEquations.empty(self.n_members, n_columns)
-        return self._equations
+        n_species = len(descriptor.numbers)
+        self._equations = NormalEquations.empty(self.n_members, n_species, descriptor.basis.n_features)
+        self._jury = Jury()
+        self._shortest = np.full((n_species, n_species), np.inf)
+        self._closest = np.full((n_species, n_species), -1)
 
-    def _make_descriptor(self) -> None:
+    def _make_descriptor(self, numbers: tuple[int, ...]) -> Descriptor:
         s = self.settings
-        numbers = self._training.numbers
-        basis = make_basis(len(numbers), int(s.n_max), int(s.l_max), int(s.degree_2), int(s.degree_3))
-        self._descriptor = Descriptor(numbers, s.cutoff, basis)
+        basis = make_basis(len(numbers), int(s.n_max), int(s.l_max), s.features_of(len(numbers)))
+        return Descriptor(numbers, s.cutoff, basis, lengths(numbers))
 
-    def _rows(self, index: int) -> tuple[Array, Array, Array]:
-        """Plain energy row, weighted rows and weighted targets of a structure of the training set."""
+    def _add(self, index: int) -> None:
+        """Add a structure of the training set to the sums."""
+        assert self._equations is not None  # noqa: S101
         atoms, energy, forces = self._training[index]
         env = self._descriptor.environment(atoms)
+        group = self._group(index)
+        features = self._descriptor.features(env)
+        by_species = [features[:, env.pairs.species == s] for s in range(len(self._descriptor.numbers))]
         counts = self._descriptor.composition(env)
-        weight = self.settings.energy_weight / np.sqrt(len(atoms))
-        summed = np.concatenate([self._descriptor.summed(env), counts])
-        row = summed[None]
-        target = np.array([energy - counts @ self._energy_zero])
-        if forces is None or self.settings.force_weight == 0:
-            return summed, weight * row, weight * target
-        force_rows = np.zeros((forces.size, row.size))
-        force_rows[:, : -len(counts)] = self._descriptor.force_rows(env)
-        f = self.settings.force_weight
-        rows = np.vstack([weight * row, f * force_rows])
-        return summed, rows, np.concatenate([weight * target, f * forces.ravel()])
+        summed = np.concatenate([*(mine.sum(axis=1) for mine in by_species), counts])
+        energy -= float(counts @ self._energy_zero)
+        self._jury.add(summed, energy, len(atoms), group)
+        rows, targets = self._weighted(env, summed, energy, forces)
+        if forces is not None and self.settings.force_weight > 0:
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(index, 1)))
+            size = rows.shape[0] - len(counts)
+            self._jury.add_forces(rows[:size, 1:] / self.settings.force_weight, forces.ravel(), group, rng)
+        self._equations.add(group, rows, targets, summed, by_species)
 
-    def _seen(self, index: int) -> NDArray[np.bool_]:
-        """Which members see a structure, shape (M,)."""
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(index,)))
-        seen = np.zeros(self.n_members, dtype=bool)
-        seen[rng.permutation(self.n_members)[: self.n_members // 2]] = True
+    def _weighted(self, env: Environment, summed: Array, energy: float, forces: Array | None) -> tuple[Array, Array]:
+        """Rows (D, n), side by side, and targets (n,) of a structure, multiplied with their weights."""
+        weight = self.settings.energy_weight / np.sqrt(len(env.slot_of))
+        f = self.settings.force_weight
+        if forces is None or f == 0:
+            return (weight * summed)[:, None], np.array([weight * energy])
+        rows = np.zeros((len(summed), 1 + forces.size))
+        rows[:, 0] = weight * summed
+        rows[: len(summed) - len(self._descriptor.numbers), 1:] = self._descriptor.force_rows(env)
+        rows[:, 1:] *= f
+        return rows, np.concatenate([[weight * energy], f * forces.ravel()])
+
+    def _group(self, index: int) -> int:
+        """Group of a structure: every M of them are dealt to the M groups, one each."""
+        deal, place = divmod(index, self.n_members)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(deal, 0)))
+        return int(rng.permutation(self.n_members)[place])
+
+    @property
+    def _seen(self) -> NDArray[np.bool_]:
+        """Which groups each member sees, shape (M, M)."""
+        seen = np.zeros((self.n_members, self.n_members), dtype=bool)
+        for group in range(self.n_members):
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(group, 2)))
+            seen[rng.permutation(self.n_members)[: self.n_members // 2], group] = True
         return seen
 
-    def _solve(self, equations: NormalEquations) -> None:
-        n_species = len(self._training.numbers)
+    def _solve(self) -> None:
+        """Coefficients, judgement and leverages from the sums."""
+        equations = self._equations
+        assert equations is not None  # noqa: S101
         penalty = self._descriptor.basis.degree.astype(float) ** self.settings.smoothness
-        self._weights, self.strength = equations.solve(np.tile(penalty, n_species), n_species)
+        coefficients, self.strength = equations.solve(self._seen, penalty, *self._pairs_alone())
+        self.judgement = self._jury.judge(coefficients, self._seen)
+        n_species, n_features = equations.atomic.shape[:2]
+        parts = coefficients[:, :-n_species].reshape(self.n_members, n_species, n_features)
+        self._coefficients = np.ascontiguousarray(parts.transpose(1, 2, 0))
+        self._constants = coefficients[:, -n_species:].T + self._energy_zero[:, None]
+        totals = equations.total[:-n_species].reshape(n_species, n_features)
+        counts = equations.total[-n_species:]
+        self._leverages = [
+            Leverage.of(*of_species) for of_species in zip(equations.atomic, totals, counts, strict=True)
+        ]
 
-    def _calibrate(self) -> None:
-        """Errors and calibration factors, each structure judged by the members that did not see it."""
-        energy: list[tuple[float, float, int]] = []
-        force: list[tuple[Array, Array]] = []
-        n_judges = self.n_members - self.n_members // 2
-        if n_judges < 2:
-            self.calibration_note = f"not calibrated: {n_judges} member judges each structure, more than 3 are needed"
-            return
-        for index in range(len(self._training)):
-            atoms, reference, forces = self._training[index]
-            judges = np.flatnonzero(~self._seen(index))
-            env = self._descriptor.environment(atoms)
-            energies = self._atom_energies(env)[:, judges].sum(axis=0)
-            energy.append((reference - energies.mean(), float(spread(energies)), len(atoms)))
-            if forces is not None:
-                members = np.array([self._member_forces(env, int(m)) for m in judges])
-                force.append(((forces - members.mean(axis=0)).ravel(), spread(members, axis=0).ravel()))
-        e = np.array(energy)
-        self.oob_energy_rmse = float(np.sqrt(np.mean((e[:, 0] / e[:, 2]) ** 2)))
-        self.alpha_energy, note_e = calibration(e[:, 0], e[:, 1], n_judges)
-        notes = [f"energies: {note_e}"] if note_e else []
-        if force:
-            error, sigma = (np.concatenate(x) for x in zip(*force, strict=True))
-            self.oob_force_rmse = float(np.sqrt(np.mean(error**2)))
-            self.alpha_force, note_f = calibration(error, sigma, n_judges)
-            notes += [f"forces: {note_f}"] if note_f else []
-        else:
-            notes.append("forces: no structure has any")
-        self.calibration_note = "not calibrated, raw spread used: " + "; ".join(notes) if notes else ""
+    def _pairs_alone(self) -> tuple[Array, Array]:
+        """Rows (D, n) and targets (n,) that let two atoms alone repel each other, of each pair that was seen close.
+
+        At the shortest distance seen and where the radial functions come to rest; unless such pairs are in the training
+        set. Structures say little of them, and an attraction that is left to chance would be a hole.
+        """
+        numbers, inner = self._descriptor.numbers, self._descriptor.functions.inner
+        alone = {tuple(sorted(f.numbers)) for f in self._training.frames if len(f) == 2 and not f.pbc.any()}
+        rows, targets = [], []
+        self._descriptor.set_inner(np.zeros_like(inner))
+        for a, b in zip(*np.triu_indices(len(numbers)), strict=True):
+            if self._shortest[a, b] > inner[a, b] or tuple(sorted((numbers[a], numbers[b]))) in alone:
+                continue
+            for r in inner[a, b] * np.linspace(1.0, 1.0 - SOFT / 2, 3):
+                pair = Atoms([numbers[a], numbers[b]], [[0, 0, 0], [r, 0, 0]])
+                row = self._descriptor.force_rows(self._descriptor.environment(pair))[:, 3]
+                rows.append(_ALONE * np.concatenate([row, np.zeros(len(numbers))]))
+                targets.append(_ALONE * repulsion(numbers[a], numbers[b], r))
+        self._descriptor.set_inner(inner)
+        return np.array(rows).reshape(len(rows), -1).T.copy(), np.array(targets)
+
+    def _fit_core(self) -> None:
+        """Let each pair's core take over the force with which the mean pushes it apart at the shortest distance seen.
+
+        In the structure where it was seen, and alone; there the force shall rise from d inwards.
+        """
+        numbers, inner = self._descriptor.numbers, self._descriptor.functions.inner
+        force = np.full_like(inner, WEAKEST)
+        for a, b in zip(*np.triu_indices(len(numbers)), strict=True):
+            r = inner[a, b] * np.linspace(1.0, 1.0 - SOFT, 41)
+            alone = [self._pair_force(Atoms([numbers[a], numbers[b]], [[0, 0, 0], [x, 0, 0]])) for x in r]
+            least = _MARGIN * max(WEAKEST, *alone, self._closest_force(int(a), int(b)))
+            force[a, b] = force[b, a] = rising(numbers[a], numbers[b], r, np.array(alone), least)
+        self._core = make_core(numbers, inner, force)
+
+    def _pair_force(self, atoms: Atoms, a: int = 0, b: int = 1, vector: Array | None = None) -> float:
+        """Force with which the mean, without the core, pushes atom b of a pair away from atom a, eV/Å."""
+        env = self._descriptor.environment(atoms)
+        g = self._descriptor.vector_gradient(env, self._coefficients, self._mean_weights)
+        pairs, n_species = env.pairs, len(self._descriptor.numbers)
+        along = np.array(vector) if vector is not None else atoms.positions[b] - atoms.positions[a]
+        total = 0.0
+        for i, j, direction in ((a, b, along), (b, a, -along)):
+            mine = slice(pairs.start[i * n_species], pairs.start[(i + 1) * n_species])
+            same = (pairs.j[mine] == j) & (np.abs(pairs.vector[mine] - direction).max(axis=1) < 1e-6)
+            total -= float(np.sum(g[mine][same] @ direction) / np.linalg.norm(direction))
+        return total
+
+    def _closest_force(self, a: int, b: int) -> float:
+        """The same at the shortest distance of two species in the training set; zero where that is far."""
+        if self._shortest[a, b] > self._descriptor.functions.inner[a, b]:
+            return 0.0
+        atoms = self._training.frames[self._closest[a, b]]
+        pairs = self._descriptor.pairs(atoms)
+        n_species = len(self._descriptor.numbers)
+        i = np.repeat(np.arange(len(pairs.start) - 1) // n_species, np.diff(pairs.start))
+        right = (pairs.species[i] == a) & (pairs.species[pairs.j] == b)
+        p = int(np.argmin(np.where(right, np.linalg.norm(pairs.vector, axis=1), np.inf)))
+        return self._pair_force(atoms, int(i[p]), int(pairs.j[p]), pairs.vector[p])
+
+    @property
+    def _mean_weights(self) -> Array:
+        return np.full(self.n_members, 1.0 / self.n_members)
 
     # Evaluate
 
@@ -232,9 +271,10 @@ class Committee:
         PotentialError
             Unknown species, no atoms, positions that are not finite, atoms that coincide.
         """
-        self._last = self._descriptor.environment(atoms)
+        self._last = env = self._descriptor.environment(atoms)
         self._last_volume = atoms.get_volume() if atoms.pbc.all() else None
-        atom_energies = self._atom_energies(self._last)
+        atom_energies = self._descriptor.atom_energies(env, self._coefficients).T + self._constants[env.pairs.species]
+        atom_energies += self._descriptor.core_energies(env, self._core)[:, None]
         return Forward(atom_energies.sum(axis=0), atom_energies)
 
     def backward(self, weights: Array) -> Gradient:
@@ -250,13 +290,11 @@ class Committee:
             raise PotentialError(msg)
         env = self._last
         weights = np.asarray(weights, dtype=float)
-        if weights.shape not in {(self.n_members,), (len(env.species), self.n_members)}:
-            msg = (
-                f"weights of shape {weights.shape}: expected ({self.n_members},) or "
-                f"({len(env.species)}, {self.n_members})"
-            )
+        n_atoms = len(env.slot_of)
+        if weights.shape not in {(self.n_members,), (n_atoms, self.n_members)}:
+            msg = f"weights of shape {weights.shape}: expected ({self.n_members},) or ({n_atoms}, {self.n_members})"
             raise PotentialError(msg)
-        forces, strain = self._descriptor.gradient(env, self._feature_weights(env, weights))
+        forces, strain = self._descriptor.gradient(env, self._coefficients, weights, self._core)
         if self._last_volume is None:
             return Gradient(forces, None)
         symmetric = (strain + strain.T) / (2 * self._last_volume)
@@ -265,7 +303,7 @@ class Committee:
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces, stress (baseline included) and their calibrated uncertainties; errors as of forward."""
         forward = self.forward(atoms)
-        mean = self.backward(np.full(self.n_members, 1.0 / self.n_members))
+        mean = self.backward(self._mean_weights)
         members = np.array([self.backward(one).forces for one in np.eye(self.n_members)])
         alpha_energy, alpha_force = self.alphas
         energy, forces, stress = self._with_baseline(atoms, float(forward.energies.mean()), mean)
@@ -278,8 +316,39 @@ class Committee:
             forces_sigma=alpha_force * spread(members, axis=0),
             atom_sigma=alpha_energy * spread(forward.atom_energies),
             stress=stress,
-            calibrated=not self.calibration_note,
+            grade=self.grade(atoms),
+            calibrated=not self.judgement.note,
         )
+
+    def grade(self, atoms: Atoms) -> Array:
+        """Extrapolation grade of every atom, shape (N,): leverage of its surroundings against the training set.
+
+        1 is usual in the training set (:class:`alflow.potentials.ace.extrapolation.Leverage`). For an atom with a
+        neighbour at a distance r below the shortest distance d seen, where features are at rest, (d/r)^12 if that is
+        larger.
+        """
+        if not self._leverages:
+            self._leverages = self._leverages_of_training()
+        env = self._descriptor.environment(atoms)
+        features = self._descriptor.features(env)
+        out = self._descriptor.closeness(env) ** 12
+        for s in np.unique(env.pairs.species):
+            mine = env.pairs.species == s
+            out[mine] = np.maximum(out[mine], self._leverages[s].grade(features[:, mine]))
+        return out
+
+    def _leverages_of_training(self) -> list[Leverage]:
+        """From the structures: a file holds those only."""
+        n_features = self._descriptor.basis.n_features
+        sums = [(np.zeros((n_features, n_features)), np.zeros(n_features), 0) for _ in self._descriptor.numbers]
+        for frame in self._training.frames:
+            env = self._descriptor.environment(frame)
+            features = self._descriptor.features(env)
+            for s in np.unique(env.pairs.species):
+                mine = features[:, env.pairs.species == s]
+                squares, total, n = sums[s]
+                sums[s] = squares + mine @ mine.T, total + mine.sum(axis=1), n + mine.shape[1]
+        return [Leverage.of(*of_species) for of_species in sums]
 
     def features(self, atoms: Atoms) -> Array:
         """A structure's place in feature space: summed features per atom, scaled like the prior; shape (species x F,).
@@ -287,7 +356,9 @@ class Committee:
         Euclidean distances between them tell how different two structures are for this potential.
         """
         env = self._descriptor.environment(atoms)
-        return np.asarray(self._feature_scale * self._descriptor.summed(env) / len(atoms))
+        features = self._descriptor.features(env) / self._descriptor.basis.degree[:, None] ** self.settings.smoothness
+        species = range(len(self._descriptor.numbers))
+        return np.concatenate([features[:, env.pairs.species == s].sum(axis=1) for s in species]) / len(atoms)
 
     def calculator(self) -> Calculator:
         """An ASE calculator of the mean (:class:`alflow.potentials.calculators.CommitteeCalculator`)."""
@@ -298,13 +369,13 @@ class Committee:
     def mean(self, atoms: Atoms) -> tuple[float, Array, Array | None, Forward]:
         """Energy (eV), forces (eV/Å) and stress (eV/Å^3) of the mean, baseline included, and the members' energies."""
         forward = self.forward(atoms)
-        gradient = self.backward(np.full(self.n_members, 1.0 / self.n_members))
+        gradient = self.backward(self._mean_weights)
         return (*self._with_baseline(atoms, float(forward.energies.mean()), gradient), forward)
 
     @property
     def alphas(self) -> tuple[float, float]:
         """The calibration factors, 1 for one that is missing."""
-        return tuple(1.0 if np.isnan(a) else a for a in (self.alpha_energy, self.alpha_force))  # type: ignore[return-value]
+        return tuple(1.0 if np.isnan(a) else a for a in (self.judgement.alpha_energy, self.judgement.alpha_force))  # type: ignore[return-value]
 
     def _with_baseline(self, atoms: Atoms, energy: float, gradient: Gradient) -> tuple[float, Array, Array | None]:
         if not self.has_baseline:
@@ -316,40 +387,6 @@ class Committee:
         forces = gradient.forces + self.baseline.get_forces(bare)
         stress = None if gradient.stress is None else gradient.stress + self.baseline.get_stress(bare)
         return energy, forces, stress
-
-    def _atom_energies(self, env: Environment) -> Array:
-        """Per atom and member, shape (N, M), without the baseline."""
-        features = self._descriptor.features(env)
-        out = np.empty((len(env.species), self.n_members))
-        for s in np.unique(env.species):
-            mine = env.species == s
-            block, constant = self._blocks(int(s))
-            out[mine] = features[mine] @ block.T + constant
-        return out
-
-    def _feature_weights(self, env: Environment, weights: Array) -> Array:
-        """dE/dB, shape (N, F), of the weighted sum of members."""
-        out = np.empty((len(env.species), self._descriptor.basis.n_features))
-        for s in np.unique(env.species):
-            mine = env.species == s
-            block, _ = self._blocks(int(s))
-            out[mine] = (weights if weights.ndim == 1 else weights[mine]) @ block
-        return out
-
-    def _member_forces(self, env: Environment, member: int) -> Array:
-        return self._descriptor.gradient(env, self._feature_weights(env, np.eye(self.n_members)[member]))[0]
-
-    def _blocks(self, species: int) -> tuple[Array, Array]:
-        """Coefficients (M, F) and constants (M,) of the atoms of a species."""
-        n = self._descriptor.basis.n_features
-        n_species = len(self._training.numbers)
-        constant = self._weights[:, n_species * n + species] + self._energy_zero[species]
-        return self._weights[:, species * n : (species + 1) * n], constant
-
-    @property
-    def _feature_scale(self) -> Array:
-        degree = self._descriptor.basis.degree.astype(float)
-        return np.tile(1.0 / degree**self.settings.smoothness, len(self._training.numbers))
 
     # Keep
 
@@ -379,7 +416,7 @@ class Committee:
             temporary.unlink(missing_ok=True)
 
     def write(self, group: h5py.Group) -> None:
-        """Write into an empty HDF5 group: settings, coefficients, calibration and the training set."""
+        """Write into an empty HDF5 group: settings, coefficients, judgement and the training set."""
         group.attrs.update(
             schema=_SCHEMA,
             kind="ace",
@@ -388,34 +425,38 @@ class Committee:
             seed=self.seed,
             has_baseline=self.has_baseline,
             strength=self.strength,
-            alpha_energy=self.alpha_energy,
-            alpha_force=self.alpha_force,
-            oob_energy_rmse=self.oob_energy_rmse,
-            oob_force_rmse=self.oob_force_rmse,
-            calibration_note=self.calibration_note,
+            **asdict(self.judgement),
         )
-        group["weights"] = self._weights
-        group["energy_zero"] = self._energy_zero
+        group["coefficients"] = self._coefficients
+        group["constants"] = self._constants
+        group["core_distance"] = self._core.inner
+        group["core_force"] = self._core.force
         self._training.write(group.create_group("training"))
 
     @classmethod
     def read(cls, group: h5py.Group) -> "Committee":
         """Read what :meth:`write` wrote; PotentialError when it is something else."""
         try:
-            if group.attrs["schema"] > _SCHEMA:
-                msg = f"written by alflow {group.attrs['alflow']}, which is newer than this one: update alflow"
+            if group.attrs["schema"] != _SCHEMA:
+                older = group.attrs["schema"] < _SCHEMA
+                remedy = "train it again from its labels" if older else "update alflow"
+                msg = f"written by {'an older' if older else 'a newer'} alflow ({group.attrs['alflow']}): {remedy}"
                 raise PotentialError(msg)
             settings = AceSettings.checked(json.loads(group.attrs["settings"]))
-            weights = group["weights"][()]
-            model = cls(settings, len(weights), int(group.attrs["seed"]))
+            coefficients = group["coefficients"][()]
+            model = cls(settings, coefficients.shape[2], int(group.attrs["seed"]))
             model._training = TrainingSet.read(group["training"])
-            model._make_descriptor()
-            model._weights = weights
-            model._energy_zero = group["energy_zero"][()]
+            model._descriptor = model._make_descriptor(model._training.numbers)
+            model._coefficients, model._constants = coefficients, group["constants"][()]
+            inner, force = group["core_distance"][()], group["core_force"][()]
+            model._descriptor.set_inner(inner)
+            model._core = make_core(model._training.numbers, inner, force)
             model.has_baseline = bool(group.attrs["has_baseline"])
-            model.calibration_note = str(group.attrs["calibration_note"])
-            for name in ("strength", "alpha_energy", "alpha_force", "oob_energy_rmse", "oob_force_rmse"):
-                setattr(model, name, float(group.attrs[name]))
+            model.strength = float(group.attrs["strength"])
+            model.judgement = Judgement(
+                note=str(group.attrs["note"]),
+                **{f.name: float(group.attrs[f.name]) for f in fields(Judgement) if f.name != "note"},
+            )
         except KeyError as error:
             msg = f"not a model of alflow: {error}"
             raise PotentialError(msg) from error

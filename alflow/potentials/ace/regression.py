@@ -1,98 +1,115 @@
 """Ridge regression of all members at once from sums over structures.
 
-Every structure adds to the normal equations of the members that see it and is then forgotten: adding structures later
-gives what fitting all at once would have. Nothing that depends on all of the data (column scales, atomic energies,
-strength of the ridge) enters the sums; it is taken from them when the equations are solved.
+Every structure adds to the normal equations of one of G groups and is then forgotten: adding structures later gives
+what fitting all at once would have, and costs in proportion to the new ones. A member is fitted to the sum of half of
+the groups. Nothing that depends on all of the data (means, column scales, strength of the ridge) enters the sums; it is
+taken from them when the equations are solved.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import cho_solve, get_lapack_funcs
+from scipy.linalg.blas import dsymv, dsyrk
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 _FREE = 10.0  # prior standard deviation of the atomic energies relative to that of a feature: they are all but free
-_STRENGTHS = np.logspace(-12, 2, 71)  # candidates for the ridge, relative to the mean eigenvalue
+_ATOM = 1e-3  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see solve
+_FOLDS = 4
+_FEWEST = 2 * _FOLDS  # structures, below which the evidence decides on the strength
+_FIRST, _STEP, _LEAST, _LARGEST = -9.0, 1.5, -13.5, 0.0  # log10 of the strength relative to the mean eigenvalue
 
 
 @dataclass(eq=False)
 class NormalEquations:
-    """Sums over structures, for M members and D columns: features, then one column per species (its atom count).
+    """Sums over structures, for G groups of them and D columns: S F features, then an atom count for each species.
 
     Attributes
     ----------
-    gram : ndarray, shape (M, D, D)
-        Sum of X^T X over the rows each member sees, counted so often that the mean over the members is the sum over
-        all rows.
-    moment : ndarray, shape (M, D)
+    gram : ndarray, shape (G, D, D)
+        Sum of X^T X over the rows of a group; the upper triangle.
+    moment : ndarray, shape (G, D)
         Sum of X^T y.
-    square : float
-        Sum of y^2 over all rows.
-    n_rows : float
-        Rows in all.
+    square, n_rows, n_structures : ndarray, shape (G,)
+        Sum of y^2, number of rows and of structures.
     total : ndarray, shape (D,)
         Sum of the plain energy rows: of each feature over all atoms, and the number of atoms of each species.
+    atomic : ndarray, shape (S, F, F)
+        Sum of b b^T over the features b of all atoms of a species; the upper triangle.
     """
 
     gram: Array
     moment: Array
-    square: float
-    n_rows: float
+    square: Array
+    n_rows: Array
+    n_structures: Array
     total: Array
+    atomic: Array
 
     @classmethod
-    def empty(cls, n_members: int, n_columns: int) -> "NormalEquations":
+    def empty(cls, n_groups: int, n_species: int, n_features: int) -> "NormalEquations":
         """No structures yet."""
+        n_columns = n_species * (n_features + 1)
         return cls(
-            gram=np.zeros((n_members, n_columns, n_columns)),
-            moment=np.zeros((n_members, n_columns)),
-            square=0.0,
-            n_rows=0.0,
+            gram=np.zeros((n_groups, n_columns, n_columns)),
+            moment=np.zeros((n_groups, n_columns)),
+            square=np.zeros(n_groups),
+            n_rows=np.zeros(n_groups),
+            n_structures=np.zeros(n_groups),
             total=np.zeros(n_columns),
+            atomic=np.zeros((n_species, n_features, n_features)),
         )
 
-    def add(self, summed: Array, rows: Array, targets: Array, seen: NDArray[np.bool_]) -> None:
+    def add(self, group: int, rows: Array, targets: Array, summed: Array, features: list[Array]) -> None:
         """Add a structure.
 
         Parameters
         ----------
-        summed : ndarray, shape (D,)
-            Its features summed over atoms, and its atom counts.
-        rows : ndarray, shape (n, D)
-            Its rows, already multiplied with their weights.
+        group : int
+            To which it belongs.
+        rows : ndarray, shape (D, n)
+            Its rows, side by side, already multiplied with their weights.
         targets : ndarray, shape (n,)
             Energy and forces to be reproduced, multiplied likewise.
-        seen : ndarray of bool, shape (M,)
-            The members that see it.
+        summed : ndarray, shape (D,)
+            Its features summed over atoms, and its atom counts.
+        features : list of ndarray, shape (F, atoms)
+            Features of the atoms of each species.
         """
-        gram = rows.T @ rows
-        moment = rows.T @ targets
-        weight = len(seen) / np.sum(seen)
-        gram_weighted, moment_weighted = weight * gram, weight * moment
-        for m in np.flatnonzero(seen):
-            self.gram[m] += gram_weighted
-            self.moment[m] += moment_weighted
-        self.square += float(targets @ targets)
-        self.n_rows += len(targets)
+        _add_square(self.gram[group], rows)
+        self.moment[group] += rows @ targets
+        self.square[group] += targets @ targets
+        self.n_rows[group] += len(targets)
+        self.n_structures[group] += 1
         self.total += summed
+        for atomic, mine in zip(self.atomic, features, strict=True):
+            _add_square(atomic, np.ascontiguousarray(mine))
 
-    def solve(self, penalty: Array, n_species: int) -> tuple[Array, float]:
+    def solve(self, seen: Flags, penalty: Array, rows: Array, targets: Array) -> tuple[Array, float]:
         """Solve for all members.
 
         Features count from their mean over all atoms of their species, so that an atom's energy is its species'
-        constant plus what its surroundings make different, not the difference of two large numbers that no energy of a
-        structure can tell apart. The prior of a coefficient is a normal distribution of mean zero whose standard
-        deviation is inversely proportional to the root mean square of its column and to ``penalty``. Its strength
-        maximises the evidence of the full data (MacKay, Neural Comput. 4, 415 (1992)), the same for all members.
+        constant plus what its surroundings make different. The prior of a coefficient is a normal distribution of mean
+        zero whose standard deviation is inversely proportional to the root mean square of its column and to
+        ``penalty``. Its strength, the same for all members, minimises the squared error of four-fold cross-validation
+        over the groups; with fewer than eight structures it maximises the evidence (MacKay, Neural Comput. 4, 415
+        (1992), doi:10.1162/neco.1992.4.3.415). Independent of it, the energies of the atoms of a species are expected
+        to be near their mean, with a weight so small that no error of prediction shows it: what labels do not say, how
+        neighbours share their energy, members then agree on.
 
         Parameters
         ----------
+        seen : ndarray of bool, shape (M, G)
+            Which groups each member is fitted to.
         penalty : ndarray, shape (F,)
             Larger for features that should be smaller: those of higher degree.
-        n_species : int
-            Number of the last columns, the atom counts, which are left all but free.
+        rows, targets : ndarray, shape (D, n) and (n,)
+            What all members are fitted to besides, multiplied with its weights; without energies.
 
         Returns
         -------
@@ -101,58 +118,230 @@ class NormalEquations:
         strength : float
             The ridge in scaled columns.
         """
-        means = self._means(n_species)
-        full, moment = _centred(self.gram.mean(axis=0), self.moment.mean(axis=0), means)
-        shift = _atomic_energies(full, moment, n_species)
-        rms = np.sqrt(np.diagonal(full) / max(self.n_rows, 1.0))
-        scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max(initial=0.0))
-        scale[:-n_species] /= penalty
-        scale[-n_species:] *= _FREE
-        strength = self._evidence(full, moment, scale, shift)
-        coefficients = np.zeros_like(self.moment)
-        for m, member in enumerate(zip(self.gram, self.moment, strict=True)):
-            gram, moment = _centred(*member, means)
-            scaled = scale[:, None] * gram * scale
-            scaled[np.diag_indices_from(scaled)] += strength
-            right = scale * (moment - gram[:, -n_species:] @ shift)
-            coefficients[m] = scale * cho_solve(cho_factor(scaled, lower=True, overwrite_a=True), right)
-            coefficients[m, -n_species:] += shift - means @ coefficients[m, :-n_species]
+        system = _Scaled.of(self, penalty, rows, targets)
+        strength = system.mean_eigenvalue * 10.0 ** _minimum(system.criterion())
+        while not np.isfinite(coefficients := self._members(system, seen, strength)).all():
+            strength *= 10.0
         return coefficients, strength
 
-    def _means(self, n_species: int) -> Array:
-        """Mean of each feature over the atoms of its species, each species' in a row of its own, shape (species, F)."""
-        features, atoms = self.total[:-n_species].reshape(n_species, -1), self.total[-n_species:]
-        means = np.zeros((n_species, n_species, features.shape[1]))
-        means[np.arange(n_species), np.arange(n_species)] = features / np.maximum(atoms, 1.0)[:, None]
-        return means.reshape(n_species, -1)
-
-    def _evidence(self, full: Array, moment: Array, scale: Array, shift: Array) -> float:
-        """The ridge of largest evidence; the variance of the noise is eliminated."""
-        counts = full[:, -len(shift) :]
-        square = float(self.square - 2 * shift @ moment[-len(shift) :] + shift @ counts[-len(shift) :] @ shift)
-        values, vectors = eigh(scale[:, None] * full * scale)
-        values = np.maximum(values, 0.0)
-        projected = (vectors.T @ (scale * (moment - counts @ shift))) ** 2
-        strengths = np.multiply(_STRENGTHS, max(float(values.sum()) / len(values), 1e-300))
-        residual = np.array([square - np.sum(projected / (values + s)) for s in strengths])
-        residual = np.maximum(residual, 1e-14 * max(square, 1e-300))
-        volume = np.array([np.sum(np.log1p(values / s)) for s in strengths])
-        return float(strengths[np.argmax(-0.5 * self.n_rows * np.log(residual) - 0.5 * volume)])
+    def _members(self, system: "_Scaled", seen: Flags, strength: float) -> Array:
+        coefficients = np.empty((len(seen), self.gram.shape[1]))
+        for m, groups in enumerate(seen):
+            weights = groups * (seen.shape[1] / max(np.sum(groups), 1.0))
+            matrix, right, _ = system.assemble(weights, strength)
+            coefficients[m] = system.plain(_solve(matrix, right)[0])
+        return coefficients
 
 
-def _centred(gram: Array, moment: Array, means: Array) -> tuple[Array, Array]:
-    """The normal equations of features that count from ``means`` (species, F); the last columns are the atom counts."""
-    n = len(means)
-    cross = gram[:-n, -n:] @ means
-    gram, moment = gram.copy(), moment.copy()
-    gram[:-n, :-n] += means.T @ (gram[-n:, -n:] @ means) - cross - cross.T
-    gram[:-n, -n:] -= means.T @ gram[-n:, -n:]
-    gram[-n:, :-n] = gram[:-n, -n:].T
-    moment[:-n] -= means.T @ moment[-n:]
-    return gram, moment
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """The normal equations in columns that count from the means and are scaled like the prior.
+
+    Attributes
+    ----------
+    equations : NormalEquations
+        As they are.
+    means : ndarray, shape (S F,)
+        Of each feature over the atoms of its species.
+    scale : ndarray, shape (D,)
+        Standard deviation of the prior of each coefficient.
+    shift : ndarray, shape (S,)
+        Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred.
+    prior : ndarray, shape (S, F, F)
+        Of the energies of atoms, scaled.
+    rows, targets : ndarray, shape (D, n) and (n,)
+        What all members are fitted to besides; the rows scaled.
+    mean_eigenvalue : float
+        Of all groups together.
+    """
+
+    equations: NormalEquations
+    means: Array
+    scale: Array
+    shift: Array
+    prior: Array
+    rows: Array
+    targets: Array
+    mean_eigenvalue: float
+
+    @classmethod
+    def of(cls, equations: NormalEquations, penalty: Array, rows: Array, targets: Array) -> "_Scaled":
+        n_species, n_features = equations.atomic.shape[:2]
+        atoms = equations.total[-n_species:]
+        means = equations.total[:-n_species] / np.repeat(np.maximum(atoms, 1.0), n_features)
+        no_prior, no_rows = np.zeros_like(equations.atomic), rows[:, :0]
+        ones = np.ones(len(equations.total))
+        rough = cls(equations, means, ones, np.zeros(n_species), no_prior, no_rows, targets[:0], 1.0)
+        every = np.ones(len(equations.gram))
+        full, right, _ = rough.assemble(every, 0.0)
+        rms = np.sqrt(np.maximum(np.diagonal(full), 0.0) / max(equations.n_rows.sum(), 1.0))
+        scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max(initial=0.0))
+        scale[:-n_species] /= np.tile(penalty, n_species)
+        scale[-n_species:] *= _FREE
+        counts = full[-n_species:, -n_species:]
+        counts = np.triu(counts) + np.triu(counts, 1).T
+        shift = np.linalg.pinv(counts, rcond=1e-10, hermitian=True) @ right[-n_species:]
+        prior = np.empty_like(equations.atomic)
+        for s, n in enumerate(atoms):
+            here = slice(s * n_features, (s + 1) * n_features)
+            prior[s] = equations.atomic[s] - n * np.outer(means[here], means[here])
+            prior[s] *= _ATOM * scale[here, None] * scale[here]
+        mean_eigenvalue = float(np.sum(np.diagonal(full) * scale**2) / len(scale))
+        rows = scale[:, None] * rows
+        return cls(equations, means, scale, shift, prior, rows, targets, max(mean_eigenvalue, 1e-300))
+
+    def assemble(self, weights: Array, strength: float) -> tuple[Array, Array, float]:
+        """Matrix (D, D; its upper triangle), right-hand side (D,) and sum of y^2 of a weighted sum of groups."""
+        e = self.equations
+        n_species = len(self.shift)
+        crosses = np.tensordot(weights, e.gram[:, :, -n_species:], axes=1)
+        counts = np.triu(crosses[-n_species:]) + np.triu(crosses[-n_species:], 1).T
+        crosses[-n_species:] = counts
+        moment = weights @ e.moment
+        square = float(weights @ e.square - 2 * self.shift @ moment[-n_species:] + self.shift @ counts @ self.shift)
+        moment -= crosses @ self.shift
+        moment[:-n_species] -= self.means * np.repeat(moment[-n_species:], len(self.means) // n_species)
+        matrix = np.empty(e.gram.shape[1:])
+        _assemble(e.gram, weights, self.means, self.scale, crosses, self.prior, strength, matrix)
+        _add_square(matrix, self.rows)
+        return matrix, self.scale * moment + self.rows @ self.targets, square + float(self.targets @ self.targets)
+
+    def plain(self, solution: Array) -> Array:
+        """Coefficients for plain columns from those for scaled ones."""
+        n_species = len(self.shift)
+        out = self.scale * solution
+        out[-n_species:] += self.shift - (self.means * out[:-n_species]).reshape(n_species, -1).sum(axis=1)
+        return out
+
+    def criterion(self) -> Callable[[float], float]:
+        """What the strength minimises, as a function of its decimal logarithm relative to the mean eigenvalue."""
+        e = self.equations
+        every = np.ones(len(e.gram))
+        if e.n_structures.sum() < _FEWEST:
+            return self._evidence(*self.assemble(every, 0.0))
+        unknown = np.arange(len(e.gram)) % _FOLDS
+        # What is left out is all less what is not: no matrix of its own.
+        full, right, square = self.assemble(every, 0.0)
+        known = [self.assemble(1.0 * (unknown != k), 0.0) for k in range(_FOLDS)]
+
+        def error(log_strength: float) -> float:
+            strength = self.mean_eigenvalue * 10.0**log_strength
+            total: float = 0.0
+            for matrix, mine, y2 in known:
+                w, log_determinant = _solve(_with_diagonal(matrix, strength), mine)
+                if not np.isfinite(log_determinant):
+                    return np.inf
+                quadratic = w @ _times(full, w) - w @ _times(matrix, w)
+                total += float((square - y2) - 2 * w @ (right - mine) + quadratic)
+            return total
+
+        return error
+
+    def _evidence(self, matrix: Array, right: Array, square: float) -> Callable[[float], float]:
+        """Minus the logarithm of the evidence; the variance of the noise is eliminated."""
+        n = float(self.equations.n_rows.sum())
+
+        def minus_log(log_strength: float) -> float:
+            strength = self.mean_eigenvalue * 10.0**log_strength
+            solution, log_determinant = _solve(_with_diagonal(matrix, strength), right)
+            if not np.isfinite(log_determinant):
+                return np.inf
+            residual = max(square - float(right @ solution), 1e-14 * max(square, 1e-300))
+            return float(0.5 * n * np.log(residual) + 0.5 * (log_determinant - len(right) * np.log(strength)))
+
+        return minus_log
 
 
-def _atomic_energies(full: Array, moment: Array, n_species: int) -> Array:
-    """Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred."""
-    inverse = np.linalg.pinv(full[-n_species:, -n_species:], rcond=1e-10, hermitian=True)
-    return np.asarray(inverse @ moment[-n_species:])
+def _minimum(function: Callable[[float], float]) -> float:
+    """Minimum of a function with one valley: by steps downhill, then by the parabola through the lowest three."""
+    known: dict[float, float] = {}
+
+    def value(x: float) -> float:
+        if x not in known:
+            known[x] = function(x)
+        return known[x]
+
+    x = _FIRST
+    step = -_STEP if value(x - _STEP) < value(x) else _STEP
+    while _LEAST <= x + step <= _LARGEST and value(x + step) < value(x):
+        x += step
+    if not _LEAST < x < _LARGEST:
+        return x
+    low, middle, high = value(x - _STEP), value(x), value(x + _STEP)
+    bend = low - 2 * middle + high
+    return x + 0.5 * _STEP * (low - high) / bend if 0 < bend < np.inf else x
+
+
+def _solve(matrix: Array, right: Array) -> tuple[Array, float]:
+    """Solution and logarithm of the determinant, from the upper triangle of a matrix, which is overwritten.
+
+    NaN both where rounding has made the matrix indefinite.
+    """
+    (potrf,) = get_lapack_funcs(("potrf",), (matrix,))
+    factor, info = potrf(matrix.T, lower=True, overwrite_a=True, clean=False)
+    if info > 0:
+        return np.full(len(right), np.nan), float("nan")
+    solution = cho_solve((factor, True), right, check_finite=False)
+    return np.asarray(solution), 2.0 * float(np.sum(np.log(np.diagonal(factor))))
+
+
+def _with_diagonal(matrix: Array, strength: float) -> Array:
+    out = matrix.copy()
+    out[np.diag_indices_from(out)] += strength
+    return out
+
+
+def _times(matrix: Array, vector: Array) -> Array:
+    """Product of a symmetric matrix, of which only the upper triangle is there."""
+    return np.asarray(dsymv(1.0, matrix.T, vector, lower=1))
+
+
+def _add_square(matrix: Array, rows: Array) -> None:
+    """Add ``rows rows^T`` to the upper triangle of a matrix; rows (D, n)."""
+    if rows.size:
+        dsyrk(1.0, rows.T, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
+
+
+@njit(cache=True, nogil=True)
+def _weighted_row(gram: Array, weights: Array, i: int, row: Array) -> None:
+    """Row i of a weighted sum of matrices, from the diagonal on."""
+    row[i:] = 0.0
+    for g in range(gram.shape[0]):
+        if weights[g] != 0.0:
+            weight, mine = weights[g], gram[g, i]
+            for j in range(i, len(row)):
+                row[j] += weight * mine[j]
+
+
+@njit(cache=True, nogil=True)
+def _assemble(
+    gram: Array,
+    weights: Array,
+    means: Array,
+    scale: Array,
+    crosses: Array,
+    prior: Array,
+    strength: float,
+    out: Array,
+) -> None:
+    """Upper triangle of the scaled matrix; ``crosses`` (D, S) are the weighted sum's last columns."""
+    n_species, n_features = prior.shape[0], prior.shape[1]
+    last = n_species * n_features
+    for i in range(out.shape[0]):
+        row = out[i]
+        _weighted_row(gram, weights, i, row)
+        if i < last:
+            s = i // n_features
+            for j in range(i, last):
+                t = j // n_features
+                both = means[i] * means[j] * crosses[last + s, t]
+                row[j] -= means[i] * crosses[j, s] + means[j] * crosses[i, t] - both
+            for j in range(last, out.shape[0]):
+                row[j] -= means[i] * crosses[last + s, j - last]
+        for j in range(i, out.shape[0]):
+            row[j] *= scale[i] * scale[j]
+        if i < last:
+            s, k = i // n_features, i % n_features
+            for j in range(k, n_features):
+                row[s * n_features + j] += prior[s, k, j]
+        row[i] += strength

@@ -1,5 +1,7 @@
 """The structures a committee was fitted to, as plain arrays."""
 
+import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,12 +9,14 @@ import h5py
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-from alflow.errors import PotentialError
+from alflow.errors import PotentialError, PotentialWarning
 
 Array = NDArray[np.float64]
+
+_SAME_ENERGY = 1e-6  # eV
+_WILD, _WILD_RATIO = 1.0, 20.0  # eV/atom; of the median
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +53,25 @@ class TrainingSet:
         """Atomic numbers of all species, sorted."""
         return tuple(sorted({int(z) for frame in self.frames for z in frame.numbers}))
 
+    def subset(self, indices: Sequence[int]) -> "TrainingSet":
+        """Some of the structures."""
+        kept = list(indices)
+        return TrainingSet(
+            tuple(self.frames[k] for k in kept), self.energies[kept], tuple(self.forces[k] for k in kept)
+        )
+
     def joined(self, other: "TrainingSet") -> "TrainingSet":
         """These structures, then the others."""
         energies = np.concatenate([self.energies, other.energies])
         return TrainingSet(self.frames + other.frames, energies, self.forces + other.forces)
 
+    def composition(self) -> Array:
+        """Number of atoms of each species in each structure, shape (n, species)."""
+        return np.array([[np.sum(frame.numbers == z) for z in self.numbers] for frame in self.frames], dtype=float)
+
     def energy_zero(self) -> Array:
         """Energy of an atom of each species that fits the energies best, shape (species,), of minimal norm, eV."""
-        counts = np.array([[np.sum(frame.numbers == z) for z in self.numbers] for frame in self.frames], dtype=float)
-        return np.asarray(np.linalg.lstsq(counts, self.energies, rcond=1e-8)[0])
+        return np.asarray(np.linalg.lstsq(self.composition(), self.energies, rcond=1e-8)[0])
 
     def write(self, group: h5py.Group) -> None:
         """Write as concatenated arrays; the structures' lengths tell them apart."""
@@ -115,13 +129,59 @@ def make_training_set(frames: Sequence[Atoms], baseline: Calculator | None) -> T
     return TrainingSet(tuple(bare), np.array(energies), tuple(all_forces))
 
 
-def check_separate(training: TrainingSet) -> None:
-    """Refuse structures in which atoms coincide: PotentialError, before anything is changed by them."""
-    for index, frame in enumerate(training.frames):
-        distance = neighbor_list("d", frame, 0.1)
-        if len(distance) and distance.min() < 1e-6:
-            msg = f"structure {index} ({frame.get_chemical_formula()}) has two atoms at the same place: remove one"
-            raise PotentialError(msg)
+def without_duplicates(training: TrainingSet, new: TrainingSet) -> TrainingSet:
+    """Those of the new structures that are neither in the training set nor twice among themselves; warns of the others.
+
+    A structure that came twice would count twice, and be judged by members that have seen it.
+    """
+    known = {_identity(frame): (index, training.energies[index]) for index, frame in enumerate(training.frames)}
+    keep: list[int] = []
+    for index, frame in enumerate(new.frames):
+        place = len(training) + index
+        first, energy = known.setdefault(_identity(frame), (place, new.energies[index]))
+        if first == place:
+            keep.append(index)
+            continue
+        differ = abs(energy - new.energies[index]) > _SAME_ENERGY
+        but = f", but their energies are {energy:.6g} and {new.energies[index]:.6g} eV: correct one" if differ else ""
+        _warn(f"structure {place} ({frame.get_chemical_formula()}) is the same as structure {first}, and left out{but}")
+    return new.subset(keep)
+
+
+def warn_of_outliers(training: TrainingSet, first: int) -> None:
+    """Warn of structures from ``first`` on whose energy disagrees wildly with what their composition lets expect.
+
+    The energy of an atom of each species is fitted to all structures by least absolute deviations, which a few wrong
+    labels do not move; a residual counts as wild beyond 1 eV/atom and 20 times the median residual.
+    """
+    counts = np.array(
+        [[np.sum(frame.numbers == z) for z in training.numbers] for frame in training.frames], dtype=float
+    )
+    n_atoms = counts.sum(axis=1)
+    shares, energies = counts / n_atoms[:, None], training.energies / n_atoms
+    residuals, weights = energies, np.ones(len(energies))
+    for _ in range(50):  # iteratively reweighted least squares
+        root = np.sqrt(weights)
+        zero = np.linalg.lstsq(shares * root[:, None], energies * root, rcond=1e-8)[0]
+        residuals = np.abs(energies - shares @ zero)
+        weights = 1.0 / np.maximum(residuals, 1e-6)
+    wild = np.flatnonzero(residuals > max(_WILD, _WILD_RATIO * float(np.median(residuals))))
+    for index in wild[wild >= first]:
+        formula = training.frames[index].get_chemical_formula()
+        _warn(
+            f"structure {index} ({formula}): its energy of {training.energies[index]:.6g} eV is {residuals[index]:.3g} "
+            "eV/atom away from that of the other structures: check its unit and its label, or remove it"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PotentialWarning, stacklevel=5)
+
+
+def _identity(frame: Atoms) -> bytes:
+    """Of a bare structure, to the last bit."""
+    parts = (frame.numbers, frame.positions + 0.0, frame.cell.array + 0.0, frame.pbc)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).digest()
 
 
 def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
