@@ -19,7 +19,7 @@ from alflow import __version__
 from alflow.committee import spread
 from alflow.errors import PotentialError
 from alflow.potentials.ace.basis import make_basis
-from alflow.potentials.ace.core import WEAKEST, inner_distances, make_core, repulsion, rising
+from alflow.potentials.ace.core import WEAKEST, inner_distances, make_core, repelling, rising
 from alflow.potentials.ace.environment import Descriptor, Environment
 from alflow.potentials.ace.extrapolation import Leverage
 from alflow.potentials.ace.judging import Judgement, Jury
@@ -33,7 +33,6 @@ Array = NDArray[np.float64]
 
 _SCHEMA = 2
 _MARGIN = 1.5  # of a core over the force it takes over, which is larger in some structure than in those looked at
-_ALONE = 0.1  # weight of the force of a pair alone, relative to that of a force in a structure
 
 
 class Committee:
@@ -185,7 +184,9 @@ class Committee:
         equations = self._equations
         assert equations is not None  # noqa: S101
         penalty = self._descriptor.basis.degree.astype(float) ** self.settings.smoothness
-        coefficients, self.strength = equations.solve(self._seen, penalty, *self._pairs_alone())
+        rows = self._pairs_alone()
+        coefficients, self.strength, responses = equations.solve(self._seen, penalty, rows)
+        coefficients = repelling(coefficients, responses, rows)
         self.judgement = self._jury.judge(coefficients, self._seen)
         n_species, n_features = equations.atomic.shape[:2]
         parts = coefficients[:, :-n_species].reshape(self.n_members, n_species, n_features)
@@ -197,26 +198,24 @@ class Committee:
             Leverage.of(*of_species) for of_species in zip(equations.atomic, totals, counts, strict=True)
         ]
 
-    def _pairs_alone(self) -> tuple[Array, Array]:
-        """Rows (D, n) and targets (n,) that let two atoms alone repel each other, of each pair that was seen close.
+    def _pairs_alone(self) -> Array:
+        """Force rows (D, 3 n) of two atoms alone, of each of n pairs that was seen in training, but not alone.
 
-        At the shortest distance seen and where the radial functions come to rest; unless such pairs are in the training
-        set. Structures say little of them, and an attraction that is left to chance would be a hole.
+        At the shortest distance seen, where the radial functions come to rest, and between.
         """
         numbers, inner = self._descriptor.numbers, self._descriptor.functions.inner
         alone = {tuple(sorted(f.numbers)) for f in self._training.frames if len(f) == 2 and not f.pbc.any()}
-        rows, targets = [], []
+        rows = np.zeros((0, len(numbers) * (self._descriptor.basis.n_features + 1)))
         self._descriptor.set_inner(np.zeros_like(inner))
         for a, b in zip(*np.triu_indices(len(numbers)), strict=True):
-            if self._shortest[a, b] > inner[a, b] or tuple(sorted((numbers[a], numbers[b]))) in alone:
+            if not np.isfinite(self._shortest[a, b]) or tuple(sorted((numbers[a], numbers[b]))) in alone:
                 continue
             for r in inner[a, b] * np.linspace(1.0, 1.0 - SOFT / 2, 3):
                 pair = Atoms([numbers[a], numbers[b]], [[0, 0, 0], [r, 0, 0]])
                 row = self._descriptor.force_rows(self._descriptor.environment(pair))[:, 3]
-                rows.append(_ALONE * np.concatenate([row, np.zeros(len(numbers))]))
-                targets.append(_ALONE * repulsion(numbers[a], numbers[b], r))
+                rows = np.vstack([rows, np.concatenate([row, np.zeros(len(numbers))])])
         self._descriptor.set_inner(inner)
-        return np.array(rows).reshape(len(rows), -1).T.copy(), np.array(targets)
+        return np.ascontiguousarray(rows.T)
 
     def _fit_core(self) -> None:
         """Let each pair's core take over the force with which the mean pushes it apart at the shortest distance seen.

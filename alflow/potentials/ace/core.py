@@ -24,25 +24,48 @@ Array = NDArray[np.float64]
 WEAKEST = 1.0
 """Smallest C, eV/Å."""
 
-_STRONGEST = 20.0
+_RISE = 1.05  # of that force from one to the next of three distances
 
-_FAR = 2.5  # sums of covalent radii: a pair seen only beyond that was not seen close
-_UNSEEN = 1.5  # sums of covalent radii: where the core of such a pair begins
+_FAR = 3.0  # sums of covalent radii: where the core of a pair begins that was seen only beyond
+_UNSEEN = 1.5  # the same of a pair that was never seen within the cutoff
 
 
 def inner_distances(numbers: tuple[int, ...], shortest: Array, cutoff: float) -> Array:
-    """Where the core of each pair of species begins, shape (S, S), Å, from the shortest distances seen."""
+    """Where the core of each pair of species begins, shape (S, S), Å, from the shortest distances seen (or infinite)."""
     radii = covalent(numbers)
-    return np.asarray(np.minimum(np.where(shortest <= _FAR * radii, shortest, _UNSEEN * radii), cutoff))
+    seen = np.minimum(shortest, _FAR * radii)
+    return np.asarray(np.minimum(np.where(np.isfinite(shortest), seen, _UNSEEN * radii), cutoff))
 
 
-def repulsion(z_a: int, z_b: int, r: float) -> float:
-    """Force with which two atoms alone are taken to repel each other where nothing else is known, eV/Å.
+def repelling(coefficients: Array, responses: Array, rows: Array) -> Array:
+    """Coefficients changed as little as it takes to let two atoms alone repel each other at the distances not yet seen.
 
-    That of the ZBL potential, but never less than :data:`WEAKEST` and never more than 20 eV/Å: a force, not a wall.
+    Structures say little of two atoms alone, and an attraction left to chance would be a hole. Where the force of the
+    mean is below :data:`WEAKEST`, or does not rise inwards, all members are constrained to one that does.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (M, D)
+        Of the members.
+    responses : ndarray, shape (M, D, 3 n)
+        Of each member to each row: the inverse of its normal equations times the row.
+    rows : ndarray, shape (D, 3 n)
+        Of the force, at three distances inwards, of each of n pairs.
     """
-    core = make_core((z_a, z_b), np.full((2, 2), r), np.zeros((2, 2)))
-    return float(np.clip(-core.taylor[0, 1, 1], WEAKEST, _STRONGEST))
+    force = coefficients.mean(axis=0) @ rows
+    wanted = force.reshape(-1, 3).copy()
+    wanted[:, 0] = np.maximum(wanted[:, 0], WEAKEST)
+    for k in (1, 2):
+        wanted[:, k] = np.maximum(wanted[:, k], _RISE * wanted[:, k - 1])
+    wrong = np.repeat((wanted > force.reshape(-1, 3)).any(axis=1), 3)
+    if not wrong.any():
+        return coefficients
+    out = coefficients.copy()
+    for m, response in enumerate(responses[:, :, wrong]):
+        coupling = rows[:, wrong].T @ response
+        lacking = wanted.ravel()[wrong] - coefficients[m] @ rows[:, wrong]
+        out[m] += response @ np.linalg.lstsq(coupling, lacking, rcond=1e-10)[0]
+    return out
 
 
 def rising(z_a: int, z_b: int, r: Array, features: Array, least: float) -> float:

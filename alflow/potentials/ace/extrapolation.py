@@ -46,7 +46,7 @@ class Leverage:
         deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
         varies = deviation > 1e-9 * np.abs(mean)
         least = _NEVER * float(np.median(deviation[varies])) if varies.any() else 1.0
-        scale: Array = 1.0 / np.maximum(np.asarray(deviation, dtype=np.float64), least)
+        scale = np.reciprocal(np.maximum(deviation, least))
         correlation = scale[:, None] * covariance * scale
         correlation[np.diag_indices_from(correlation)] += _RIDGE
         factor: Array = np.linalg.cholesky(correlation)

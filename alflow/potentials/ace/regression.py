@@ -90,7 +90,7 @@ class NormalEquations:
         for atomic, mine in zip(self.atomic, features, strict=True):
             _add_square(atomic, np.ascontiguousarray(mine))
 
-    def solve(self, seen: Flags, penalty: Array, rows: Array, targets: Array) -> tuple[Array, float]:
+    def solve(self, seen: Flags, penalty: Array, rows: Array) -> tuple[Array, float, Array]:
         """Solve for all members.
 
         Features count from their mean over all atoms of their species, so that an atom's energy is its species'
@@ -108,8 +108,8 @@ class NormalEquations:
             Which groups each member is fitted to.
         penalty : ndarray, shape (F,)
             Larger for features that should be smaller: those of higher degree.
-        rows, targets : ndarray, shape (D, n) and (n,)
-            What all members are fitted to besides, multiplied with its weights; without energies.
+        rows : ndarray, shape (D, n)
+            Force rows that a member may have to reproduce besides.
 
         Returns
         -------
@@ -117,20 +117,26 @@ class NormalEquations:
             Of each member, for features that count from zero.
         strength : float
             The ridge in scaled columns.
+        responses : ndarray, shape (M, D, n)
+            How the coefficients of each member change if it is pulled along each of the ``rows``.
         """
-        system = _Scaled.of(self, penalty, rows, targets)
+        system = _Scaled.of(self, penalty)
         strength = system.mean_eigenvalue * 10.0 ** _minimum(system.criterion())
-        while not np.isfinite(coefficients := self._members(system, seen, strength)).all():
+        while not np.isfinite(solutions := self._members(system, seen, strength, rows)).all():
             strength *= 10.0
-        return coefficients, strength
+        coefficients = solutions[:, :, 0].copy()
+        coefficients[:, -len(system.shift) :] += system.shift
+        return coefficients, strength, solutions[:, :, 1:]
 
-    def _members(self, system: "_Scaled", seen: Flags, strength: float) -> Array:
-        coefficients = np.empty((len(seen), self.gram.shape[1]))
+    def _members(self, system: "_Scaled", seen: Flags, strength: float, rows: Array) -> Array:
+        """Solution and responses of each member, without the shift, shape (M, D, 1 + n)."""
+        solutions = np.empty((len(seen), self.gram.shape[1], 1 + rows.shape[1]))
+        scaled = system.scale[:, None] * rows
         for m, groups in enumerate(seen):
             weights = groups * (seen.shape[1] / max(np.sum(groups), 1.0))
             matrix, right, _ = system.assemble(weights, strength)
-            coefficients[m] = system.plain(_solve(matrix, right)[0])
-        return coefficients
+            solutions[m] = system.plain(_solve(matrix, np.column_stack([right, scaled]))[0])
+        return solutions
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +155,6 @@ class _Scaled:
         Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred.
     prior : ndarray, shape (S, F, F)
         Of the energies of atoms, scaled.
-    rows, targets : ndarray, shape (D, n) and (n,)
-        What all members are fitted to besides; the rows scaled.
     mean_eigenvalue : float
         Of all groups together.
     """
@@ -160,18 +164,15 @@ class _Scaled:
     scale: Array
     shift: Array
     prior: Array
-    rows: Array
-    targets: Array
     mean_eigenvalue: float
 
     @classmethod
-    def of(cls, equations: NormalEquations, penalty: Array, rows: Array, targets: Array) -> "_Scaled":
+    def of(cls, equations: NormalEquations, penalty: Array) -> "_Scaled":
         n_species, n_features = equations.atomic.shape[:2]
         atoms = equations.total[-n_species:]
         means = equations.total[:-n_species] / np.repeat(np.maximum(atoms, 1.0), n_features)
-        no_prior, no_rows = np.zeros_like(equations.atomic), rows[:, :0]
-        ones = np.ones(len(equations.total))
-        rough = cls(equations, means, ones, np.zeros(n_species), no_prior, no_rows, targets[:0], 1.0)
+        no_prior, ones = np.zeros_like(equations.atomic), np.ones(len(equations.total))
+        rough = cls(equations, means, ones, np.zeros(n_species), no_prior, 1.0)
         every = np.ones(len(equations.gram))
         full, right, _ = rough.assemble(every, 0.0)
         rms = np.sqrt(np.maximum(np.diagonal(full), 0.0) / max(equations.n_rows.sum(), 1.0))
@@ -187,8 +188,7 @@ class _Scaled:
             prior[s] = equations.atomic[s] - n * np.outer(means[here], means[here])
             prior[s] *= _ATOM * scale[here, None] * scale[here]
         mean_eigenvalue = float(np.sum(np.diagonal(full) * scale**2) / len(scale))
-        rows = scale[:, None] * rows
-        return cls(equations, means, scale, shift, prior, rows, targets, max(mean_eigenvalue, 1e-300))
+        return cls(equations, means, scale, shift, prior, max(mean_eigenvalue, 1e-300))
 
     def assemble(self, weights: Array, strength: float) -> tuple[Array, Array, float]:
         """Matrix (D, D; its upper triangle), right-hand side (D,) and sum of y^2 of a weighted sum of groups."""
@@ -203,14 +203,14 @@ class _Scaled:
         moment[:-n_species] -= self.means * np.repeat(moment[-n_species:], len(self.means) // n_species)
         matrix = np.empty(e.gram.shape[1:])
         _assemble(e.gram, weights, self.means, self.scale, crosses, self.prior, strength, matrix)
-        _add_square(matrix, self.rows)
-        return matrix, self.scale * moment + self.rows @ self.targets, square + float(self.targets @ self.targets)
+        return matrix, self.scale * moment, square
 
-    def plain(self, solution: Array) -> Array:
-        """Coefficients for plain columns from those for scaled ones."""
+    def plain(self, solutions: Array) -> Array:
+        """Coefficients for plain columns, but for the shift, from those for scaled ones (D, n)."""
         n_species = len(self.shift)
-        out = self.scale * solution
-        out[-n_species:] += self.shift - (self.means * out[:-n_species]).reshape(n_species, -1).sum(axis=1)
+        out = self.scale[:, None] * solutions
+        parts = (self.means[:, None] * out[:-n_species]).reshape(n_species, -1, out.shape[1])
+        out[-n_species:] -= parts.sum(axis=1)
         return out
 
     def criterion(self) -> Callable[[float], float]:
@@ -280,7 +280,7 @@ def _solve(matrix: Array, right: Array) -> tuple[Array, float]:
     (potrf,) = get_lapack_funcs(("potrf",), (matrix,))
     factor, info = potrf(matrix.T, lower=True, overwrite_a=True, clean=False)
     if info > 0:
-        return np.full(len(right), np.nan), float("nan")
+        return np.full_like(right, np.nan), float("nan")
     solution = cho_solve((factor, True), right, check_finite=False)
     return np.asarray(solution), 2.0 * float(np.sum(np.log(np.diagonal(factor))))
 
@@ -298,8 +298,7 @@ def _times(matrix: Array, vector: Array) -> Array:
 
 def _add_square(matrix: Array, rows: Array) -> None:
     """Add ``rows rows^T`` to the upper triangle of a matrix; rows (D, n)."""
-    if rows.size:
-        dsyrk(1.0, rows.T, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
+    dsyrk(1.0, rows.T, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
 
 
 @njit(cache=True, nogil=True)
