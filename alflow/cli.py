@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from alflow import __version__
-from alflow.errors import AlflowError
+from alflow.errors import AlflowError, warnings_told
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -182,7 +182,8 @@ def train(data: Path, output: Path, members: int, seed: int, cutoff: float | Non
 
     frames = structures.read_structures(data)
     settings: dict[str, Any] = {} if cutoff is None else {"cutoff": cutoff}
-    committee = alflow.fit(frames, n_members=members, seed=seed, **settings)
+    with warnings_told(lambda text: click.echo(text, err=True)):
+        committee = alflow.fit(frames, n_members=members, seed=seed, **settings)
     committee.save(output)
     click.echo(
         f"{output}: {members} members, {len(frames)} structures; out-of-bag errors "

@@ -4,6 +4,9 @@ A message says in one line what is wrong, what was expected, what was found and 
 ``exit_code`` is what the command line returns: 1 when a run failed, 2 for bad usage, settings or input.
 """
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -39,6 +42,19 @@ class PotentialError(AlflowError):
 
 class PotentialWarning(UserWarning):
     """Structures were left out of a fit, or their labels look wrong; the message names them."""
+
+
+@contextmanager
+def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Hand the text of every :class:`PotentialWarning` to ``tell``."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PotentialWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, PotentialWarning):
+            tell(f"warning: {warning.message}")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 class SampleError(AlflowError):

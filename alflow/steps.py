@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alflow import structures
 from alflow.config import Settings
-from alflow.errors import SampleError, StoreError
+from alflow.errors import SampleError, StoreError, warnings_told
 from alflow.executors import Pool, limit_threads, run_all, shield
 from alflow.potentials.ace import Committee, fit
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, Segment, SelectRecord, TrainRecord
@@ -349,7 +349,8 @@ def train(context: Context, cycle: int) -> TrainRecord:
     potential = context.settings.potential.model_dump(exclude={"kind"})
     baseline = context.baseline
     calculator = None if baseline is None else baseline.calculator()
-    with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
+    threads = limit_threads(context.settings.executor.threads, "openmp")  # a baseline's last digits may depend on it
+    with threads, warnings_told(context.progress.note):
         model = fit(frames, seed=context.settings.seed, baseline=calculator, **potential)
     if model.judgement.note:
         context.progress.note(model.judgement.note)

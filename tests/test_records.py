@@ -271,7 +271,7 @@ def test_train_record_comes_back(tmp_path) -> None:
         energy, forces = calc.get_potential_energy(atoms), calc.get_forces(atoms)
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
         frames.append(atoms)
-    model = fit(frames, n_members=8, cutoff=4.5, n_max=3, l_max=1, degree_2=4, degree_3=0)
+    model = fit(frames, n_members=8, cutoff=4.5, n_max=3, l_max=1, n_features=10)
     path = tmp_path / "train.h5"
     commit_file(path, TrainRecord(model=model, n_frames=len(frames)))
     back = read_file(path, TrainRecord)

@@ -51,7 +51,7 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     """A structure with predicted energy, forces and stress as results, and their uncertainties.
 
     ``info`` gets ``energy_sigma`` (eV, calibrated) and ``committee_energies`` (eV); ``arrays`` get ``forces_sigma``
-    (eV/Å) and ``atom_sigma`` (eV).
+    (eV/Å), ``atom_sigma`` (eV) and ``extrapolation_grade``.
     """
     try:
         prediction = committee.predict(atoms)
@@ -63,6 +63,7 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     out.info["committee_energies"] = prediction.energies
     out.arrays["forces_sigma"] = prediction.forces_sigma
     out.arrays["atom_sigma"] = prediction.atom_sigma
+    out.arrays["extrapolation_grade"] = prediction.grade
     results = {"energy": prediction.energy, "forces": prediction.forces}
     if prediction.stress is not None:
         results["stress"] = prediction.stress

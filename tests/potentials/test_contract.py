@@ -11,36 +11,13 @@ from alflow.potentials.ace import Committee
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator
-from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 from ase.stress import voigt_6_to_full_3x3_stress
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-SMALL = {"n_max": 4, "l_max": 2, "n_features": 60, "cutoff": 4.0, "n_members": 8}
-
-
-def labelled(start: Atoms, n: int, seed: int = 0, scale: float = 0.08) -> list[Atoms]:
-    """Displaced and strained copies with Lennard-Jones energies and forces."""
-    rng = np.random.default_rng(seed)
-    frames = []
-    for _ in range(n):
-        atoms = start.copy()
-        if atoms.pbc.any():
-            atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
-        atoms.positions += scale * rng.normal(size=atoms.positions.shape)
-        atoms.calc = LennardJones(sigma=2.2, epsilon=0.3, rc=6.0, smooth=True)
-        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-        frames.append(atoms)
-    return frames
-
-
-def water() -> Atoms:
-    second = molecule("H2O")
-    second.translate([0.3, 0.2, 2.9])
-    return molecule("H2O") + second
+from lj_frames import SMALL, labelled, water
 
 
 def triclinic() -> Atoms:

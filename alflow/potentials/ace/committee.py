@@ -23,7 +23,7 @@ from alflow.potentials.ace.core import WEAKEST, inner_distances, make_core, repe
 from alflow.potentials.ace.environment import Descriptor, Environment
 from alflow.potentials.ace.extrapolation import Leverage
 from alflow.potentials.ace.judging import Judgement, Jury
-from alflow.potentials.ace.kernels import SOFT
+from alflow.potentials.ace.kernels import SOFT, Core
 from alflow.potentials.ace.regression import NormalEquations
 from alflow.potentials.ace.settings import AceSettings, lengths
 from alflow.potentials.ace.training import TrainingSet, make_training_set, warn_of_outliers, without_duplicates
@@ -69,6 +69,7 @@ class Committee:
         self._constants = np.zeros((0, n_members))
         self._shortest = np.zeros((0, 0))
         self._closest = np.zeros((0, 0), dtype=int)
+        self._core: Core | None = None
         self._leverages: list[Leverage] = []
         self._last: Environment | None = None
 
@@ -116,7 +117,7 @@ class Committee:
         for index in range(begin, len(training)):
             self._add(index)
         self._solve()
-        self._fit_core()
+        self._core = None if self.has_baseline else self._fitted_core()
 
     def _reset(self, descriptor: Descriptor) -> None:
         """Begin with no structures: tables for the species, and the zero of energy, from the training set."""
@@ -186,7 +187,8 @@ class Committee:
         penalty = self._descriptor.basis.degree.astype(float) ** self.settings.smoothness
         rows = self._pairs_alone()
         coefficients, self.strength, responses = equations.solve(self._seen, penalty, rows)
-        coefficients = repelling(coefficients, responses, rows)
+        if not self.has_baseline:
+            coefficients = repelling(coefficients, responses, rows)
         self.judgement = self._jury.judge(coefficients, self._seen)
         n_species, n_features = equations.atomic.shape[:2]
         parts = coefficients[:, :-n_species].reshape(self.n_members, n_species, n_features)
@@ -217,7 +219,7 @@ class Committee:
         self._descriptor.set_inner(inner)
         return np.ascontiguousarray(rows.T)
 
-    def _fit_core(self) -> None:
+    def _fitted_core(self) -> Core:
         """Let each pair's core take over the force with which the mean pushes it apart at the shortest distance seen.
 
         In the structure where it was seen, and alone; there the force shall rise from d inwards.
@@ -229,7 +231,7 @@ class Committee:
             alone = [self._pair_force(Atoms([numbers[a], numbers[b]], [[0, 0, 0], [x, 0, 0]])) for x in r]
             least = _MARGIN * max(WEAKEST, *alone, self._closest_force(int(a), int(b)))
             force[a, b] = force[b, a] = rising(numbers[a], numbers[b], r, np.array(alone), least)
-        self._core = make_core(numbers, inner, force)
+        return make_core(numbers, inner, force)
 
     def _pair_force(self, atoms: Atoms, a: int = 0, b: int = 1, vector: Array | None = None) -> float:
         """Force with which the mean, without the core, pushes atom b of a pair away from atom a, eV/Å."""
@@ -273,7 +275,8 @@ class Committee:
         self._last = env = self._descriptor.environment(atoms)
         self._last_volume = atoms.get_volume() if atoms.pbc.all() else None
         atom_energies = self._descriptor.atom_energies(env, self._coefficients).T + self._constants[env.pairs.species]
-        atom_energies += self._descriptor.core_energies(env, self._core)[:, None]
+        if self._core is not None:
+            atom_energies += self._descriptor.core_energies(env, self._core)[:, None]
         return Forward(atom_energies.sum(axis=0), atom_energies)
 
     def backward(self, weights: Array) -> Gradient:
@@ -428,8 +431,9 @@ class Committee:
         )
         group["coefficients"] = self._coefficients
         group["constants"] = self._constants
-        group["core_distance"] = self._core.inner
-        group["core_force"] = self._core.force
+        group["inner"] = self._descriptor.functions.inner
+        if self._core is not None:
+            group["core_force"] = self._core.force
         self._training.write(group.create_group("training"))
 
     @classmethod
@@ -447,9 +451,10 @@ class Committee:
             model._training = TrainingSet.read(group["training"])
             model._descriptor = model._make_descriptor(model._training.numbers)
             model._coefficients, model._constants = coefficients, group["constants"][()]
-            inner, force = group["core_distance"][()], group["core_force"][()]
+            inner = group["inner"][()]
             model._descriptor.set_inner(inner)
-            model._core = make_core(model._training.numbers, inner, force)
+            if "core_force" in group:
+                model._core = make_core(model._training.numbers, inner, group["core_force"][()])
             model.has_baseline = bool(group.attrs["has_baseline"])
             model.strength = float(group.attrs["strength"])
             model.judgement = Judgement(

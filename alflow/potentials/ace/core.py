@@ -8,8 +8,9 @@ them whatever the features would have extrapolated. In their place stands, with 
 the first term going on as a straight line of slope -C from t = 1. Its force takes over the force C with which the pair
 was pushed apart at d in the same measure as the features give it up; what ZBL adds is positive and rises monotonically,
 as do all of its derivatives (it is completely monotone). Both vanish at d with their first two derivatives, so that
-nothing changes for the structures of the training set. ZBL: Ziegler, Biersack, Littmark, The Stopping and Range of Ions
-in Matter (Pergamon, 1985).
+nothing changes for the structures of the training set. A committee with a baseline has no core: it is the baseline that
+holds atoms apart then, and the learned difference comes to rest as well. ZBL: Ziegler, Biersack, Littmark, The Stopping
+and Range of Ions in Matter (Pergamon, 1985).
 """
 
 import numpy as np
@@ -31,7 +32,7 @@ _UNSEEN = 1.5  # the same of a pair that was never seen within the cutoff
 
 
 def inner_distances(numbers: tuple[int, ...], shortest: Array, cutoff: float) -> Array:
-    """Where the core of each pair of species begins, shape (S, S), Å, from the shortest distances seen (or infinite)."""
+    """Where the core of each pair of species begins, shape (S, S), Å; shortest: seen in training, or infinite."""
     radii = covalent(numbers)
     seen = np.minimum(shortest, _FAR * radii)
     return np.asarray(np.minimum(np.where(np.isfinite(shortest), seen, _UNSEEN * radii), cutoff))

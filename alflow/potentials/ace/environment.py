@@ -154,7 +154,7 @@ class Descriptor:
         return energies
 
     def closeness(self, env: Environment) -> Array:
-        """Largest d/r of the neighbours of every atom, at least 1, shape (N,); d is where the radial functions rest."""
+        """Largest d/r of the neighbours of every atom, or 0 below 1, shape (N,); d is that of :meth:`set_inner`."""
         return np.asarray(kernels.closeness(env.pairs, self.functions.inner))
 
     def gradient(

@@ -46,10 +46,10 @@ class Leverage:
         deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
         varies = deviation > 1e-9 * np.abs(mean)
         least = _NEVER * float(np.median(deviation[varies])) if varies.any() else 1.0
-        scale = np.reciprocal(np.maximum(deviation, least))
+        scale = np.asarray(1.0 / np.maximum(deviation, least), dtype=np.float64)
         correlation = scale[:, None] * covariance * scale
         correlation[np.diag_indices_from(correlation)] += _RIDGE
-        factor: Array = np.linalg.cholesky(correlation)
+        factor = np.asarray(np.linalg.cholesky(correlation), dtype=np.float64)
         inverse = solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
         p = len(factor) - _RIDGE * float(np.sum(inverse**2))
         return cls(mean, scale, factor, max(p, 1e-12))

@@ -8,6 +8,7 @@ Symbols: N atoms, P pairs, S species, K densities and V vectors of an atom, F fe
 over (l_max + 1)^2 real spherical harmonics.
 """
 
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,8 +125,9 @@ class Work(NamedTuple):
 def make_work(functions: Functions) -> Work:
     """Room for one thread."""
     n_max, n_l = functions.n_max, len(functions.norm)
-    sizes = [3, 3, n_max, n_max, n_l, n_l, n_l * n_l, n_l * n_l]
-    return Work(*np.split(aligned((sum(sizes), LANES)), np.cumsum(sizes)[:-1]))
+    ends = list(accumulate([0, 3, 3, n_max, n_max, n_l, n_l, n_l * n_l, n_l * n_l]))
+    rows = aligned((ends[-1], LANES))
+    return Work(*(rows[begin:end] for begin, end in pairwise(ends)))
 
 
 @_makes_arrays
@@ -512,9 +514,9 @@ def _vector_gradient(da: Array, shift: int, functions: Functions, tables: Tables
 
 @_makes_arrays
 def closeness(pairs: Pairs, inner: Array) -> Array:
-    """Largest d/r of the neighbours of every atom, at least 1, shape (N,); d of each pair of species (S, S)."""
+    """Largest d/r of the neighbours of every atom, or 0 below 1, shape (N,); d of each pair of species (S, S)."""
     n_species = inner.shape[0]
-    out = np.ones(pairs.species.size)
+    out = np.zeros(pairs.species.size)
     for i in range(pairs.species.size):
         for s in range(n_species):
             d = inner[pairs.species[i], s]

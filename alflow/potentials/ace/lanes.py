@@ -6,6 +6,7 @@ compiled by numba: ``load``, ``store``, ``fill``, ``root``, ``least``, ``most``,
 float.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,7 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
 
 def aligned(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Zeros whose rows of :data:`LANES` begin where a cache line does: others take twice as long to load."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     room = np.zeros(size + 8)
     first = (-room.ctypes.data % 64) // 8
     return room[first : first + size].reshape(shape)

@@ -51,7 +51,7 @@ class TrainingSet:
     @property
     def numbers(self) -> tuple[int, ...]:
         """Atomic numbers of all species, sorted."""
-        return tuple(sorted({int(z) for frame in self.frames for z in frame.numbers}))
+        return tuple(np.unique(np.concatenate([np.zeros(0, int), *(f.numbers for f in self.frames)])).tolist())
 
     def subset(self, indices: Sequence[int]) -> "TrainingSet":
         """Some of the structures."""
@@ -67,7 +67,8 @@ class TrainingSet:
 
     def composition(self) -> Array:
         """Number of atoms of each species in each structure, shape (n, species)."""
-        return np.array([[np.sum(frame.numbers == z) for z in self.numbers] for frame in self.frames], dtype=float)
+        numbers = np.array(self.numbers)
+        return np.array([np.sum(frame.numbers == numbers[:, None], axis=1) for frame in self.frames], dtype=float)
 
     def energy_zero(self) -> Array:
         """Energy of an atom of each species that fits the energies best, shape (species,), of minimal norm, eV."""

@@ -1,0 +1,40 @@
+"""Labelled structures for the tests of potentials."""
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.calculator import Calculator
+from ase.calculators.lj import LennardJones
+from ase.calculators.morse import MorsePotential
+from ase.calculators.singlepoint import SinglePointCalculator
+
+SMALL = {"n_max": 4, "l_max": 2, "n_features": 60, "cutoff": 4.0, "n_members": 8}
+"""Settings of a committee that is fitted in a moment."""
+
+
+def labelled(
+    start: Atoms, n: int, seed: int = 0, scale: float = 0.08, calculator: Calculator | None = None
+) -> list[Atoms]:
+    """Displaced and strained copies with Lennard-Jones energies and forces, or those of another calculator."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(n):
+        atoms = start.copy()
+        if atoms.pbc.any():
+            atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
+        atoms.positions += scale * rng.normal(size=atoms.positions.shape)
+        atoms.calc = calculator or LennardJones(sigma=2.2, epsilon=0.3, rc=6.0, smooth=True)
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+        frames.append(atoms)
+    return frames
+
+
+def bonded(start: Atoms, n: int, seed: int = 0, scale: float = 0.08) -> list[Atoms]:
+    """The same with the energies of a molecule, a few eV."""
+    return labelled(start, n, seed, scale, MorsePotential(epsilon=0.5, r0=1.6, rho0=3.0, rcut1=3.0, rcut2=4.5))
+
+
+def water() -> Atoms:
+    second = molecule("H2O")
+    second.translate([0.3, 0.2, 2.9])
+    return molecule("H2O") + second
