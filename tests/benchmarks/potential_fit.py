@@ -33,8 +33,9 @@ def displaced(frames: list[Atoms], n: int, seed: int) -> list[Atoms]:
 
 def memory_of_a_fit(path: Path) -> float:
     """Most memory that a process of its own needs to fit all frames, GB."""
-    code = "import alflow, ase.io, resource, sys; frames = ase.io.read(sys.argv[1], ':')\n"
-    code += "alflow.fit(frames, n_members=int(sys.argv[2])); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    code = "import alflow, ase.io, sys; frames = ase.io.read(sys.argv[1], ':')\n"
+    code += "alflow.fit(frames, n_members=int(sys.argv[2]))\n"
+    code += "print(*[x.split()[1] for x in open('/proc/self/status') if x.startswith('VmHWM')])"
     command = [sys.executable, "-c", code, str(path), str(MEMBERS)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e6
 

@@ -135,9 +135,9 @@ def test_rows_and_gradient_agree() -> None:
     """Forces by back-propagation are the rows times the coefficients."""
     found = descriptor((1, 8))
     env = found.environment(bonded(water(), 1)[0])
-    coefficients = np.random.default_rng(2).normal(size=(2, found.basis.n_features, 3))
+    coefficients = np.random.default_rng(2).normal(size=(2, 3, found.basis.n_features))
     forces, _ = found.gradient(env, coefficients, np.array([0.0, 1.0, 0.0]))
-    expected = coefficients[:, :, 1].ravel() @ found.force_rows(env)
+    expected = coefficients[:, 1].ravel() @ found.force_rows(env)
     np.testing.assert_allclose(forces.ravel(), expected, atol=1e-10 * np.abs(expected).max())
 
 

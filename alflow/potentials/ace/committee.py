@@ -65,7 +65,7 @@ class Committee:
         self._equations: NormalEquations | None = None
         self._jury = Jury()
         self._energy_zero = np.zeros(0)
-        self._coefficients = np.zeros((0, 0, n_members))
+        self._set_coefficients(np.zeros((0, 0, n_members)))
         self._constants = np.zeros((0, n_members))
         self._shortest = np.zeros((0, 0))
         self._closest = np.zeros((0, 0), dtype=int)
@@ -192,13 +192,18 @@ class Committee:
         self.judgement = self._jury.judge(coefficients, self._seen)
         n_species, n_features = equations.atomic.shape[:2]
         parts = coefficients[:, :-n_species].reshape(self.n_members, n_species, n_features)
-        self._coefficients = np.ascontiguousarray(parts.transpose(1, 2, 0))
+        self._set_coefficients(np.ascontiguousarray(parts.transpose(1, 2, 0)))
         self._constants = coefficients[:, -n_species:].T + self._energy_zero[:, None]
         totals = equations.total[:-n_species].reshape(n_species, n_features)
         counts = equations.total[-n_species:]
         self._leverages = [
             Leverage.of(*of_species) for of_species in zip(equations.atomic, totals, counts, strict=True)
         ]
+
+    def _set_coefficients(self, coefficients: Array) -> None:
+        """Of all members, shape (S, F, M), in both orders in which they are read."""
+        self._coefficients = coefficients
+        self._transposed = np.ascontiguousarray(coefficients.swapaxes(1, 2))
 
     def _pairs_alone(self) -> Array:
         """Force rows (D, 3 n) of two atoms alone, of each of n pairs that was seen in training, but not alone.
@@ -236,7 +241,7 @@ class Committee:
     def _pair_force(self, atoms: Atoms, a: int = 0, b: int = 1, vector: Array | None = None) -> float:
         """Force with which the mean, without the core, pushes atom b of a pair away from atom a, eV/Å."""
         env = self._descriptor.environment(atoms)
-        g = self._descriptor.vector_gradient(env, self._coefficients, self._mean_weights)
+        g = self._descriptor.vector_gradient(env, self._transposed, self._mean_weights)
         pairs, n_species = env.pairs, len(self._descriptor.numbers)
         along = np.array(vector) if vector is not None else atoms.positions[b] - atoms.positions[a]
         total = 0.0
@@ -274,7 +279,7 @@ class Committee:
         """
         self._last = env = self._descriptor.environment(atoms)
         self._last_volume = atoms.get_volume() if atoms.pbc.all() else None
-        atom_energies = self._descriptor.atom_energies(env, self._coefficients).T + self._constants[env.pairs.species]
+        atom_energies = self._descriptor.atom_energies(env, self._coefficients, self._constants)
         if self._core is not None:
             atom_energies += self._descriptor.core_energies(env, self._core)[:, None]
         return Forward(atom_energies.sum(axis=0), atom_energies)
@@ -296,7 +301,7 @@ class Committee:
         if weights.shape not in {(self.n_members,), (n_atoms, self.n_members)}:
             msg = f"weights of shape {weights.shape}: expected ({self.n_members},) or ({n_atoms}, {self.n_members})"
             raise PotentialError(msg)
-        forces, strain = self._descriptor.gradient(env, self._coefficients, weights, self._core)
+        forces, strain = self._descriptor.gradient(env, self._transposed, weights, self._core)
         if self._last_volume is None:
             return Gradient(forces, None)
         symmetric = (strain + strain.T) / (2 * self._last_volume)
@@ -450,7 +455,8 @@ class Committee:
             model = cls(settings, coefficients.shape[2], int(group.attrs["seed"]))
             model._training = TrainingSet.read(group["training"])
             model._descriptor = model._make_descriptor(model._training.numbers)
-            model._coefficients, model._constants = coefficients, group["constants"][()]
+            model._set_coefficients(coefficients)
+            model._constants = group["constants"][()]
             inner = group["inner"][()]
             model._descriptor.set_inner(inner)
             if "core_force" in group:

@@ -23,6 +23,7 @@ from alflow.potentials.ace.lanes import LANES, aligned
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_MANY = 50_000  # pairs from which on several threads, each of which reads all of them, sort or collect them
 _SMALL = 4  # blocks of atoms below which a second thread costs more than it brings
 
 
@@ -53,12 +54,6 @@ class Environment:
     def per_atom(self, values: Array) -> Array:
         """From (..., blocks, LANES) to (..., N)."""
         return np.asarray(values.reshape(*values.shape[:-2], -1)[..., self.slot_of])
-
-    def per_slot(self, values: Array) -> Array:
-        """From (N, M) to (blocks, M, LANES); zero where a block is not full."""
-        out = np.zeros((self.slots.size, values.shape[1]))
-        out[self.slot_of] = values
-        return np.ascontiguousarray(out.reshape(*self.slots.shape, -1).swapaxes(1, 2))
 
 
 class Descriptor:
@@ -135,17 +130,19 @@ class Descriptor:
         )
         return env.per_atom(b.swapaxes(0, 1))
 
-    def atom_energies(self, env: Environment, coefficients: Array) -> Array:
-        """Energies of every atom, shape (M, N), from coefficients (S, F, M)."""
-        basis = self.basis
-        e = aligned((len(env.a), coefficients.shape[2], LANES))
+    def atom_energies(self, env: Environment, coefficients: Array, constants: Array) -> Array:
+        """Energies of every atom, shape (N, M), from coefficients (S, F, M) and constants (S, M)."""
+        basis, n_members = self.basis, coefficients.shape[2]
+        out = np.empty((len(env.slot_of), n_members))
 
         def work(x: int, y: int) -> None:
-            vectors, b = aligned((basis.n_vectors, LANES)), aligned((basis.n_features, LANES))
-            kernels.member_energies(x, y, env.a, env.species, coefficients, basis.tables, vectors, b, e)
+            vectors, b, e = (aligned((n, LANES)) for n in (basis.n_vectors, basis.n_features, n_members))
+            kernels.member_energies(
+                x, y, env.a, env.slots, env.species, coefficients, constants, basis.tables, vectors, b, e, out
+            )
 
         self._share(len(env.a), work, self.threads)
-        return env.per_atom(e.swapaxes(0, 1))
+        return out
 
     def core_energies(self, env: Environment, core: Core) -> Array:
         """Energy of every atom by the core, shape (N,), eV."""
@@ -164,8 +161,8 @@ class Descriptor:
 
         Parameters
         ----------
-        coefficients : ndarray, shape (S, F, M)
-            Of the members.
+        coefficients : ndarray, shape (S, M, F)
+            Of the members; not the order of :meth:`atom_energies`.
         weights : ndarray, shape (M,) or (N, M)
             Of the members, or of the members of each atom.
         core : Core, optional
@@ -175,25 +172,27 @@ class Descriptor:
         if core is not None:
             ones = np.full(len(env.pairs.species), weights.sum()) if weights.ndim == 1 else weights.sum(axis=1)
             kernels.repulsion(env.pairs, core, np.zeros_like(ones), ones, g)
-        forces, strain = kernels.collect(env.pairs, len(self.numbers), g)
-        return forces, strain
+        n_atoms = len(env.slot_of)
+        forces, strains = np.zeros((n_atoms, 3)), np.zeros((n_atoms, 3, 3))
+        threads = self.threads if len(g) > _MANY else 1
+        self._share(
+            n_atoms, lambda x, y: kernels.collect(x, y, env.pairs, len(self.numbers), g, forces, strains), threads
+        )
+        return forces, strains.sum(axis=0)
 
     def vector_gradient(self, env: Environment, coefficients: Array, weights: Array) -> Array:
         """The same sum's derivatives with respect to the vectors of all pairs, shape (P, 3), eV/Å; without the core."""
         basis = self.basis
         if weights.ndim == 1:
-            coefficients = (coefficients @ weights)[:, None, :]
-            slot_weights = np.ones((1, 1, LANES))
-        else:
-            coefficients = np.ascontiguousarray(coefficients.swapaxes(1, 2))
-            slot_weights = env.per_slot(weights)
+            coefficients = (weights @ coefficients)[:, None, :]
+            weights = np.ones((1, 1))
         da, g = aligned(env.a.shape), np.empty_like(env.pairs.vector)
 
         def work(x: int, y: int) -> None:
             vectors, grad = aligned((2, basis.n_vectors, LANES))
-            d, out = aligned((basis.n_features, LANES)), aligned((3, LANES))
+            d, ours, out = (aligned((n, LANES)) for n in (basis.n_features, weights.shape[1], 3))
             kernels.density_gradients(
-                x, y, env.a, env.species, coefficients, slot_weights, basis.tables, vectors, grad, d, da
+                x, y, env.a, env.slots, env.species, coefficients, weights, basis.tables, vectors, grad, d, ours, da
             )
             w = kernels.make_work(self.functions)
             kernels.pair_gradients(x, y, env.slots, env.species, env.pairs, self.functions, basis.tables, w, out, da, g)
@@ -244,13 +243,28 @@ class Descriptor:
             copy=False,
         )
         species = self._index[atoms.numbers]
-        start, j, vector = kernels.sort_pairs(pairs.view(np.int64), vector, species, len(self.numbers))
-        found = Pairs(species, start, j, vector)
-        p = kernels.coincident(vector)
+        found = self._sorted(pairs.view(np.int64), vector, species)
+        p = kernels.coincident(found.vector)
         if p >= 0:
-            i = (int(np.searchsorted(start, p, side="right")) - 1) // len(self.numbers)
-            msg = f"atoms {i} and {j[p]} are at the same place: separate them, or remove one"
+            i = (int(np.searchsorted(found.start, p, side="right")) - 1) // len(self.numbers)
+            msg = f"atoms {i} and {found.j[p]} are at the same place: separate them, or remove one"
             raise PotentialError(msg)
+        return found
+
+    def _sorted(self, pairs: IntArray, vector: Array, species: IntArray) -> Pairs:
+        """From pairs (P, 2) and vectors (P, 3) in any order."""
+        n_atoms, n_species = len(species), len(self.numbers)
+        start = np.zeros(n_atoms * n_species + 1, dtype=np.int64)
+        threads = self.threads if len(pairs) > _MANY else 1  # each of them reads all pairs
+        self._share(n_atoms, lambda x, y: kernels.count_pairs(x, y, pairs, species, n_species, start[1:]), threads)
+        np.cumsum(start, out=start)
+        found = Pairs(species, start, np.empty(len(pairs), dtype=np.int64), np.empty((len(pairs), 3)))
+        free = start[:-1].copy()
+        self._share(
+            n_atoms,
+            lambda x, y: kernels.sort_pairs(x, y, pairs, vector, species, n_species, free, found.j, found.vector),
+            threads,
+        )
         return found
 
     def _check(self, atoms: Atoms) -> None:

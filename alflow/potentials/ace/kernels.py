@@ -130,24 +130,40 @@ def make_work(functions: Functions) -> Work:
     return Work(*(rows[begin:end] for begin, end in pairwise(ends)))
 
 
-@_makes_arrays
-def sort_pairs(pairs: IntArray, vector: Array, species: IntArray, n_species: int) -> tuple[IntArray, IntArray, Array]:
-    """Order pairs (P, 2) by first atom and species of the second; what is equal keeps its order: as :class:`Pairs`."""
-    start = np.zeros(species.size * n_species + 1, dtype=np.int64)
+@_compiled
+def count_pairs(first: int, last: int, pairs: IntArray, species: IntArray, n_species: int, counts: IntArray) -> None:
+    """How many pairs (P, 2) atoms first .. last - 1 have with each species, added to counts (N S,)."""
     for p in range(pairs.shape[0]):
-        start[pairs[p, 0] * n_species + species[pairs[p, 1]] + 1] += 1
-    for k in range(start.size - 1):
-        start[k + 1] += start[k]
-    free = start[:-1].copy()
-    j, sorted_vector = np.empty(pairs.shape[0], dtype=np.int64), np.empty((pairs.shape[0], 3))
+        i = pairs[p, 0]
+        if first <= i < last:
+            counts[i * n_species + species[pairs[p, 1]]] += 1
+
+
+@_compiled
+def sort_pairs(
+    first: int,
+    last: int,
+    pairs: IntArray,
+    vector: Array,
+    species: IntArray,
+    n_species: int,
+    free: IntArray,
+    j: IntArray,
+    out: Array,
+) -> None:
+    """Put the pairs (P, 2) of atoms first .. last - 1 in order, into j (P,) and out (P, 3).
+
+    By atom, then by species of the other; what is equal keeps its order. ``free`` (N S,) is where each kind begins, and
+    afterwards where it ends.
+    """
     for p in range(pairs.shape[0]):
-        key = pairs[p, 0] * n_species + species[pairs[p, 1]]
-        place = free[key]
-        free[key] += 1
-        j[place] = pairs[p, 1]
-        for x in range(3):
-            sorted_vector[place, x] = vector[p, x]
-    return start, j, sorted_vector
+        i = pairs[p, 0]
+        if first <= i < last:
+            kind = i * n_species + species[pairs[p, 1]]
+            place = free[kind]
+            free[kind] += 1
+            j[place] = pairs[p, 1]
+            out[place, 0], out[place, 1], out[place, 2] = vector[p, 0], vector[p, 1], vector[p, 2]
 
 
 @_compiled
@@ -384,21 +400,31 @@ def member_energies(
     begin: int,
     end: int,
     a: Array,
+    slots: IntArray,
     species: IntArray,
     coefficients: Array,
+    constants: Array,
     tables: Tables,
     vectors: Array,
     b: Array,
     e: Array,
+    out: Array,
 ) -> None:
-    """Energies of the atoms of the blocks begin .. end - 1, into e (blocks, M, LANES).
+    """Energies of the atoms of the blocks begin .. end - 1, into out (N, M).
 
-    ``species`` (blocks,), ``coefficients`` (S, F, M); room: vectors (V, LANES), b (F, LANES).
+    ``slots`` (blocks, LANES), ``species`` (blocks,), ``coefficients`` (S, F, M), ``constants`` (S, M); room: vectors
+    (V, LANES), b (F, LANES), e (M, LANES).
     """
     for block in range(begin, end):
+        s = species[block]
         _vectors(a[block], tables, vectors)
         _features(vectors, tables, b)
-        _products(coefficients[species[block]], b, e[block])
+        _products(coefficients[s], b, e)
+        for lane in range(LANES):
+            atom = slots[block, lane]
+            if atom >= 0:
+                for member in range(e.shape[0]):
+                    out[atom, member] = constants[s, member] + e[member, lane]
 
 
 @_compiled
@@ -406,6 +432,7 @@ def density_gradients(
     begin: int,
     end: int,
     a: Array,
+    slots: IntArray,
     species: IntArray,
     coefficients: Array,
     weights: Array,
@@ -413,17 +440,22 @@ def density_gradients(
     vectors: Array,
     grad: Array,
     d: Array,
+    ours: Array,
     da: Array,
 ) -> None:
     """dE/dA of the blocks begin .. end - 1, into da (blocks, K, LANES), of the energies weighted with ``weights``.
 
-    The rest as in :func:`member_energies`, but coefficients (S, M, F); weights (blocks, M, LANES), or (1, M, LANES) if
-    all blocks have the same. Room: vectors (V, LANES), grad (V, LANES), d (F, LANES).
+    The rest as in :func:`member_energies`, but coefficients (S, M, F); weights (N, M), or (1, M) if all atoms have the
+    same. Room: vectors (V, LANES), grad (V, LANES), d (F, LANES), ours (M, LANES).
     """
     zero = fill(0.0)
     for block in range(begin, end):
         _vectors(a[block], tables, vectors)
-        _products(coefficients[species[block]], weights[min(block, weights.shape[0] - 1)], d)
+        for lane in range(LANES):
+            atom = min(max(slots[block, lane], 0), weights.shape[0] - 1)  # of a slot left over: any
+            for member in range(ours.shape[0]):
+                ours[member, lane] = weights[atom, member]
+        _products(coefficients[species[block]], ours, d)
         for k in range(grad.shape[0]):
             store(grad, k, zero)
         for f in range(tables.left.size):
@@ -583,19 +615,23 @@ def zbl(r: float, charge: float, screening: float) -> tuple[float, float, float]
     return value, slope, bend
 
 
-@_makes_arrays
-def collect(pairs: Pairs, n_species: int, g: Array) -> tuple[Array, Array]:
-    """Forces (N, 3) and dE/d(strain) (3, 3) from the gradients g (P, 3) with respect to the pair vectors."""
-    forces = np.zeros((pairs.species.size, 3))
-    strain = np.zeros((3, 3))
-    for i in range(pairs.species.size):
-        for p in range(pairs.start[i * n_species], pairs.start[(i + 1) * n_species]):
+@_compiled
+def collect(first: int, last: int, pairs: Pairs, n_species: int, g: Array, forces: Array, strains: Array) -> None:
+    """Forces (N, 3) on atoms first .. last - 1, and what they add to dE/d(strain), (N, 3, 3); both hold zeros.
+
+    From the gradients g (P, 3) with respect to the pair vectors.
+    """
+    start, j, vector = pairs.start, pairs.j, pairs.vector
+    for i in range(first, last):
+        for p in range(start[i * n_species], start[(i + 1) * n_species]):
             for x in range(3):
                 forces[i, x] += g[p, x]
-                forces[pairs.j[p], x] -= g[p, x]
                 for z in range(3):
-                    strain[x, z] += g[p, x] * pairs.vector[p, z]
-    return forces, strain
+                    strains[i, x, z] += g[p, x] * vector[p, z]
+    for p in range(j.size):
+        if first <= j[p] < last:
+            for x in range(3):
+                forces[j[p], x] -= g[p, x]
 
 
 @_compiled
