@@ -410,9 +410,9 @@ def errors(model: Committee, frames: Sequence[Atoms]) -> tuple[float, float]:
     energy: list[float] = []
     force: list[Array] = []
     for frame in frames:
-        prediction = model.predict(frame)
-        energy.append((prediction.energy - frame.get_potential_energy()) / len(frame))
-        force.append((prediction.forces - frame.get_forces()).ravel())
+        predicted_energy, predicted_forces, _, _ = model.mean(frame)
+        energy.append((predicted_energy - frame.get_potential_energy()) / len(frame))
+        force.append((predicted_forces - frame.get_forces()).ravel())
     return float(np.sqrt(np.mean(np.square(energy)))), float(np.sqrt(np.mean(np.concatenate(force) ** 2)))
 
 

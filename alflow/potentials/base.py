@@ -37,10 +37,14 @@ class Gradient:
     stress : ndarray, shape (6,), or None
         Derivative with respect to the strain over the volume, eV/Å^3, in ASE's sign and Voigt order (xx, yy, zz, yz,
         xz, xy); None unless the structure is periodic in three directions.
+    virial : ndarray, shape (3, 3)
+        Minus the derivative with respect to the strain, eV, whatever the periodicity; without periodicity it is
+        ``sum_i r_i F_i``.
     """
 
     forces: Array
     stress: Array | None
+    virial: Array
 
 
 class Potential(Protocol):

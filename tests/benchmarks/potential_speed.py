@@ -113,7 +113,7 @@ def compared(work: Callable[[], object], other: Callable[[], object]) -> float:
 
 def threaded(committee: alflow.Committee, threads: int) -> alflow.Committee:
     """The committee, evaluated by so many threads."""
-    committee._descriptor.threads = threads
+    committee.threads = threads
     return committee
 
 
@@ -169,7 +169,7 @@ def main(data: Path) -> int:
     committee, single = (alflow.fit(frames[:-1], n_members=m) for m in (MEMBERS, 2))
     crystals = alflow.fit(silicon(12, 0), n_members=MEMBERS)
     for one in (committee, single, crystals):
-        one._descriptor.threads = 1
+        one.threads = 1
     os.sched_setaffinity(0, cores[:1])
     n = len(water)
     tell(

@@ -17,7 +17,7 @@ from ase.neighborlist import neighbor_list
 from ase.stress import voigt_6_to_full_3x3_stress
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lj_frames import SMALL, labelled, water
+from lj_frames import SMALL, bonded, labelled, water
 
 
 def triclinic() -> Atoms:
@@ -115,9 +115,13 @@ def test_backward_is_the_gradient_of_any_weighted_sum(case, per_atom: bool) -> N
     gradient = committee.backward(weights)
     i, x = 0, 2
     assert_close(gradient.forces[i, x], -derivative(lambda h: total(moved(atoms, i, x, h)), 2e-3))
+    if not atoms.pbc.any():
+        assert_close(gradient.virial, atoms.positions.T @ gradient.forces)
+        return
+    expected = derivative(lambda h: total(strained(atoms, 0, 1, h)), 5e-4)
+    assert_close(gradient.virial[0, 1], -expected)
     if gradient.stress is not None:
-        expected = derivative(lambda h: total(strained(atoms, 0, 1, h)), 5e-4) / atoms.get_volume()
-        assert_close(gradient.stress[5], expected)
+        assert_close(gradient.stress[5], expected / atoms.get_volume())
 
 
 def test_invariances(case) -> None:
@@ -189,7 +193,7 @@ def test_pairs_are_those_of_ase(name: str) -> None:
 
 
 def test_update_equals_fit() -> None:
-    frames = labelled(water(), 14)
+    frames = bonded(water(), 14)
     whole = alflow.fit(frames, **SMALL)
     grown = alflow.fit(frames[:9], **SMALL)
     grown.update(frames[9:12])
@@ -216,6 +220,11 @@ def test_every_structure_is_seen_by_half_of_the_members() -> None:
     assert all(sorted(groups[k : k + 8]) == list(range(8)) for k in range(0, 80, 8))
 
 
+def with_energy(atoms: Atoms, energy: float = 0.0) -> Atoms:
+    atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    return atoms
+
+
 BAD: dict[str, tuple[Callable[[Committee], object], str]] = {
     "species": (lambda c: c.predict(molecule("CH4")), "C in CH4: not in the training set, which has H, O"),
     "empty": (lambda c: c.predict(Atoms()), "no atoms"),
@@ -227,6 +236,18 @@ BAD: dict[str, tuple[Callable[[Committee], object], str]] = {
     "weights": (lambda c: (c.forward(water()), c.backward(np.ones(3))), r"expected \(8,\) or \(6, 8\)"),
     "no frames": (lambda c: c.update([]), "no structures to fit"),
     "no energy": (lambda c: c.update([water()]), "has no energy"),
+    "an empty structure": (
+        lambda c: c.update([with_energy(Atoms())]),
+        "structure 0 has no atoms: remove it",
+    ),
+    "positions that are not finite": (
+        lambda c: c.update([with_energy(Atoms("OH", positions=[[0, 0, np.nan], [0, 0, 1]]))]),
+        "its positions are not finite",
+    ),
+    "an energy that is not finite": (
+        lambda c: c.update([with_energy(water(), np.inf)]),
+        "its energy is not finite: correct or remove the structure",
+    ),
 }
 
 

@@ -269,6 +269,18 @@ class Committee:
 
     # Evaluate
 
+    @property
+    def threads(self) -> int:
+        """How many threads evaluate a structure; results do not depend on it.
+
+        By default OMP_NUM_THREADS where it is set, else all cores this process may use.
+        """
+        return self._descriptor.threads
+
+    @threads.setter
+    def threads(self, number: int) -> None:
+        self._descriptor.threads = max(1, int(number))
+
     def forward(self, atoms: Atoms) -> Forward:
         """Energies of all members, raw (not calibrated) and without the baseline: the learned part.
 
@@ -302,10 +314,10 @@ class Committee:
             msg = f"weights of shape {weights.shape}: expected ({self.n_members},) or ({n_atoms}, {self.n_members})"
             raise PotentialError(msg)
         forces, strain = self._descriptor.gradient(env, self._transposed, weights, self._core)
-        if self._last_volume is None:
-            return Gradient(forces, None)
-        symmetric = (strain + strain.T) / (2 * self._last_volume)
-        return Gradient(forces, full_3x3_to_voigt_6_stress(symmetric))
+        symmetric = (strain + strain.T) / 2
+        volume = self._last_volume
+        stress = None if volume is None else full_3x3_to_voigt_6_stress(symmetric / volume)
+        return Gradient(forces, stress, -symmetric)
 
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces, stress (baseline included) and their calibrated uncertainties; errors as of forward."""

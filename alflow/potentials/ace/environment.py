@@ -306,7 +306,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def available_threads() -> int:
     """OMP_NUM_THREADS where it is set, else the number of cores this process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) > 0 else len(os.sched_getaffinity(0))
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _norm(l_max: int) -> Array:

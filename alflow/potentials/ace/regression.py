@@ -22,7 +22,8 @@ _FREE = 10.0  # prior standard deviation of the atomic energies relative to that
 _ATOM = 1e-3  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see solve
 _FOLDS = 4
 _FEWEST = 2 * _FOLDS  # structures, below which the evidence decides on the strength
-_FIRST, _STEP, _LEAST, _LARGEST = -9.0, 1.5, -13.5, 0.0  # log10 of the strength relative to the mean eigenvalue
+_SLACK = 0.005  # share by which the error of cross-validation may be above the least
+_FIRST, _STEP, _LEAST, _LARGEST = -9.0, 1.5, -12.0, 0.0  # log10 of the strength relative to the mean eigenvalue
 
 
 @dataclass(eq=False)
@@ -96,11 +97,12 @@ class NormalEquations:
         Features count from their mean over all atoms of their species, so that an atom's energy is its species'
         constant plus what its surroundings make different. The prior of a coefficient is a normal distribution of mean
         zero whose standard deviation is inversely proportional to the root mean square of its column and to
-        ``penalty``. Its strength, the same for all members, minimises the squared error of four-fold cross-validation
-        over the groups; with fewer than eight structures it maximises the evidence (MacKay, Neural Comput. 4, 415
-        (1992), doi:10.1162/neco.1992.4.3.415). Independent of it, the energies of the atoms of a species are expected
-        to be near their mean, with a weight so small that no error of prediction shows it: what labels do not say, how
-        neighbours share their energy, members then agree on.
+        ``penalty``. Its strength, the same for all members, is the largest with which the squared error of four-fold
+        cross-validation over the groups is within 0.5 % of the least: among models that do as well, the one that
+        extrapolates most cautiously. With fewer than eight structures it maximises the evidence (MacKay, Neural Comput.
+        4, 415 (1992), doi:10.1162/neco.1992.4.3.415). Independent of it, the energies of the atoms of a species are
+        expected to be near their mean, with a weight so small that no error of prediction shows it: what labels do not
+        say, how neighbours share their energy, members then agree on.
 
         Parameters
         ----------
@@ -121,7 +123,7 @@ class NormalEquations:
             How the coefficients of each member change if it is pulled along each of the ``rows``.
         """
         system = _Scaled.of(self, penalty)
-        strength = system.mean_eigenvalue * 10.0 ** _minimum(system.criterion())
+        strength = system.mean_eigenvalue * 10.0 ** _largest(*system.criterion())
         while not np.isfinite(solutions := self._members(system, seen, strength, rows)).all():
             strength *= 10.0
         coefficients = solutions[:, :, 0].copy()
@@ -213,12 +215,15 @@ class _Scaled:
         out[-n_species:] -= parts.sum(axis=1)
         return out
 
-    def criterion(self) -> Callable[[float], float]:
-        """What the strength minimises, as a function of its decimal logarithm relative to the mean eigenvalue."""
+    def criterion(self) -> tuple[Callable[[float], float], float]:
+        """What the strength keeps low, as a function of its decimal logarithm relative to the mean eigenvalue.
+
+        And the share by which it may be above its minimum.
+        """
         e = self.equations
         every = np.ones(len(e.gram))
         if e.n_structures.sum() < _FEWEST:
-            return self._evidence(*self.assemble(every, 0.0))
+            return self._evidence(*self.assemble(every, 0.0)), 0.0
         unknown = np.arange(len(e.gram)) % _FOLDS
         # What is left out is all less what is not: no matrix of its own.
         full, right, square = self.assemble(every, 0.0)
@@ -235,7 +240,7 @@ class _Scaled:
                 total += float((square - y2) - 2 * w @ (right - mine) + quadratic)
             return total
 
-        return error
+        return error, _SLACK
 
     def _evidence(self, matrix: Array, right: Array, square: float) -> Callable[[float], float]:
         """Minus the logarithm of the evidence; the variance of the noise is eliminated."""
@@ -252,8 +257,8 @@ class _Scaled:
         return minus_log
 
 
-def _minimum(function: Callable[[float], float]) -> float:
-    """Minimum of a function with one valley: by steps downhill, then by the parabola through the lowest three."""
+def _largest(function: Callable[[float], float], slack: float) -> float:
+    """Largest x at which a function with one valley is not above its minimum by more than a share ``slack`` of it."""
     known: dict[float, float] = {}
 
     def value(x: float) -> float:
@@ -265,11 +270,11 @@ def _minimum(function: Callable[[float], float]) -> float:
     step = -_STEP if value(x - _STEP) < value(x) else _STEP
     while _LEAST <= x + step <= _LARGEST and value(x + step) < value(x):
         x += step
-    if not _LEAST < x < _LARGEST:
-        return x
-    low, middle, high = value(x - _STEP), value(x), value(x + _STEP)
-    bend = low - 2 * middle + high
-    return x + 0.5 * _STEP * (low - high) / bend if 0 < bend < np.inf else x
+    limit = value(x) + slack * abs(value(x))
+    while x + _STEP <= _LARGEST and value(x + _STEP) <= limit:
+        x += _STEP
+    above = value(x + _STEP) - value(x)
+    return x + _STEP * (limit - value(x)) / above if 0 < above < np.inf else x
 
 
 def _solve(matrix: Array, right: Array) -> tuple[Array, float]:

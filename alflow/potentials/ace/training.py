@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
@@ -155,9 +156,7 @@ def warn_of_outliers(training: TrainingSet, first: int) -> None:
     The energy of an atom of each species is fitted to all structures by least absolute deviations, which a few wrong
     labels do not move; a residual counts as wild beyond 1 eV/atom and 20 times the median residual.
     """
-    counts = np.array(
-        [[np.sum(frame.numbers == z) for z in training.numbers] for frame in training.frames], dtype=float
-    )
+    counts = training.composition()
     n_atoms = counts.sum(axis=1)
     shares, energies = counts / n_atoms[:, None], training.energies / n_atoms
     residuals, weights = energies, np.ones(len(energies))
@@ -191,6 +190,7 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
     if len(frame) == 0:
         msg = f"structure {index} has no atoms: remove it"
         raise PotentialError(msg)
+    _check_finite("positions", frame.positions, where)
     if frame.calc is None:
         msg = f"{where} has no energy: expected a labelled structure, with energy (eV) and, if possible, forces (eV/Å)"
         raise PotentialError(msg)
@@ -203,8 +203,13 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
         forces = np.array(frame.get_forces(apply_constraint=False), dtype=float)
     except (PropertyNotImplementedError, RuntimeError):
         forces = None
-    for what, value in (("energy", energy), ("forces", forces), ("positions", frame.positions)):
-        if value is not None and not np.isfinite(value).all():
-            msg = f"{where}: its {what} are not finite: correct or remove the structure"
-            raise PotentialError(msg)
+    _check_finite("energy", energy, where)
+    if forces is not None:
+        _check_finite("forces", forces, where)
     return energy, forces
+
+
+def _check_finite(what: str, value: Any, where: str) -> None:
+    if not np.isfinite(value).all():
+        msg = f"{where}: its {what} {'is' if what == 'energy' else 'are'} not finite: correct or remove the structure"
+        raise PotentialError(msg)
