@@ -82,7 +82,7 @@ class Prediction:
         Calibrated uncertainty of each force component, eV/Å.
     atom_sigma : ndarray, shape (N,)
         Calibrated uncertainty of each atom's energy, eV: *where* the structure is unknown. Compare atoms with each
-        other only: labels do not say how neighbours share their energy, so these are larger than a share of
+        other only: labels do not say how neighbours share their energy, so these may be larger than a share of
         ``energy_sigma``.
     stress : ndarray, shape (6,), or None
         Of the mean, eV/Å^3, ASE's sign and Voigt order; None unless periodic in three directions.

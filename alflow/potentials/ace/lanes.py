@@ -58,6 +58,14 @@ def _broadcast(builder: Any, value: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), mask)
 
 
+def _rows_of(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    """The arguments of an operation; a number becomes a row of it."""
+    return [
+        value if kind == _lanes else _broadcast(builder, context.cast(builder, value, kind, types.float64))
+        for value, kind in zip(args, signature.args, strict=True)
+    ]
+
+
 def _row(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     """Pointer to a row of a two-dimensional array whose rows are contiguous."""
     view = context.make_array(array_type)(context, builder, array)
@@ -116,10 +124,7 @@ def _choice(comparison: str) -> Any:
     @intrinsic
     def choose(typing: Any, left: Any, right: Any) -> Any:  # noqa: ARG001
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, b = (
-                value if kind == _lanes else _broadcast(builder, context.cast(builder, value, kind, types.float64))
-                for value, kind in zip(args, signature.args, strict=True)
-            )
+            a, b = _rows_of(context, builder, signature, args)
             return builder.select(builder.fcmp_ordered(comparison, a, b), a, b)
 
         return _lanes(left, right), code
@@ -135,10 +140,7 @@ def _arithmetic(operation: Callable[..., Any], instruction: str) -> None:
     @intrinsic
     def combine(typing: Any, left: Any, right: Any) -> Any:  # noqa: ARG001
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, b = (
-                value if kind == _lanes else _broadcast(builder, context.cast(builder, value, kind, types.float64))
-                for value, kind in zip(args, signature.args, strict=True)
-            )
+            a, b = _rows_of(context, builder, signature, args)
             return getattr(builder, instruction)(a, b, flags=_FLAGS)
 
         return _lanes(left, right), code

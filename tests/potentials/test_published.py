@@ -1,0 +1,24 @@
+"""Accuracy on published data, which are not in this repository: tests/benchmarks/potential_accuracy.py in short."""
+
+import sys
+from pathlib import Path
+
+import alflow
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from potential_accuracy import DATA, TARGETS, errors, read
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.exists(), reason="the published data (../shared/data) are not there")
+@pytest.mark.parametrize("name", TARGETS)
+def test_errors_are_below_those_of_published_potentials(name: str) -> None:
+    """With the default settings but for the number of members, which costs time and changes little."""
+    measure, energy_target, force_target, _ = TARGETS[name]
+    train, test = read(DATA, name)
+    found = errors(alflow.fit(train, n_members=8), test)
+    energy, force = (np.mean(np.abs(e)) if measure == "MAE" else np.sqrt(np.mean(e**2)) for e in found)
+    assert energy <= energy_target
+    assert force <= force_target
