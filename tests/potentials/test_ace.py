@@ -14,7 +14,7 @@ from alflow.potentials.ace.environment import Descriptor, available_threads
 from alflow.potentials.ace.extrapolation import Leverage
 from alflow.potentials.ace.judging import _FORCES, Jury
 from alflow.potentials.ace.kernels import SOFT, pair_core
-from alflow.potentials.ace.lanes import LANES, aligned, fill, least, load, most, root, store
+from alflow.potentials.ace.lanes import LANES, aligned, fill, fused, least, load, most, root, store
 from alflow.potentials.ace.settings import AceSettings, lengths
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -46,17 +46,18 @@ def _everything(x, y, out):
     c *= b
     c -= 1
     store(out, 3, 1.0 / c)
+    store(out, 4, fused(2.0, a, b))
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
 def test_lanes_compute_what_numpy_does(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    x, y, out = rng.normal(size=(2, LANES)), rng.normal(size=(2, LANES)), aligned((4, LANES))
+    x, y, out = rng.normal(size=(2, LANES)), rng.normal(size=(2, LANES)), aligned((5, LANES))
     _everything(x, y, out)
     a, b = x[0], y[1]
     expected = [(a + b) * 2 - b / (1 + a * a), -np.sqrt(a * a + 3), np.maximum(np.minimum(a, b), 0.1)]
-    np.testing.assert_allclose(out, [*expected, 1 / ((0.5 + a) * b - 1)], rtol=1e-12)
+    np.testing.assert_allclose(out, [*expected, 1 / ((0.5 + a) * b - 1), 2 * a + b], rtol=1e-12)
     assert out.ctypes.data % 64 == 0
 
 

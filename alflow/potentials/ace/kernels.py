@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from alflow.potentials.ace.basis import Tables
-from alflow.potentials.ace.lanes import LANES, Lanes, aligned, fill, least, load, most, root, store
+from alflow.potentials.ace.lanes import LANES, Lanes, aligned, fill, fused, least, load, most, root, store
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -24,9 +24,11 @@ IntArray = NDArray[np.int64]
 SOFT = 0.15
 """Share of the shortest distance over which the radial functions come to rest, see :func:`_radial`."""
 
-_options: dict[str, Any] = {"cache": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
-_makes_arrays = njit(nogil=True, **_options)
-_compiled = njit(nogil=True, _nrt=False, **_options)  # without counting references to arrays, which it does not make
+_options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_makes_arrays = njit(cache=True, **_options)
+_compiled = njit(cache=True, _nrt=False, **_options)  # without counting references to arrays, which it does not make
+# What others call is compiled with them, never read from the cache: only then can it be inlined well.
+_part = njit(_nrt=False, **_options)
 
 
 class Pairs(NamedTuple):
@@ -187,7 +189,7 @@ def shortest(pairs: Pairs, n_species: int) -> Array:
     return np.sqrt(out)  # type: ignore[no-any-return]
 
 
-@_compiled
+@_part
 def _pair_functions(r0: float, inner: float, functions: Functions, w: Work) -> None:
     """Radial functions and harmonics of the vectors ``w.d``.
 
@@ -255,7 +257,7 @@ def _pair_functions(r0: float, inner: float, functions: Functions, w: Work) -> N
                 store(ys, l * l + l - m, scaled * load(sines, m))
 
 
-@_compiled
+@_part
 def _polynomial_gradient(
     l: int, m: int, even: Lanes, odd: Lanes, unit: Array, c: Array, s: Array, q: Array
 ) -> tuple[Lanes, Lanes, Lanes]:
@@ -277,7 +279,7 @@ def _polynomial_gradient(
     return gx, gy, gz
 
 
-@_compiled
+@_part
 def _neighbours(k: int, s: int, n_species: int, atoms: IntArray, pairs: Pairs, cutoff: float, w: Work) -> None:
     """The vectors from the atoms of a block to their k-th neighbours of species s, into w.d; of length r_c for none."""
     start, vector, d = pairs.start, pairs.vector, w.d
@@ -290,7 +292,7 @@ def _neighbours(k: int, s: int, n_species: int, atoms: IntArray, pairs: Pairs, c
             d[0, lane], d[1, lane], d[2, lane] = cutoff, 0.0, 0.0
 
 
-@_compiled
+@_part
 def _most_neighbours(s: int, n_species: int, atoms: IntArray, pairs: Pairs) -> int:
     """Largest number of neighbours of species s of an atom of a block."""
     largest, start = 0, pairs.start
@@ -326,10 +328,10 @@ def densities(
                 for n in range(n_max):
                     row, value = s * start[-1] + start[n], load(values, n)
                     for lm in range(start[n + 1] - start[n]):
-                        store(out, row + lm, load(out, row + lm) + value * load(y, lm))
+                        store(out, row + lm, fused(value, load(y, lm), load(out, row + lm)))
 
 
-@_compiled
+@_part
 def _vectors(a: Array, tables: Tables, vectors: Array) -> None:
     """Densities a (K, LANES), then the nodes and the number one behind them: vectors (V, LANES)."""
     for k in range(a.shape[0]):
@@ -338,24 +340,25 @@ def _vectors(a: Array, tables: Tables, vectors: Array) -> None:
     while t < tables.target.size:  # the terms of a target follow each other
         target, total = tables.target[t], fill(0.0)
         while t < tables.target.size and tables.target[t] == target:
-            total += tables.coefficient[t] * load(vectors, tables.first[t]) * load(vectors, tables.second[t])
+            here = tables.coefficient[t] * load(vectors, tables.first[t])
+            total = fused(here, load(vectors, tables.second[t]), total)
             t += 1
         store(vectors, target, total)
     store(vectors, vectors.shape[0] - 1, fill(1.0))
 
 
-@_compiled
+@_part
 def _features(vectors: Array, tables: Tables, b: Array) -> None:
     """Features of a block into b (F, LANES), from its vectors (V, LANES)."""
     for f in range(tables.left.size):
         u, v = tables.left[f], tables.right[f]
         total = load(vectors, u) * load(vectors, v)
         for m in range(1, tables.length[f]):
-            total += load(vectors, u + m) * load(vectors, v + m)
+            total = fused(load(vectors, u + m), load(vectors, v + m), total)
         store(b, f, total)
 
 
-@_compiled
+@_part
 def _products(c: Array, x: Array, out: Array) -> None:
     """``out[a] = sum_k c[k, a] x[k]``, eight a at a time: c (K, A), x (K, LANES), out (A, LANES)."""
     eights = c.shape[1] // 8 * 8
@@ -364,14 +367,14 @@ def _products(c: Array, x: Array, out: Array) -> None:
         t0, t1, t2, t3, t4, t5, t6, t7 = zero, zero, zero, zero, zero, zero, zero, zero
         for k in range(c.shape[0]):
             value = load(x, k)
-            t0 += c[k, a] * value
-            t1 += c[k, a + 1] * value
-            t2 += c[k, a + 2] * value
-            t3 += c[k, a + 3] * value
-            t4 += c[k, a + 4] * value
-            t5 += c[k, a + 5] * value
-            t6 += c[k, a + 6] * value
-            t7 += c[k, a + 7] * value
+            t0 = fused(c[k, a], value, t0)
+            t1 = fused(c[k, a + 1], value, t1)
+            t2 = fused(c[k, a + 2], value, t2)
+            t3 = fused(c[k, a + 3], value, t3)
+            t4 = fused(c[k, a + 4], value, t4)
+            t5 = fused(c[k, a + 5], value, t5)
+            t6 = fused(c[k, a + 6], value, t6)
+            t7 = fused(c[k, a + 7], value, t7)
         store(out, a, t0)
         store(out, a + 1, t1)
         store(out, a + 2, t2)
@@ -383,7 +386,7 @@ def _products(c: Array, x: Array, out: Array) -> None:
     for a in range(eights, c.shape[1]):
         total = zero
         for k in range(c.shape[0]):
-            total += c[k, a] * load(x, k)
+            total = fused(c[k, a], load(x, k), total)
         store(out, a, total)
 
 
@@ -461,13 +464,13 @@ def density_gradients(
         for f in range(tables.left.size):
             u, v, here = tables.left[f], tables.right[f], load(d, f)
             for m in range(tables.length[f]):
-                store(grad, u + m, load(grad, u + m) + here * load(vectors, v + m))
-                store(grad, v + m, load(grad, v + m) + here * load(vectors, u + m))
+                store(grad, u + m, fused(here, load(vectors, v + m), load(grad, u + m)))
+                store(grad, v + m, fused(here, load(vectors, u + m), load(grad, v + m)))
         for t in range(tables.target.size):
             k1, k2 = tables.first[t], tables.second[t]
             here = tables.coefficient[t] * load(grad, tables.target[t])
-            store(grad, k1, load(grad, k1) + here * load(vectors, k2))
-            store(grad, k2, load(grad, k2) + here * load(vectors, k1))
+            store(grad, k1, fused(here, load(vectors, k2), load(grad, k1)))
+            store(grad, k2, fused(here, load(vectors, k1), load(grad, k2)))
         for k in range(a.shape[1]):
             store(da[block], k, load(grad, k))
 
@@ -504,7 +507,7 @@ def pair_gradients(
                             g[p, 0], g[p, 1], g[p, 2] = out[0, lane], out[1, lane], out[2, lane]
 
 
-@_compiled
+@_part
 def _vector_gradient(da: Array, shift: int, functions: Functions, tables: Tables, w: Work, out: Array) -> None:
     """Gradient with respect to the vectors ``w.d``, into out (3, LANES), from dE/dA, which begins at row ``shift``."""
     norm, n_max, start = functions.norm, functions.n_max, tables.radial_start
@@ -519,8 +522,8 @@ def _vector_gradient(da: Array, shift: int, functions: Functions, tables: Tables
             even, dplus = zero, zero
             for n in range(n_max):
                 here = load(da, shift + start[n] + plus)
-                even += here * load(value, n)
-                dplus += here * load(slope, n)
+                even = fused(here, load(value, n), even)
+                dplus = fused(here, load(slope, n), dplus)
             along += dplus * load(y, plus)
             across += l * (even * load(y, plus))
             odd = zero
@@ -528,8 +531,8 @@ def _vector_gradient(da: Array, shift: int, functions: Functions, tables: Tables
                 dminus = zero
                 for n in range(n_max):
                     here = load(da, shift + start[n] + minus)
-                    odd += here * load(value, n)
-                    dminus += here * load(slope, n)
+                    odd = fused(here, load(value, n), odd)
+                    dminus = fused(here, load(slope, n), dminus)
                 along += dminus * load(y, minus)
                 across += l * (odd * load(y, minus))
             px, py, pz = _polynomial_gradient(l, m, norm[l, m] * even, norm[l, m] * odd, unit, c, s, q)
@@ -575,15 +578,15 @@ def repulsion(pairs: Pairs, core: Core, energies: Array, weights: Array, g: Arra
                 if r2 >= inner * inner:
                     continue
                 r = np.sqrt(r2)
-                value, slope = pair_core(r, s_i, s, core)
+                value, slope = _pair_core(r, s_i, s, core)
                 energies[i] += 0.5 * value
                 if g.shape[0] > 0:
                     for x in range(3):
                         g[p, x] += 0.5 * weights[i] * slope * pairs.vector[p, x] / r
 
 
-@_compiled
-def pair_core(r: float, s_i: int, s_j: int, core: Core) -> tuple[float, float]:
+@_part
+def _pair_core(r: float, s_i: int, s_j: int, core: Core) -> tuple[float, float]:
     """The core of a pair and its derivative, eV and eV/Å, for r < d; see :mod:`alflow.potentials.ace.core`."""
     d, c = core.inner[s_i, s_j], core.force[s_i, s_j]
     h = SOFT * d
@@ -592,15 +595,15 @@ def pair_core(r: float, s_i: int, s_j: int, core: Core) -> tuple[float, float]:
         value, slope = c * h * t**4 * (2.5 - t * (3.0 - t)), -c * t**3 * (10.0 - t * (15.0 - 6.0 * t))
     else:
         value, slope = c * h * (t - 0.5), -c
-    bare, dbare, _ = zbl(r, core.charge[s_i, s_j], core.screening[s_i, s_j])
+    bare, dbare, _ = _zbl(r, core.charge[s_i, s_j], core.screening[s_i, s_j])
     at = core.taylor[s_i, s_j]
     value += bare - at[0] - at[1] * (r - d) - 0.5 * at[2] * (r - d) ** 2
     slope += dbare - at[1] - at[2] * (r - d)
     return value, slope
 
 
-@_compiled
-def zbl(r: float, charge: float, screening: float) -> tuple[float, float, float]:
+@_part
+def _zbl(r: float, charge: float, screening: float) -> tuple[float, float, float]:
     """The universal screened nuclear repulsion and its first two derivatives.
 
     Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter (Pergamon, 1985).
@@ -613,6 +616,18 @@ def zbl(r: float, charge: float, screening: float) -> tuple[float, float, float]
         slope -= part * (k + 1.0 / r)
         bend += part * (k * k + 2.0 * k / r + 2.0 / r**2)
     return value, slope, bend
+
+
+@_compiled
+def pair_core(r: float, s_i: int, s_j: int, core: Core) -> tuple[float, float]:
+    """The core of a pair and its derivative, as the other kernels have it."""
+    return _pair_core(r, s_i, s_j, core)  # type: ignore[no-any-return]
+
+
+@_compiled
+def zbl(r: float, charge: float, screening: float) -> tuple[float, float, float]:
+    """The ZBL potential and its first two derivatives, as the other kernels have it."""
+    return _zbl(r, charge, screening)  # type: ignore[no-any-return]
 
 
 @_compiled
@@ -634,7 +649,7 @@ def collect(first: int, last: int, pairs: Pairs, n_species: int, g: Array, force
                 forces[j[p], x] -= g[p, x]
 
 
-@_compiled
+@_part
 def _steep(
     begin: int,
     count: int,
@@ -722,7 +737,7 @@ def force_rows(
                     grad[tables.channel[e] + m] = 0.0
 
 
-@_compiled
+@_part
 def _scatter(atom: int, neighbours: IntArray, g: Array, row: Array) -> None:
     """Add forces to a row (3 N,) from the gradients g (C, 3, LANES) by the vectors from an atom to its neighbours."""
     for x in range(3):
@@ -734,7 +749,7 @@ def _scatter(atom: int, neighbours: IntArray, g: Array, row: Array) -> None:
         row[3 * atom + x] += total
 
 
-@_compiled
+@_part
 def _feature_gradient(f: int, vectors: Array, tables: Tables, grad: Array) -> None:
     """Derivative of feature f with respect to the densities, added to grad (V,); what is not a density stays zero."""
     u, v = tables.left[f], tables.right[f]
@@ -754,7 +769,7 @@ def _feature_gradient(f: int, vectors: Array, tables: Tables, grad: Array) -> No
     grad[-1] = 0.0
 
 
-@_compiled
+@_part
 def _chain(f: int, s: int, chunks: int, grad: Array, steep: Array, tables: Tables, g: Array) -> bool:
     """Gradients of feature f by the vectors to the neighbours of species s, into g; False if it has none."""
     width, channel, length = tables.radial_start[-1], tables.channel, tables.channel_length
@@ -769,9 +784,9 @@ def _chain(f: int, s: int, chunks: int, grad: Array, steep: Array, tables: Table
         for e in range(first, last):
             for k in range(channel[e], channel[e] + length[e]):
                 d = grad[k]
-                x += d * load(here, 3 * k)
-                y += d * load(here, 3 * k + 1)
-                z += d * load(here, 3 * k + 2)
+                x = fused(d, load(here, 3 * k), x)
+                y = fused(d, load(here, 3 * k + 1), y)
+                z = fused(d, load(here, 3 * k + 2), z)
         store(out, 0, x)
         store(out, 1, y)
         store(out, 2, z)

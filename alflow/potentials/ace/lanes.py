@@ -2,8 +2,13 @@
 
 Left to itself, the compiler does not use them in loops over several rows of an array, as it cannot know whether the
 rows overlap. Here a row of :data:`LANES` numbers is loaded, computed with and stored as one value. Inside functions
-compiled by numba: ``load``, ``store``, ``fill``, ``root``, ``least``, ``most``, and ``+ - * /`` with each other or a
+compiled by numba: ``load``, ``store``, ``fill``, ``root``, ``fused``, ``least``, ``most``,
+and ``+ - * /`` with each other or a
 float.
+
+Nothing is left to the compiler that could change a digit, such as in which order a sum is added up: what it makes of
+that differs between a process that has just compiled a function and one that reads it from numba's cache. The cache
+does not notice changes of this module: delete it after one.
 """
 
 import math
@@ -25,7 +30,6 @@ Lanes = Any
 """For annotations: such a value, which only compiled functions know."""
 
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
-_FLAGS = ("reassoc", "contract", "nsz")
 
 
 class _LanesType(types.Type):  # type: ignore[misc]
@@ -120,6 +124,18 @@ def root(typing: Any, value: Any) -> Any:  # noqa: ARG001
     return _lanes(_lanes), code
 
 
+@intrinsic
+def fused(typing: Any, left: Any, right: Any, total: Any) -> Any:  # noqa: ARG001
+    """``left * right + total``, rounded once; left and right may be numbers."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f64")
+        return builder.call(function, _rows_of(context, builder, signature, args))
+
+    return _lanes(left, right, total), code
+
+
 def _choice(comparison: str) -> Any:
     @intrinsic
     def choose(typing: Any, left: Any, right: Any) -> Any:  # noqa: ARG001
@@ -141,7 +157,7 @@ def _arithmetic(operation: Callable[..., Any], instruction: str) -> None:
     def combine(typing: Any, left: Any, right: Any) -> Any:  # noqa: ARG001
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, b = _rows_of(context, builder, signature, args)
-            return getattr(builder, instruction)(a, b, flags=_FLAGS)
+            return getattr(builder, instruction)(a, b)
 
         return _lanes(left, right), code
 

@@ -306,7 +306,7 @@ def _add_square(matrix: Array, rows: Array) -> None:
     dsyrk(1.0, rows.T, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)  # not cached: a part of the next
 def _weighted_row(gram: Array, weights: Array, i: int, row: Array) -> None:
     """Row i of a weighted sum of matrices, from the diagonal on."""
     row[i:] = 0.0
