@@ -202,14 +202,14 @@ def main(data: Path) -> int:
     tell("memory: 20384 atoms over 5832", memory_growth(crystals), "kB/atom", most=20)
     os.sched_setaffinity(0, cores)
     if len(cores) > 1:
-        for structure in (water, water.repeat(2)):
+        for structure in (water, water.repeat(2), water.repeat(3)):
             times = [
                 seconds(lambda t=threads, s=structure: whole(threaded(committee, t), s), 5)  # type: ignore[misc]
                 for _ in range(7)
                 for threads in (1, 2)
             ]
             ratio = float(np.median(np.array(times[::2]) / times[1::2]))
-            least = 1.7 if len(structure) > n else -np.inf
+            least = 1.7 if len(structure) > 5000 else -np.inf
             tell(f"water, {len(structure)} atoms: one thread over two", ratio, "", least=least)
     with tempfile.TemporaryDirectory() as folder:
         cold, warm = first_calls(Path(folder), committee, water)
