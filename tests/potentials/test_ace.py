@@ -1,9 +1,11 @@
 """The built-in potential against independent programs, closed forms and differences."""
 
 import itertools
+import multiprocessing
 import warnings
 
 import alflow
+import h5py
 import numpy as np
 import pytest
 from alflow.errors import PotentialError, PotentialWarning, warnings_told
@@ -336,6 +338,32 @@ def test_a_committee_from_a_file_can_be_updated(tmp_path) -> None:
     a, b = loaded.predict(frames[0]), grown.predict(frames[0])
     np.testing.assert_allclose(a.energies, b.energies, rtol=1e-6)
     np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
+
+
+def _energy_in_a_fork(committee: Committee, atoms: Atoms, results) -> None:
+    results.put(committee.forward(atoms).energies)
+
+
+def test_a_fork_has_threads_of_its_own() -> None:
+    committee = alflow.fit(bonded(bulk("Cu", cubic=True).repeat(2), 4), **SMALL)
+    committee.threads = 2
+    atoms = bulk("Cu", cubic=True).repeat(4)
+    expected = committee.forward(atoms).energies
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    process = context.Process(target=_energy_in_a_fork, args=(committee, atoms, results))
+    process.start()
+    np.testing.assert_array_equal(results.get(timeout=30), expected)
+    process.join(timeout=30)
+
+
+@pytest.mark.parametrize(("schema", "message"), [(1, "older alflow .*train it again"), (99, "newer .*update alflow")])
+def test_models_of_other_versions_are_refused(schema: int, message: str, tmp_path) -> None:
+    alflow.fit(bonded(water(), 4), **SMALL).save(tmp_path / "model.h5")
+    with h5py.File(tmp_path / "model.h5", "a") as file:
+        file["model"].attrs["schema"] = schema
+    with pytest.raises(PotentialError, match=message):
+        alflow.load(tmp_path / "model.h5")
 
 
 def test_what_is_kept_to_judge_by_is_bounded() -> None:

@@ -292,14 +292,15 @@ class Descriptor:
             work(0, n)
             return
         cuts = np.linspace(0, n, min(n, threads) + 1).astype(int).tolist()
-        others = [_pool(threads - 1).submit(work, *piece) for piece in pairwise(cuts[1:])]
+        pool = _pool(threads - 1, os.getpid())
+        others = [pool.submit(work, *piece) for piece in pairwise(cuts[1:])]
         work(*cuts[:2])
         for other in others:
             other.result()
 
 
 @lru_cache(maxsize=4)
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has none of its parent's threads
     return ThreadPoolExecutor(threads, thread_name_prefix="alflow")
 
 
