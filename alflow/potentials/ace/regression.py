@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, get_lapack_funcs
 from scipy.linalg.blas import dsymv, dsyrk
 
+from alflow.errors import PotentialError
+
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -125,6 +127,9 @@ class NormalEquations:
         system = _Scaled.of(self, penalty)
         strength = system.mean_eigenvalue * 10.0 ** _largest(*system.criterion())
         while not np.isfinite(solutions := self._members(system, seen, strength, rows)).all():
+            if strength > system.mean_eigenvalue:
+                msg = "the fit has no finite solution: look for labels that are many orders of magnitude off"
+                raise PotentialError(msg)
             strength *= 10.0
         coefficients = solutions[:, :, 0].copy()
         coefficients[:, -len(system.shift) :] += system.shift
