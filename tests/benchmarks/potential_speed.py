@@ -120,15 +120,16 @@ def threaded(committee: alflow.Committee, threads: int) -> alflow.Committee:
 def memory_growth(committee: alflow.Committee) -> float:
     """Memory that an atom more takes, kB, from processes of their own."""
     code = "import alflow, sys; from ase.build import bulk\n"
-    code += "atoms = bulk('Si', cubic=True).repeat(eval(sys.argv[2])); alflow.load(sys.argv[1]).mean(atoms)\n"
+    code += "atoms = bulk('Si', cubic=True).repeat([int(n) for n in sys.argv[2:]])\n"
+    code += "alflow.load(sys.argv[1]).mean(atoms)\n"
     code += "print(len(atoms), *[x.split()[1] for x in open('/proc/self/status') if x.startswith('VmHWM')])"
     with tempfile.TemporaryDirectory() as folder:
         committee.save(f"{folder}/model.h5")
         small, large = (
             subprocess.run(
-                [sys.executable, "-c", code, f"{folder}/model.h5", size], capture_output=True, text=True, check=True
+                [sys.executable, "-c", code, f"{folder}/model.h5", *size], capture_output=True, text=True, check=True
             ).stdout.split()
-            for size in ("(9, 9, 9)", "(14, 14, 13)")
+            for size in ("999", ("14", "14", "13"))
         )
     return (float(large[1]) - float(small[1])) / (float(large[0]) - float(small[0]))
 
