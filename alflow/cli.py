@@ -6,17 +6,23 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from alflow import __version__
 from alflow.errors import AlflowError, warnings_told
 
+if TYPE_CHECKING:
+    from alflow.reference import ReferenceMethod
+
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 directory_argument = click.argument("directory", type=DIRECTORY, default=".", metavar="[DIR]")
+baseline_option = click.option(
+    "--baseline", type=FILE, help="A TOML file with the [baseline] to learn the difference from, as in alflow.toml."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
@@ -138,6 +144,7 @@ def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | No
         click.echo(json.dumps(rows, indent=2))
     elif rows:
         tables.show(tables.inspect_table(rows))
+        tables.show(tables.calibration_table(views.status(directory)["cycles"]))
     else:
         click.echo("nothing selected yet")
 
@@ -169,19 +176,30 @@ def export(arguments: tuple[str, ...]) -> None:
     click.echo(exports.export(directory, Path(arguments[-1])))
 
 
+def _baseline_of(path: Path | None) -> "ReferenceMethod | None":
+    from alflow import config
+    from alflow.steps import baseline_method
+
+    return None if path is None else baseline_method(config.load_baseline(path), path.parent)
+
+
 @main.command()
 @click.argument("data", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write (HDF5).")
 @click.option("--members", type=click.IntRange(min=2), default=16, show_default=True, help="Members of the committee.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which members see what.")
 @click.option("--cutoff", type=click.FloatRange(min=0, min_open=True), help="Radius in Å.")
-def train(data: Path, output: Path, members: int, seed: int, cutoff: float | None) -> None:
+@baseline_option
+def train(data: Path, output: Path, members: int, seed: int, cutoff: float | None, baseline: Path | None) -> None:
     """Fit a committee to labelled structures."""
     import alflow
     from alflow import structures
 
     frames = structures.read_structures(data)
     settings: dict[str, Any] = {} if cutoff is None else {"cutoff": cutoff}
+    method = _baseline_of(baseline)
+    if method is not None:
+        settings |= {"baseline": method.calculator(), "baseline_identity": method.identity()}
     with warnings_told(lambda text: click.echo(text, err=True)):
         committee = alflow.fit(frames, n_members=members, seed=seed, **settings)
     committee.save(output)
@@ -197,15 +215,16 @@ def train(data: Path, output: Path, members: int, seed: int, cutoff: float | Non
 @click.argument("model", type=FILE)
 @click.argument("data", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="Where to write the structures with predictions.")
-def predict(model: Path, data: Path, output: Path) -> None:
+@baseline_option
+def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> None:
     """Predict energies and forces with their uncertainties."""
-    import alflow
     from alflow import structures
-    from alflow.report.exports import predicted
+    from alflow.report import exports
 
-    committee = alflow.load(model)
+    committee = exports.committee(model, _baseline_of(baseline))
     frames = [
-        predicted(committee, frame, f"{data} frame {i}") for i, frame in enumerate(structures.read_structures(data))
+        exports.predicted(committee, frame, f"{data} frame {i}")
+        for i, frame in enumerate(structures.read_structures(data))
     ]
     structures.write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures")

@@ -1,19 +1,12 @@
-"""Committees: spread and calibration. Pure functions of arrays.
+"""Committees: their spread, and the weighted baseline. Pure functions of arrays.
 
-Imbalzano et al., J. Chem. Phys. 154, 074102 (2021), doi:10.1063/5.0036522; the calibration is that of Musil et al.,
-J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959.
+Imbalzano et al., J. Chem. Phys. 154, 074102 (2021), doi:10.1063/5.0036522.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-
-MIN_JUDGED = 10
-"""Fewest judged values from which a calibration factor is taken."""
-
-
-_SILENT = 1e-2  # share of the root mean square spread
 
 
 def spread(values: Array, axis: int = -1) -> Array:
@@ -34,36 +27,37 @@ def spread(values: Array, axis: int = -1) -> Array:
     return np.asarray(np.std(values, axis=axis, ddof=1))
 
 
-def calibration(errors: Array, sigma: Array, n_judges: int) -> tuple[float, str]:
-    r"""Factor that makes the spread of a committee match its errors.
+def weighted(values: Array, alpha: float, s_b: float) -> tuple[Array, Array, Array]:
+    r"""Weight a learned correction by how sure the committee is of it.
 
-    :math:`\alpha^2 = -1/M + \frac{M-3}{M-1} \langle (E_\mathrm{ref} - \bar E)^2 / \sigma^2 \rangle`, over structures
-    that none of the M judging members has seen.
+    :math:`w = s_b^2 / (s_b^2 + \sigma^2)`, and :math:`wV` with
+    :math:`\partial (wV) / \partial V_m = w/M - 2 V s_b^2/(s_b^2+\sigma^2)^2\, \alpha^2 (V_m - V)/(M-1)`:
+    the weights of the members whose sum has the exact gradient.
 
     Parameters
     ----------
-    errors : ndarray, shape (n,)
-        Reference minus mean of the judges.
-    sigma : ndarray, shape (n,)
-        Spread of the judges, same unit. Values whose spread is below a hundredth of its root mean square (a force that
-        symmetry forbids, but for rounding) say nothing about the factor and are left out.
-    n_judges : int
-        M: how many members judged each value.
+    values : ndarray, shape (..., M)
+        V_m, the members' corrections of the baseline, of a whole structure or of each atom, counted from their zero;
+        eV. V is their mean.
+    alpha : float
+        Calibration factor: sigma is alpha times their spread.
+    s_b : float
+        Uncertainty of the baseline, eV, of a structure or of an atom as ``values`` are.
 
     Returns
     -------
-    alpha : float
-        The factor; NaN when it cannot be determined.
-    note : str
-        Why not; empty when it can.
+    correction : ndarray, shape (...)
+        w V, eV.
+    weight : ndarray, shape (...)
+        w, from 0 (baseline alone) to 1.
+    member_weights : ndarray, shape (..., M)
+        Derivative of ``correction`` with respect to each of ``values``.
     """
-    if n_judges <= 3:
-        return float("nan"), f"{n_judges} members judge each structure, more than 3 are needed"
-    usable = sigma > _SILENT * np.sqrt(np.mean(np.square(sigma))) if len(sigma) else sigma > 0
-    if np.sum(usable) < MIN_JUDGED:
-        return float("nan"), f"{int(np.sum(usable))} values to judge by, at least {MIN_JUDGED} are needed"
-    ratio = float(np.mean((errors[usable] / sigma[usable]) ** 2))
-    alpha2 = -1.0 / n_judges + (n_judges - 3.0) / (n_judges - 1.0) * ratio
-    if alpha2 <= 0:
-        return float("nan"), f"alpha^2 = {alpha2:.2g} is not positive: the errors are far below the spread"
-    return float(np.sqrt(alpha2)), ""
+    n_members = values.shape[-1]
+    mean = values.mean(axis=-1, keepdims=True)
+    scaled = alpha * (values - mean) / s_b
+    with np.errstate(over="ignore"):
+        weight = 1.0 / (1.0 + np.sum(scaled**2, axis=-1, keepdims=True) / (n_members - 1))
+    # In this order nothing overflows: w falls with the square of what it is multiplied with.
+    steep = (weight * mean / s_b) * (weight * scaled) * (2.0 * alpha / (n_members - 1))
+    return (weight * mean)[..., 0], weight[..., 0], weight / n_members - steep

@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from alflow.errors import ConfigError
@@ -79,14 +88,56 @@ class Tblite(Section):
     max_iterations: Count = Field(250, description="iterations until the charges must be self-consistent")
 
 
-class Baseline(Tblite):
-    """A cheaper potential of the same kinds; the committee learns the difference from it."""
+class Weighted(Section):
+    """How a baseline takes part in the walks."""
+
+    weighting: Literal["total", "atom", "none"] = Field(
+        "total", description="walks trust the committee's correction by its sigma, in total or atom by atom, or always"
+    )
+    error: Positive | None = Field(
+        None, description="uncertainty of the baseline, eV: of a structure or, with `atom`, of an atom; from the data"
+    )
+
+
+class TbliteBaseline(Weighted, Tblite):
+    """Extended tight binding as a baseline."""
 
     method: Literal["GFN2-xTB", "GFN1-xTB", "IPEA1-xTB"] = Field("GFN1-xTB", description="parametrisation")
 
 
+class AseBaseline(Weighted):
+    """Any ASE calculator as a baseline."""
+
+    kind: Literal["ase"] = Field(description="any ASE calculator")
+    name: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*\.[A-Za-z_][A-Za-z0-9_]*$", description="module.Class of an ASE calculator"
+    )
+    parameters: dict[str, Any] = Field({}, description="its keyword arguments, a table")
+
+
+class ModelBaseline(Weighted):
+    """Another committee as a baseline."""
+
+    kind: Literal["model"] = Field(description="another committee of alflow, its mean")
+    file: str = Field(min_length=1, description="of `alflow train` or `alflow export`; relative to here")
+
+
+def _kind(value: Any) -> str | None:
+    """Which of the baselines a table describes."""
+    kind = value.get("kind", "tblite") if isinstance(value, dict) else getattr(value, "kind", "tblite")
+    return kind if isinstance(kind, str) else None
+
+
+Baseline = Annotated[
+    Annotated[TbliteBaseline, Tag("tblite")]
+    | Annotated[AseBaseline, Tag("ase")]
+    | Annotated[ModelBaseline, Tag("model")],
+    Discriminator(_kind),
+]
+
+
 class Sample(Section):
-    """Walkers: Langevin dynamics on the committee's mean."""
+    """Walkers: Langevin dynamics on the committee's mean or, with a baseline, on the weighted baseline."""
 
     temperature: Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple)] = Field(
         (300.0,), min_length=1, description="of the thermostat, K: a number or a list; `walkers` for each"
@@ -183,18 +234,33 @@ def load(directory: Path) -> Settings:
         found and what is allowed.
     """
     path = directory / FILE
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         msg = f"no {FILE} in {directory}: give a run directory, or make one with `alflow init {directory}`"
-        raise ConfigError(msg) from error
+        raise ConfigError(msg)
+    return parse(_toml_of(path), str(path))
+
+
+def load_baseline(path: Path) -> TbliteBaseline | AseBaseline | ModelBaseline:
+    """The ``[baseline]`` of a TOML file, whatever else it holds; ConfigError as of :func:`load`."""
+    data = _toml_of(path)
+    if "baseline" not in data:
+        msg = f"{path} has no [baseline]: expected a table that describes one, as in alflow.toml"
+        raise ConfigError(msg)
+    nothing = {"system": [{"name": "none", "structures": "none"}]}
+    found = parse({"baseline": data["baseline"], **nothing}, str(path)).baseline
+    assert found is not None  # noqa: S101
+    return found
+
+
+def _toml_of(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path} cannot be read: {error}"
         raise ConfigError(msg) from error
     except tomllib.TOMLDecodeError as error:
         msg = f"{path} is not TOML: {error}"
         raise ConfigError(msg) from error
-    return parse(data, str(path))
 
 
 def parse(data: Mapping[str, Any], where: str) -> Settings:
@@ -218,6 +284,9 @@ def _explain(problem: ErrorDetails) -> str:
     """One line: the key, what is allowed, what was found."""
     place = problem["loc"]
     key = _dotted(place)
+    if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        kinds = ", ".join(_toml(kind) for kind in _choices(Settings.model_fields[str(place[0])].annotation))
+        return f"{key}.kind: expected one of {kinds}, found {_found(_kind_given(problem['input']))}"
     if problem["type"] == "extra_forbidden":
         known = sorted(_known_keys(place[:-1]))
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
@@ -249,9 +318,13 @@ def _found(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
+def _kind_given(value: Any) -> Any:
+    return value.get("kind") if isinstance(value, dict) else value
+
+
 def _dotted(place: tuple[int | str, ...]) -> str:
     out = ""
-    for part in place:
+    for part in _untagged(place):
         if isinstance(part, int):
             out += f"[{part}]"
         else:
@@ -266,19 +339,41 @@ def _known_keys(place: tuple[int | str, ...]) -> set[str]:
 
 
 def _description(place: tuple[int | str, ...]) -> str:
-    names = [part for part in place if isinstance(part, str)]
-    model = _model_at(tuple(names[:-1]))
-    return (model.model_fields[names[-1]].description or "") if model and names[-1] in model.model_fields else ""
+    while place and isinstance(place[-1], int):
+        place = place[:-1]
+    if not place:
+        return ""
+    model = _model_at(place[:-1])
+    return (model.model_fields[place[-1]].description or "") if model and place[-1] in model.model_fields else ""
 
 
 def _model_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The section that a path of keys leads to."""
     model: type[BaseModel] | None = Settings
+    kinds: dict[str, type[BaseModel]] = {}
     for part in place:
-        if isinstance(part, str) and model is not None:
+        if part in kinds:
+            model = kinds[str(part)]
+        elif isinstance(part, str) and model is not None:
             field = model.model_fields.get(part)
             model = next(sections(field.annotation), None) if field else None
+            kinds = _choices(field.annotation) if field else {}
     return model
+
+
+def _untagged(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """A path of keys as it stands in the file: a problem inside a table of several kinds names the kind besides."""
+    if len(place) > 1 and isinstance(place[0], str) and place[0] in Settings.model_fields:
+        kinds = _choices(Settings.model_fields[place[0]].annotation)
+        if place[1] in kinds:
+            return (place[0], *place[2:])
+    return place
+
+
+def _choices(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The sections that a table may be, by their ``kind``; empty when there is only one."""
+    found = list(sections(annotation))
+    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in found} if len(found) > 1 else {}
 
 
 def sections(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -299,19 +394,27 @@ def document() -> str:
         "",
     ]
     for name, field in Settings.model_fields.items():
-        model = next(sections(field.annotation), None)
-        if model is None:
+        models = list(sections(field.annotation))
+        if not models:
             lines += [f"`{name} = {field.default}`: {field.description}", ""]
             continue
         title = f"[[{name}]]" if name == "system" else f"[{name}]"
-        lines += [f"## `{title}`: {field.description}", "", "| key | default | meaning |", "|---|---|---|"]
-        for key, entry in model.model_fields.items():
-            default = (
-                "required" if entry.is_required() else "-" if entry.default is None else f"`{_toml(entry.default)}`"
-            )
-            lines.append(f"| `{key}` | {default} | {entry.description} |")
-        lines.append("")
+        lines += [f"## `{title}`: {field.description}", ""]
+        for model in models:
+            if len(models) > 1:
+                kind = get_args(model.model_fields["kind"].annotation)[0]
+                lines += [f'With `kind = "{kind}"`:', ""]
+            lines += [*_table(model), ""]
     return "\n".join(lines)
+
+
+def _table(model: type[BaseModel]) -> list[str]:
+    """The keys of a section as a table in Markdown."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for key, entry in model.model_fields.items():
+        default = "required" if entry.is_required() else "-" if entry.default is None else f"`{_toml(entry.default)}`"
+        lines.append(f"| `{key}` | {default} | {entry.description} |")
+    return lines
 
 
 def _toml(value: Any) -> str:

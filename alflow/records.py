@@ -11,6 +11,7 @@ field type                 place in the file
 ``tuple[Atoms, ...]``      the H5MD group ``/particles/<field>`` (znh5md writes and reads it); beside it
                            ``/record/<field>_info``, ``Atoms.info`` as JSON, and ``/record/<field>_momenta``, shape
                            (sum N, 3), because H5MD holds velocities, whose division by the mass loses a bit
+another dataclass          the group ``/record/<field>``, by the same rules
 ``Committee``              the group ``/model``
 =========================  ============================================================================
 
@@ -26,8 +27,8 @@ Units: eV, Å, fs, K, e; energies per structure unless said.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar, get_origin, get_type_hints
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 import h5py
 import numpy as np
@@ -36,6 +37,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from alflow.calibration import Reliability
 from alflow.potentials.ace import Committee
 
 Array = NDArray[np.float64]
@@ -58,7 +60,8 @@ class Segment:
         Steps since the walk began.
     energies : ndarray, shape (K, M)
         Energies of the calibrated members, eV.
-    energy, energy_sigma, atom_sigma_max, force_sigma_max, force_max, temperature, distance_ratio : ndarray, shape (K,)
+    energy, energy_spread, energy_sigma, force_spread_max, force_sigma_max, atom_sigma_max, weight_min, grade_max, \
+    force_max, temperature, distance_ratio : ndarray, shape (K,)
         As in :class:`SampleRecord`.
     end : tuple of Atoms, length 1
         State at the end of the segment.
@@ -72,9 +75,13 @@ class Segment:
     step: Array
     energies: Array
     energy: Array
+    energy_spread: Array
     energy_sigma: Array
-    atom_sigma_max: Array
+    force_spread_max: Array
     force_sigma_max: Array
+    atom_sigma_max: Array
+    weight_min: Array
+    grade_max: Array
     force_max: Array
     temperature: Array
     distance_ratio: Array
@@ -96,15 +103,22 @@ class SampleRecord:
     time : ndarray, shape (K,)
         Since the walk began, fs.
     energies : ndarray, shape (K, M)
-        Energies of the calibrated members, eV; their standard deviation (M - 1) is ``energy_sigma``.
+        Energies of the calibrated members, the baseline included, eV; their standard deviation (M - 1) is alpha times
+        ``energy_spread``.
     energy : ndarray, shape (K,)
-        Energy of the potential that drove the walk, eV.
-    energy_sigma : ndarray, shape (K,)
-        Calibrated, eV.
-    force_sigma_max, force_max : ndarray, shape (K,)
-        Largest calibrated sigma of a force component, and largest norm of an atom's force, eV/Å.
+        Energy of the potential that drove the walk, eV: the mean or the weighted baseline.
+    energy_spread, energy_sigma : ndarray, shape (K,)
+        Raw spread of the members' energies, and calibrated uncertainty of their mean, eV.
+    force_spread_max, force_sigma_max : ndarray, shape (K,)
+        Largest raw spread and largest calibrated sigma of a force component, eV/Å.
     atom_sigma_max : ndarray, shape (K,)
         Largest calibrated sigma of an atom's energy, eV.
+    weight_min : ndarray, shape (K,)
+        Smallest weight of the learned correction of a baseline; 1 without one.
+    grade_max : ndarray, shape (K,)
+        Largest extrapolation grade of an atom.
+    force_max : ndarray, shape (K,)
+        Largest norm of an atom's force, eV/Å.
     temperature : ndarray, shape (K,)
         Instantaneous, K.
     distance_ratio : ndarray, shape (K,)
@@ -124,9 +138,13 @@ class SampleRecord:
     time: Array
     energies: Array
     energy: Array
+    energy_spread: Array
     energy_sigma: Array
+    force_spread_max: Array
     force_sigma_max: Array
     atom_sigma_max: Array
+    weight_min: Array
+    grade_max: Array
     force_max: Array
     temperature: Array
     distance_ratio: Array
@@ -150,9 +168,9 @@ class SelectRecord:
         Index of each among the sampled frames.
     reason : tuple of str, length S
         Why it was chosen.
-    energy_predicted, energy_sigma : ndarray, shape (S,)
-        What the committee predicts, and the calibrated sigma, eV.
-    atom_sigma_max, force_sigma_max : ndarray, shape (S,)
+    energy_predicted : ndarray, shape (S,)
+        What drove the walk predicts, eV.
+    energy_spread, energy_sigma, force_spread_max, force_sigma_max, atom_sigma_max, weight_min : ndarray, shape (S,)
         As in :class:`SampleRecord`.
     n_candidates : int
         How many frames there were to choose from.
@@ -166,9 +184,12 @@ class SelectRecord:
     source: IntArray
     reason: tuple[str, ...]
     energy_predicted: Array
+    energy_spread: Array
     energy_sigma: Array
-    atom_sigma_max: Array
+    force_spread_max: Array
     force_sigma_max: Array
+    atom_sigma_max: Array
+    weight_min: Array
     n_candidates: int
     n_rejected_sigma: int
     n_rejected_unphysical: int
@@ -189,6 +210,13 @@ class LabelRecord:
         Of each calculation, s.
     code : tuple of str, length L
         Program and version.
+    baseline : tuple of str, length L
+        Identity of the baseline whose results stand beside the label, JSON; empty where there is none.
+    baseline_energy : ndarray, shape (L,)
+        Energy by the baseline, eV; NaN where there is none or it failed. Labels hold the whole reference energy, so
+        another baseline needs no new reference calculation.
+    baseline_forces : ndarray, shape (sum N, 3)
+        Forces by the baseline, structure after structure, eV/Å; NaN likewise.
     failed_ids, failed_reason, failed_detail : tuple of str, length F
         Calculations that gave up: id, one word of the taxonomy, and the end of what the program said.
     failed_frames : tuple of Atoms, length F
@@ -201,6 +229,9 @@ class LabelRecord:
     frames: tuple[Atoms, ...]
     wall_time: Array
     code: tuple[str, ...]
+    baseline: tuple[str, ...]
+    baseline_energy: Array
+    baseline_forces: Array
     failed_ids: tuple[str, ...]
     failed_frames: tuple[Atoms, ...]
     failed_reason: tuple[str, ...]
@@ -214,8 +245,20 @@ class LabelRecord:
         def column(name: str) -> tuple[Any, ...]:
             return tuple(item for record in records for item in getattr(record, name))
 
-        tuples = {f.name: column(f.name) for f in fields(cls) if f.name not in {"wall_time", "method"}}
-        return cls(**tuples, wall_time=np.array(column("wall_time"), dtype=float), method=method)
+        arrays = {"wall_time": (0,), "baseline_energy": (0,), "baseline_forces": (0, 3)}
+        joined: dict[str, Any] = {f.name: column(f.name) for f in fields(cls) if f.name not in {*arrays, "method"}}
+        for name, shape in arrays.items():
+            joined[name] = np.concatenate([np.zeros(shape), *(getattr(record, name) for record in records)])
+        return cls(**joined, method=method)
+
+    def baseline_results(self, identity: str) -> list[tuple[float, Array] | None]:
+        """Energy and forces by the baseline of that identity, for each label; None where they are not kept."""
+        cuts = np.cumsum([len(frame) for frame in self.frames])[:-1]
+        forces = np.split(self.baseline_forces, cuts) if self.frames else []
+        return [
+            (float(energy), pull) if name == identity else None
+            for name, energy, pull in zip(self.baseline, self.baseline_energy, forces, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,6 +292,14 @@ class AssessRecord:
         The same after training.
     alpha_energy, alpha_force : float
         Calibration factors of the new committee; NaN where they cannot be determined.
+    floor_energy, floor_force : float
+        What its uncertainty does not fall below: eV per square root of the number of atoms, and eV/Å.
+    energy, force : Reliability
+        Of the new committee, out-of-bag: errors against calibrated uncertainty.
+    new_energy, new_force : Reliability
+        Of the committee before, on this cycle's labels; of no values in cycle 0.
+    note : str
+        What could not be calibrated, and why.
     sigma_max : float
         Largest calibrated sigma of a force component in the frames sampled, eV/Å; NaN in cycle 0.
     converged : bool
@@ -265,6 +316,13 @@ class AssessRecord:
     force_rmse_after: float
     alpha_energy: float
     alpha_force: float
+    floor_energy: float
+    floor_force: float
+    energy: Reliability
+    force: Reliability
+    new_energy: Reliability
+    new_force: Reliability
+    note: str
     sigma_max: float
     converged: bool
     reason: str
@@ -284,6 +342,10 @@ def write(record: Any, file: h5py.File) -> None:
     """
     group = file.create_group("record")
     group.attrs["kind"] = type(record).__name__
+    _write_fields(file, group, record)
+
+
+def _write_fields(file: h5py.File, group: h5py.Group, record: Any) -> None:
     for name, hint in _hints(type(record)).items():
         value = getattr(record, name)
         if hint is str:
@@ -296,6 +358,8 @@ def write(record: Any, file: h5py.File) -> None:
             _write_frames(file, group, name, value)
         elif get_origin(hint) is np.ndarray:
             group.create_dataset(name, data=value)
+        elif is_dataclass(hint):
+            _write_fields(file, group.create_group(name), value)
         else:
             value.write(file.create_group("model"))
 
@@ -314,6 +378,10 @@ def read(cls: type[Record], file: h5py.File) -> Record:
     if group.attrs["kind"] != cls.__name__:
         msg = f"holds a {group.attrs['kind']}, not a {cls.__name__}"
         raise TypeError(msg)
+    return _read_fields(cls, file, group)
+
+
+def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group) -> Record:
     values: dict[str, Any] = {}
     for name, hint in _hints(cls).items():
         if hint in {int, float, bool, str}:
@@ -324,6 +392,8 @@ def read(cls: type[Record], file: h5py.File) -> Record:
             values[name] = _read_frames(file, group, name)
         elif get_origin(hint) is np.ndarray:
             values[name] = group[name][()]
+        elif is_dataclass(hint):
+            values[name] = _read_fields(cast("type", hint), file, group[name])
         else:
             values[name] = hint.read(file["model"])
     return cls(**values)

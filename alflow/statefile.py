@@ -24,7 +24,7 @@ import h5py
 from alflow import __version__, records
 from alflow.errors import AlflowError, StoreError
 
-SCHEMA = 1
+SCHEMA = 2
 
 REMEDY = (
     "restore it from a backup, or remove it together with everything that was made after it "
@@ -161,6 +161,9 @@ def checksum(path: Path) -> str:
 def _check_attributes(attributes: Mapping[str, Any], path: Path, expected: Mapping[str, Any]) -> None:
     if attributes["schema"] > SCHEMA:
         msg = f"{path} was written by alflow {attributes['alflow']}, which is newer than this one: update alflow"
+        raise StoreError(msg)
+    if attributes["schema"] < SCHEMA:
+        msg = f"{path} was written by an alflow before its first release: begin a new run directory"
         raise StoreError(msg)
     wrong = [key for key in expected if attributes.get(key) != expected[key]]
     if wrong:

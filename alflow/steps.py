@@ -5,6 +5,7 @@ Steps read and return records; committing them is the workflow's business. What 
 pieces: a walker's segments and every single reference result, each a file of its own from the moment it exists.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +15,17 @@ from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import CalculatorError
 from numpy.typing import NDArray
 
 from alflow import structures
-from alflow.config import Settings
+from alflow.calibration import Reliability, reliability
+from alflow.config import Baseline, Settings
 from alflow.errors import SampleError, StoreError, warnings_told
 from alflow.executors import Pool, limit_threads, run_all, shield
 from alflow.potentials.ace import Committee, fit
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, Segment, SelectRecord, TrainRecord
-from alflow.reference import ReferenceMethod, build, failure, label_one
+from alflow.reference import ReferenceMethod, below, build, failure, label_one
 from alflow.sampling import Bounds, Walker, run_segment
 from alflow.selection import select_fps
 from alflow.store import STEPS, Store, commit_file, make_folder, read_file
@@ -73,7 +76,15 @@ class Context:
     def baseline(self) -> ReferenceMethod | None:
         """The baseline of the settings, if there is one."""
         section = self.settings.baseline
-        return None if section is None else build(**section.model_dump())
+        return None if section is None else baseline_method(section, self.store.directory)
+
+
+def baseline_method(section: Baseline, directory: Path) -> ReferenceMethod:
+    """The method that a ``[baseline]`` describes; files are relative to the directory."""
+    options = section.model_dump(exclude={"weighting", "error"})
+    if "file" in options:
+        options["file"] = str(directory.absolute() / options["file"])
+    return build(**options)
 
 
 def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:
@@ -101,10 +112,8 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     walkers, starts = _walkers(context, cycle)
     folder = context.store.walkers(cycle)
     make_folder(folder)
-    model = context.store.path(cycle - 1, "train")
-    baseline = context.settings.baseline
-    method = None if baseline is None else baseline.model_dump()
-    tasks = [(_Walk(walker, folder, number, model, method),) for number, walker in enumerate(walkers)]
+    model, baseline = model_path(context, cycle - 1), context.baseline
+    tasks = [(_Walk(walker, folder, number, model, baseline),) for number, walker in enumerate(walkers)]
     context.progress.begin(f"cycle {cycle} sample", len(tasks))
     for number, outcome in run_all(context.pool, walk, tasks):
         if isinstance(outcome, Exception):
@@ -122,7 +131,7 @@ class _Walk:
     folder: Path
     number: int
     model: Path
-    baseline: dict[str, Any] | None
+    baseline: ReferenceMethod | None
 
     def path(self, index: int) -> Path:
         return _segment_path(self.folder, self.number, index)
@@ -134,7 +143,7 @@ def _segment_path(folder: Path, number: int, index: int) -> Path:
 
 def walk(task: _Walk) -> str:
     """Do, in a worker process, the segments of a walk that are not on disk yet; the reason it stopped."""
-    committee = _load_model(task.model, None if task.baseline is None else tuple(sorted(task.baseline.items())))
+    committee = _load_model(task.model, task.baseline)
     state: Atoms | None = None
     stop = ""
     for index in range(task.walker.n_segments):
@@ -151,10 +160,14 @@ def walk(task: _Walk) -> str:
     return f"{stop} after {segment.end_step} steps"
 
 
+def _load_model(path: Path, baseline: ReferenceMethod | None) -> Committee:
+    model = _read_model(path)
+    return model if baseline is None else model.with_baseline(baseline.calculator())
+
+
 @lru_cache(maxsize=1)
-def _load_model(path: Path, baseline: tuple[tuple[str, Any], ...] | None) -> Committee:
-    model = read_file(path, TrainRecord).model
-    return model if baseline is None else model.with_baseline(build(**dict(baseline)).calculator())
+def _read_model(path: Path) -> Committee:
+    return read_file(path, TrainRecord).model
 
 
 def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
@@ -193,6 +206,7 @@ def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int
         temperature=s.temperature_factor_max * temperature,
         distance_ratio=s.distance_ratio_min,
     )
+    baseline = settings.baseline
     return Walker(
         start=start,
         temperature=temperature,
@@ -204,6 +218,8 @@ def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int
         bounds=bounds,
         seed=settings.seed,
         key=key,
+        weighting=None if baseline is None else baseline.weighting,
+        baseline_error=None if baseline is None else baseline.error,
     )
 
 
@@ -229,9 +245,13 @@ def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str]) -> S
         time=column("step") * np.array([walkers[n].timestep for n in numbers]),
         energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
         energy=column("energy"),
+        energy_spread=column("energy_spread"),
         energy_sigma=column("energy_sigma"),
+        force_spread_max=column("force_spread_max"),
         force_sigma_max=column("force_sigma_max"),
         atom_sigma_max=column("atom_sigma_max"),
+        weight_min=column("weight_min"),
+        grade_max=column("grade_max"),
         force_max=column("force_max"),
         temperature=column("temperature"),
         distance_ratio=column("distance_ratio"),
@@ -249,7 +269,7 @@ def select(context: Context, cycle: int) -> SelectRecord:
     """Choose the frames of a cycle that go to the reference method."""
     settings = context.settings.select
     record = context.store.read(cycle, "sample", SampleRecord)
-    model = context.store.read(cycle - 1, "train", TrainRecord).model
+    model = read_file(model_path(context, cycle - 1), TrainRecord).model
     known_ids, known = labelled_frames(context.store, cycle - 1)
     context.progress.begin(f"cycle {cycle} select", 1)
     identity = context.method.identity()
@@ -279,9 +299,12 @@ def select(context: Context, cycle: int) -> SelectRecord:
             for k, d in zip(i, chosen.distances, strict=True)
         ),
         energy_predicted=record.energy[i],
+        energy_spread=record.energy_spread[i],
         energy_sigma=record.energy_sigma[i],
-        atom_sigma_max=record.atom_sigma_max[i],
+        force_spread_max=record.force_spread_max[i],
         force_sigma_max=record.force_sigma_max[i],
+        atom_sigma_max=record.atom_sigma_max[i],
+        weight_min=record.weight_min[i],
         n_candidates=len(record.frames),
         n_rejected_sigma=chosen.n_sigma,
         n_rejected_unphysical=chosen.n_unphysical,
@@ -316,7 +339,8 @@ def label(context: Context, cycle: int) -> LabelRecord:
     todo = [i for i, name in enumerate(ids) if not (store.is_labelled(name) or store.is_failed(name))]
     context.progress.begin(f"cycle {cycle} label", len(ids))
     context.progress.advance(len(ids) - len(todo))
-    tasks = [(ids[i], frames[i], method, store.label_path(ids[i]), store.failure_path(ids[i])) for i in todo]
+    baseline = context.baseline
+    tasks = [(ids[i], frames[i], method, baseline, store.label_path(ids[i]), store.failure_path(ids[i])) for i in todo]
     for number, outcome in run_all(context.pool, label_one, tasks, timeout=context.settings.executor.timeout):
         name, frame = tasks[number][:2]
         if isinstance(outcome, StoreError):
@@ -345,17 +369,66 @@ def _to_label(context: Context, cycle: int, method: ReferenceMethod) -> tuple[li
 def train(context: Context, cycle: int) -> TrainRecord:
     """Fit the committee to every label there is."""
     _, frames = labelled_frames(context.store, cycle)
+    results = _baseline_results(context, cycle, frames)
     context.progress.begin(f"cycle {cycle} train", 1)
     potential = context.settings.potential.model_dump(exclude={"kind"})
-    baseline = context.baseline
-    calculator = None if baseline is None else baseline.calculator()
-    threads = limit_threads(context.settings.executor.threads, "openmp")  # a baseline's last digits may depend on it
-    with threads, warnings_told(context.progress.note):
-        model = fit(frames, seed=context.settings.seed, baseline=calculator, **potential)
+    baseline, without = context.baseline, 0
+    options: dict[str, Any] = {}
+    if baseline is not None:
+        usable = [k for k, result in enumerate(results) if result is not None and np.isfinite(result[0])]
+        without = len(frames) - len(usable)
+        frames, results = [frames[k] for k in usable], [results[k] for k in usable]
+        options = {"baseline": baseline.calculator(), "baseline_identity": baseline.identity()}
+        options["baseline_results"] = results
+    if without:
+        context.progress.note(f"{without} labels left out: the baseline failed for their structures")
+    with warnings_told(context.progress.note):
+        model = fit(frames, seed=context.settings.seed, **options, **potential)
     if model.judgement.note:
         context.progress.note(model.judgement.note)
     context.progress.advance()
     return TrainRecord(model=model, n_frames=len(frames))
+
+
+def _baseline_results(context: Context, cycle: int, frames: Sequence[Atoms]) -> list[tuple[float, Array] | None]:
+    """Energies and forces of the baseline for all labels: those kept with them, and new ones when it was changed."""
+    baseline = context.baseline
+    if baseline is None:
+        return [None] * len(frames)
+    identity = baseline.identity()
+    results = [
+        result
+        for k in range(cycle + 1)
+        for result in context.store.read(k, "label", LabelRecord).baseline_results(identity)
+    ]
+    missing = [k for k, result in enumerate(results) if result is None]
+    if missing:
+        context.progress.begin(f"cycle {cycle} baseline", len(missing))
+    for number, outcome in run_all(context.pool, below, [(frames[k], baseline) for k in missing]):
+        if isinstance(outcome, Exception):
+            raise outcome
+        results[missing[number]] = outcome
+        context.progress.advance()
+    return results
+
+
+def model_path(context: Context, cycle: int) -> Path:
+    """File of the committee of a finished cycle, fitted again to the same labels if the baseline was changed since.
+
+    What is fitted again is scratch: it depends on labels and settings only, and is made anew when it is not there.
+    """
+    path = context.store.path(cycle, "train")
+    identity = "" if context.baseline is None else context.baseline.identity()
+    if context.store.read(cycle, "train", TrainRecord).model.baseline_identity == identity:
+        return path
+    potential = context.settings.potential.model_dump_json()
+    name = hashlib.sha256(f"{context.store.checksum(cycle, 'train')}{identity}{potential}".encode()).hexdigest()[:12]
+    again = context.store.scratch / f"refit-{cycle:03d}-{name}.h5"
+    if not again.exists():
+        context.progress.note("the baseline is not that of the newest committee: it is fitted again to the same labels")
+        make_folder(again.parent)
+        commit_file(again, train(context, cycle), exist_ok=True)
+    return again
 
 
 # --- assess -----------------------------------------------------------------------------------------------------------
@@ -369,51 +442,71 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     """
     context.progress.begin(f"cycle {cycle} assess", 1)
     labels = context.store.read(cycle, "label", LabelRecord)
-    model = _with_baseline(context, context.store.read(cycle, "train", TrainRecord).model)
-    if cycle == 0:
-        before, sigma_max = (model.judgement.energy_rmse, model.judgement.force_rmse), math.nan
-    else:
-        previous = _with_baseline(context, context.store.read(cycle - 1, "train", TrainRecord).model)
-        with limit_threads(context.settings.executor.threads, "openmp"):
-            before = errors(previous, labels.frames)
-        sampled = context.store.read(cycle, "sample", SampleRecord)
-        sigma_max = float(sampled.force_sigma_max.max(initial=-math.inf))
-    with limit_threads(context.settings.executor.threads, "openmp"):
-        after = errors(model, labels.frames)
+    model = _load_model(context.store.path(cycle, "train"), context.baseline)
+    judgement = model.judgement
+    before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
+    sigma_max = math.nan
+    with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
+        if cycle:
+            before = judged(_load_model(model_path(context, cycle - 1), context.baseline), labels.frames)
+            sampled = context.store.read(cycle, "sample", SampleRecord)
+            sigma_max = float(sampled.force_sigma_max.max(initial=-math.inf))
+        after = judged(model, labels.frames)
     n_labelled = len(labelled_frames(context.store, cycle)[0])
     converged, reason = _converged(context, cycle, sigma_max, n_labelled)
     context.progress.advance()
     return AssessRecord(
         n_labelled=n_labelled,
         n_failed=len(labels.failed_ids),
-        energy_rmse=before[0],
-        force_rmse=before[1],
-        energy_rmse_after=after[0],
-        force_rmse_after=after[1],
-        alpha_energy=model.judgement.alpha_energy,
-        alpha_force=model.judgement.alpha_force,
+        energy_rmse=before.energy_rmse,
+        force_rmse=before.force_rmse,
+        energy_rmse_after=after.energy_rmse,
+        force_rmse_after=after.force_rmse,
+        alpha_energy=judgement.energy.alpha,
+        alpha_force=judgement.force.alpha,
+        floor_energy=judgement.energy.floor,
+        floor_force=judgement.force.floor,
+        energy=judgement.energy.reliability,
+        force=judgement.force.reliability,
+        new_energy=before.energy,
+        new_force=before.force,
+        note=judgement.note,
         sigma_max=sigma_max,
         converged=converged,
         reason=reason,
     )
 
 
-def _with_baseline(context: Context, model: Committee) -> Committee:
-    baseline = context.baseline
-    return model if baseline is None else model.with_baseline(baseline.calculator())
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Root-mean-square errors of energies (eV/atom) and forces (eV/Å), and how they compare with their sigma."""
+
+    energy_rmse: float
+    force_rmse: float
+    energy: Reliability
+    force: Reliability
 
 
-def errors(model: Committee, frames: Sequence[Atoms]) -> tuple[float, float]:
-    """Root-mean-square errors of energies (eV/atom) and force components (eV/Å); NaN without frames."""
-    if not frames:
-        return math.nan, math.nan
-    energy: list[float] = []
-    force: list[Array] = []
+def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
+    """Judge a committee by labels; NaN without any. Where its baseline fails there is nothing to judge."""
+    found: list[tuple[Array, Array, Array]] = []
     for frame in frames:
-        predicted_energy, predicted_forces, _, _ = model.mean(frame)
-        energy.append((predicted_energy - frame.get_potential_energy()) / len(frame))
-        force.append((predicted_forces - frame.get_forces()).ravel())
-    return float(np.sqrt(np.mean(np.square(energy)))), float(np.sqrt(np.mean(np.concatenate(force) ** 2)))
+        try:
+            p = model.predict(frame)
+        except CalculatorError:
+            continue
+        energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma], [p.energy_spread]])
+        force = np.array([p.forces - frame.get_forces(), p.forces_sigma, p.forces_spread]).reshape(3, -1)
+        found.append((np.array([len(frame)]), energy, force))
+    if not found:
+        return Judged(math.nan, math.nan, Reliability(), Reliability())
+    n_atoms, energies, forces = (np.concatenate(x, axis=-1) for x in zip(*found, strict=True))
+    return Judged(
+        energy_rmse=float(np.sqrt(np.mean((energies[0] / n_atoms) ** 2))),
+        force_rmse=float(np.sqrt(np.mean(forces[0] ** 2))),
+        energy=reliability(*energies),
+        force=reliability(*forces),
+    )
 
 
 def _converged(context: Context, cycle: int, sigma_max: float, n_labelled: int) -> tuple[bool, str]:

@@ -69,6 +69,11 @@ class Store:
         """Folder of the segments of walks under way."""
         return self.folder(cycle) / "walkers"
 
+    @property
+    def scratch(self) -> Path:
+        """Folder of what can be made again at any time."""
+        return self.directory / "work"
+
     def label_path(self, name: str) -> Path:
         """File of one finished reference calculation."""
         return self.directory / "labels" / f"{name}.h5"
@@ -176,6 +181,8 @@ class Store:
             return
         if step == "sample":
             shutil.rmtree(self.walkers(cycle), ignore_errors=True)
+        if step == "assess":
+            shutil.rmtree(self.scratch, ignore_errors=True)
         if step == "label" and any((self.directory / "labels").glob("*.h5")):
             for name in self.read(cycle, step, LabelRecord).ids:
                 with suppress(OSError):  # litter that stays does no harm, and the next writer tries again

@@ -26,9 +26,9 @@ _RUN: dict[str, Callable[[Context, int], Any]] = {
 }
 
 _SECTIONS: dict[str, tuple[str, ...]] = {
-    "sample": ("sample", "system", "seed"),
+    "sample": ("sample", "system", "seed", "baseline"),
     "select": ("select", "converge"),
-    "label": ("reference", "system", "seed"),
+    "label": ("reference", "baseline", "system", "seed"),
     "train": ("potential", "baseline", "seed"),
     "assess": ("converge",),
 }
@@ -69,6 +69,8 @@ def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: 
         _same_method(settings, store)
         pool = partial(open_executor, settings.executor.workers, settings.executor.threads)
         context = Context(settings, store, pool, progress)
+        if context.baseline is not None:
+            context.baseline.calculator()  # one that cannot be made is told before anything is begun
         cycle, step = store.next_step()
         first_of_cycle = step == store.steps(cycle)[0]
         if not first_of_cycle or (cycle == 0 and start_new) or store.begun(cycle):

@@ -15,17 +15,22 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.cli import main
+from alflow.errors import PotentialError
 from alflow.records import LabelRecord
 from alflow.store import Store
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
 
 from conftest import TINY, WATER, alflow, make_run
 
 STATUS_KEYS = {"next", "converged", "n_labelled", "cycles"}
 CYCLE_KEYS = {"cycle", "steps", "n_selected", "n_labelled", "n_failed", "sigma_max", "energy_rmse", "force_rmse",
-              "alpha_energy", "alpha_force"}  # fmt: skip
-INSPECT_KEYS = {"id", "cycle", "formula", "energy_sigma", "force_sigma_max", "reason", "status", "energy",
-                "energy_predicted"}  # fmt: skip
+              "alpha_energy", "alpha_force", "floor_energy", "floor_force", "note", "energy", "force", "new_energy",
+              "new_force"}  # fmt: skip
+INSPECT_KEYS = {"id", "cycle", "formula", "energy_spread", "energy_sigma", "atom_sigma_max", "force_spread_max",
+                "force_sigma_max", "weight_min", "reason", "status", "energy", "energy_predicted"}  # fmt: skip
 
 
 def run(*arguments: object):
@@ -58,6 +63,9 @@ def test_status_json(finished_run: Path) -> None:
         assert set(cycle["steps"].values()) == {"done"}
     assert found["cycles"][1]["n_selected"] == found["cycles"][1]["n_labelled"] == 3
     assert found["cycles"][1]["force_rmse"] > 0
+    assert (found["cycles"][0]["new_force"]["n"], found["cycles"][1]["new_force"]["n"]) == (0, 27)
+    assert found["cycles"][1]["new_energy"]["n"] == 3
+    assert sum(n for _, _, n in found["cycles"][1]["force"]["bins"]) == found["cycles"][1]["force"]["n"] > 0
 
 
 def test_inspect_json_and_export(finished_run: Path, tmp_path: Path) -> None:
@@ -69,6 +77,8 @@ def test_inspect_json_and_export(finished_run: Path, tmp_path: Path) -> None:
         assert row["status"] == "labelled"
         assert row["energy"] == pytest.approx(frame.get_potential_energy())
         assert row["energy_sigma"] == pytest.approx(frame.info["energy_sigma"])
+        assert row["energy_spread"] > 0
+        assert row["weight_min"] == 1.0
         assert row["energy_error"] == pytest.approx(1e3 * (row["energy_predicted"] - row["energy"]) / 3)
     assert len(strict(run("inspect", finished_run, "--json").stdout)) == 15
     refused(run("inspect", finished_run, "--cycle", 99), 2, "no cycle 99", "0 to 1")
@@ -80,6 +90,7 @@ def test_tables_for_people(finished_run: Path) -> None:
         assert result.exit_code == 0
         assert "\x1b" not in result.stdout
     assert "alpha" in run("status", finished_run).stdout
+    assert "new forces" in run("inspect", finished_run).stdout
 
 
 def test_nothing_has_run_yet(tmp_path: Path) -> None:
@@ -167,6 +178,7 @@ BAD_SETTINGS = {
     "stride": ("[sample]\nsteps = 5\nstride = 10", ["stride = 10 is larger than steps = 5"]),
     "not toml": ("[sample", ["is not TOML", "line"]),
     "kind": ('[reference]\nkind = "magic"', ["reference.kind", "'tblite'", 'found "magic"']),
+    "kind of baseline": ('[baseline]\nkind = "magic"', ["baseline.kind", '"tblite", "ase", "model"', 'found "magic"']),
 }
 
 
@@ -223,9 +235,10 @@ def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
     assert "out-of-bag errors" in result.stdout
     assert run("predict", model, data, "-o", out).exit_code == 0
     frame = ase.io.read(out, 0)
-    assert frame.info["energy_sigma"] > 0
-    assert frame.arrays["forces_sigma"].shape == (3, 3)
-    assert frame.arrays["atom_sigma"].shape == (3,)
+    for kind in ("spread", "sigma"):
+        assert frame.info[f"energy_{kind}"] > 0
+        assert frame.arrays[f"forces_{kind}"].shape == (3, 3)
+        assert frame.arrays[f"atom_{kind}"].shape == (3,)
     other = tmp_path / "other.xyz"
     other.write_text("2\n\nC 0 0 0\nO 0 0 1.1\n")
     refused(run("predict", model, other, "-o", out), 2, "other.xyz frame 0", "C in CO: not in the training set", "H, O")
@@ -236,15 +249,49 @@ def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_with_a_baseline(tmp_path: Path) -> None:
-    """The committee learns the difference from GFN1-xTB; a file cannot hold a baseline, and says so."""
+    """The committee learns the difference from GFN1-xTB; its file names the baseline, but cannot hold it."""
     folder = make_run(tmp_path / "run", TINY + '[baseline]\nkind = "tblite"\n')
     done = alflow("iterate", folder)
     assert done.returncode == 0, done.stderr
     assert strict(run("status", folder, "--json").stdout)["cycles"][1]["energy_rmse"] < 0.1
-    run("export", folder, tmp_path / "m.h5")
-    water = tmp_path / "water.xyz"
-    water.write_text(WATER)
-    refused(run("predict", tmp_path / "m.h5", water, "-o", tmp_path / "o.xyz"), 2, "differences from a baseline")
+    model, data, out = tmp_path / "m.h5", tmp_path / "all.xyz", tmp_path / "o.xyz"
+    run("export", folder, model)
+    run("export", folder, data)
+    assert run("predict", model, data, "-o", out).exit_code == 0
+    for frame, label in zip(ase.io.read(out, ":"), ase.io.read(data, ":"), strict=True):
+        assert frame.get_potential_energy() == pytest.approx(label.get_potential_energy(), abs=0.1)
+    with pytest.raises(PotentialError, match="differences from a baseline"):
+        package.load(model).predict(ase.io.read(data, 0))
+    other = tmp_path / "other.toml"
+    other.write_text('[baseline]\nmethod = "IPEA1-xTB"\n')
+    refused(run("predict", model, data, "-o", out, "--baseline", other), 2, "m.h5 was trained on", "GFN1", "IPEA1")
+
+
+def test_a_baseline_that_a_file_cannot_name(tmp_path: Path) -> None:
+    """Any ASE calculator: it is given again, and nothing is imported because a file says so."""
+    data, model, out, lj = (tmp_path / name for name in ("all.xyz", "m.h5", "o.xyz", "lj.toml"))
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(12):
+        atoms = Atoms(
+            "Ar4", 4.0 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]) + 0.1 * rng.normal(size=(4, 3))
+        )
+        calculator = LennardJones(sigma=3.4, epsilon=0.02, rc=10.0)
+        results = {"energy": calculator.get_potential_energy(atoms), "forces": calculator.get_forces(atoms)}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    ase.io.write(data, frames)
+    lj.write_text(
+        '[baseline]\nkind = "ase"\nname = "ase.calculators.lj.LennardJones"\n'
+        "parameters = {sigma = 3.4, epsilon = 0.02, rc = 10.0}\n"
+    )
+    result = run("train", data, "-o", model, "--members", 8, "--baseline", lj)
+    assert result.exit_code == 0, result.stderr
+    refused(run("predict", model, data, "-o", out), 2, "m.h5 was trained on a baseline", "LennardJones", "--baseline")
+    assert run("predict", model, data, "-o", out, "--baseline", lj).exit_code == 0
+    for frame, label in zip(ase.io.read(out, ":"), frames, strict=True):
+        assert frame.get_potential_energy() == pytest.approx(label.get_potential_energy(), abs=1e-6)
+    assert run("train", data, "-o", model, "--members", 8).exit_code == 0
+    refused(run("predict", model, data, "-o", out, "--baseline", lj), 2, "trained without a baseline")
 
 
 def test_a_baseline_has_the_charge_of_the_system(tmp_path: Path) -> None:

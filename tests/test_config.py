@@ -2,8 +2,9 @@
 
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from alflow import config, structures
@@ -15,6 +16,12 @@ WORKFLOWS = Path(__file__).parents[1] / "workflows"
 SYSTEM = '[[system]]\nname = "water"\nstructures = "water.xyz"\n'
 SECTIONS = {name: list(config.sections(field.annotation)) for name, field in config.Settings.model_fields.items()}
 MODELS = [config.Settings, *(model for models in SECTIONS.values() for model in models)]
+BASELINES = {get_args(model.model_fields["kind"].annotation)[0]: model for model in SECTIONS["baseline"]}
+REQUIRED: dict[type[config.Section], dict[str, Any]] = {
+    config.System: {"name": "water", "structures": "water.xyz"},
+    config.AseBaseline: {"kind": "ase", "name": "ase.calculators.lj.LennardJones"},
+    config.ModelBaseline: {"kind": "model", "file": "model.h5"},
+}
 
 
 def refused(folder: Path, text: str) -> list[str]:
@@ -68,6 +75,35 @@ def test_not_toml_names_the_line(tmp_path: Path) -> None:
             "unknown key converge.xyzzy: expected one of cycles, force_sigma, max_cycles, max_labels",
         ),
         (SYSTEM + '[converge]\n"x y\\n" = 1\n', r'unknown key converge."x y\n": expected one of cycles, '),
+        (
+            SYSTEM + '[baseline]\nkind = "magic"\n',
+            'baseline.kind: expected one of "tblite", "ase", "model", found "magic"',
+        ),
+        (SYSTEM + "[baseline]\nkind = 3\n", 'baseline.kind: expected one of "tblite", "ase", "model", found 3'),
+        ("baseline = 3\n" + SYSTEM, "baseline: expected [baseline], found 3"),
+        (SYSTEM + '[baseline]\nkind = "ase"\n', "baseline.name is missing: module.Class of an ASE calculator"),
+        (
+            SYSTEM + '[baseline]\nkind = "ase"\nname = "LennardJones"\n',
+            (
+                r"baseline.name: expected a match of ^[A-Za-z_][A-Za-z0-9_.]*\.[A-Za-z_][A-Za-z0-9_]*$ "
+                '(module.Class of an ASE calculator), found "LennardJones"'
+            ),
+        ),
+        (
+            SYSTEM + '[baseline]\nkind = "ase"\nname = "a.B"\nparameters = 3\n',
+            "baseline.parameters: expected a valid dictionary (its keyword arguments, a table), found 3",
+        ),
+        (
+            SYSTEM + '[baseline]\nkind = "model"\nfile = "m.h5"\nmethod = "GFN1-xTB"\n',
+            "unknown key baseline.method: expected one of error, file, kind, weighting",
+        ),
+        (
+            SYSTEM + '[baseline]\nweighting = "some"\n',
+            (
+                "baseline.weighting: expected 'total', 'atom' or 'none' (walks trust the committee's correction by its "
+                'sigma, in total or atom by atom, or always), found "some"'
+            ),
+        ),
         ("[system]\n", "system: expected tables [[system]], found {}"),
         ('system = ["water"]\n', 'system[0]: expected tables [[system]], found "water"'),
         ("", "system is missing: what is to be learned"),
@@ -189,11 +225,25 @@ def test_every_key_has_a_description(model: type[config.Section]) -> None:
         assert field.description, key
 
 
-@pytest.mark.parametrize("model", MODELS[2:], ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", MODELS[1:], ids=lambda model: model.__name__)
 def test_defaults_are_allowed(model: type[config.Section]) -> None:
     """Pydantic does not check them by itself."""
-    default = model()
+    required = REQUIRED.get(model, {})
+    assert {key for key, field in model.model_fields.items() if field.is_required()} == set(required)
+    default = model(**required)
     assert model.model_validate(default.model_dump()) == default
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_a_baseline_is_of_its_kind(kind: str, tmp_path: Path) -> None:
+    """From the settings of a run, and from a file of its own; of the kind tblite when nothing is said."""
+    table = "[baseline]\n" + "".join(f'{key} = "{x}"\n' for key, x in REQUIRED.get(BASELINES[kind], {}).items())
+    (tmp_path / "alflow.toml").write_text(SYSTEM + table)
+    found = load(tmp_path).baseline
+    assert type(found) is BASELINES[kind]
+    assert (found.kind, found.weighting, found.error) == (kind, "total", None)
+    (tmp_path / "baseline.toml").write_text(table)
+    assert config.load_baseline(tmp_path / "baseline.toml") == found
 
 
 @pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.toml")), ids=lambda path: path.stem)
@@ -212,6 +262,14 @@ def uncommented(text: str) -> dict[str, Any]:
     return tomllib.loads(re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE))
 
 
+def alternatives(text: str) -> dict[str, dict[str, Any]]:
+    """The other kinds of a section, in lines that begin with ##: the keys of each that the first does not have."""
+    lines = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
+    starts = [i for i, line in enumerate(lines) if line.startswith("kind = ")]
+    tables = [tomllib.loads("\n".join(lines[a:b])) for a, b in pairwise([*starts, len(lines)])]
+    return {table["kind"]: table for table in tables}
+
+
 def test_the_laptop_template_shows_every_key_with_its_default() -> None:
     """A value that is not the default says in its comment what the default is."""
     text = (WORKFLOWS / "laptop.toml").read_text(encoding="utf-8")
@@ -219,27 +277,36 @@ def test_the_laptop_template_shows_every_key_with_its_default() -> None:
     parse(data, "laptop.toml")
     assert set(data) == set(config.Settings.model_fields)
     for name, models in SECTIONS.items():
-        for model in models:
+        for model in models[:1]:
             section = data[name][0] if name == "system" else data[name]
             assert set(section) == set(model.model_fields), name
+    others = alternatives(text)
+    assert [data["baseline"]["kind"], *others] == list(BASELINES)
+    shared = {key: data["baseline"][key] for key in config.Weighted.model_fields}
+    for kind, table in others.items():
+        assert {*shared, *table} == set(BASELINES[kind].model_fields)
+        assert type(parse(data | {"baseline": shared | table}, "laptop.toml").baseline) is BASELINES[kind]
     section = ""
+    model: type[config.Section] = config.Settings
     for line in text.splitlines():
         header = re.match(r"(?:# )?\[+(\w+)\]+", line)
         section = header[1] if header else section
-        entry = re.match(r"(?:# )?(\w+) = ([^#]+?) *(# .+)$", line)
+        entry = re.match(r"(?:##? )?(\w+) = ([^#]+?) *(# .+)$", line)
         if not entry:
-            assert not re.match(r"(?:# )?\w+ = ", line), f"no comment: {line}"
+            assert not re.match(r"(?:##? )?\w+ = ", line), f"no comment: {line}"
             continue
         key, value, comment = entry.groups()
-        model = SECTIONS[section][0] if section else config.Settings
+        given = tomllib.loads(f"x = {value}")["x"]
+        if not line.startswith("## "):
+            model = SECTIONS[section][0] if section else config.Settings
+        elif key == "kind":
+            model = BASELINES[given]
         field = model.model_fields[key]
         default = None if field.is_required() else field.default
-        given = tomllib.loads(f"x = {value}")["x"]
         same = field.is_required() or given == (list(default) if isinstance(default, tuple) else default)
         assert same or "default" in comment, line
-        unit = re.search(r"eV/Å|Å|1/fs|fs|K\b", field.description or "")
-        if unit:
-            assert unit[0] in comment, line
+        for unit in re.findall(r"eV/Å|eV|Å|1/fs|fs|K\b", field.description or ""):
+            assert unit in comment, line
 
 
 def test_the_documentation_lists_every_key() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "alflow"
 LAYERS = [
     {"errors"},
-    {"committee"},
+    {"committee", "calibration"},
     {"potentials"},
     {"config"},
     {"structures", "templates"},
@@ -60,7 +60,12 @@ def test_the_package_itself_imports_only_potentials_and_only_when_asked() -> Non
 
 def test_numerical_modules_know_neither_files_nor_settings() -> None:
     files = {"config", "store", "statefile", "records"}
-    for path in [PACKAGE / "committee.py", PACKAGE / "selection.py", *(PACKAGE / "potentials").rglob("*.py")]:
+    for path in [
+        PACKAGE / "committee.py",
+        PACKAGE / "calibration.py",
+        PACKAGE / "selection.py",
+        *(PACKAGE / "potentials").rglob("*.py"),
+    ]:
         assert not imported(ast.parse(path.read_text())) & files, path.name
 
 

@@ -2,7 +2,7 @@
 
 import io
 import struct
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import get_type_hints
 
 import h5py
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import znh5md
 from alflow import records
+from alflow.calibration import Reliability
 from alflow.potentials.ace import Committee, fit
 from alflow.records import (
     Array,
@@ -75,6 +76,8 @@ def some(hint: object, length: int) -> st.SearchStrategy[object]:
         return st.lists(texts, min_size=length, max_size=length).map(tuple)
     if hint == tuple[Atoms, ...]:
         return st.lists(structures(), min_size=length, max_size=length).map(tuple)
+    if is_dataclass(hint):
+        return any_record(hint)
     shape = st.sampled_from([(length,), (length, 0), (length, 4)])
     if hint == Array:
         return hnp.arrays(np.float64, shape, elements=st.floats())
@@ -115,6 +118,8 @@ def assert_same(a: object, b: object) -> None:
         assert type(x) is type(y), f.name
         if isinstance(x, np.ndarray):
             assert_same_bits(x, y)
+        elif is_dataclass(x):
+            assert_same(x, y)
         elif isinstance(x, float):
             assert struct.pack("d", x) == struct.pack("d", y)
         elif isinstance(x, tuple) and x and isinstance(x[0], Atoms):
@@ -156,12 +161,21 @@ def water(n: int = 1, **results: object) -> Atoms:
     return atoms
 
 
-def labels(*frames: Atoms, detail: str = "", failed: tuple[Atoms, ...] = ()) -> LabelRecord:
+GFN1 = '{"kind": "tblite", "method": "GFN1-xTB"}'
+
+
+def labels(
+    *frames: Atoms, detail: str = "", failed: tuple[Atoms, ...] = (), baseline: str = GFN1, energy: float = -3.0
+) -> LabelRecord:
+    n_atoms = sum(len(frame) for frame in frames)
     return LabelRecord(
         ids=tuple(f"{i:024x}" for i in range(len(frames))),
         frames=frames,
         wall_time=np.linspace(0.1, 1, len(frames)),
         code=("tblite 0.4",) * len(frames),
+        baseline=(baseline,) * len(frames),
+        baseline_energy=energy + np.arange(len(frames)) / 7,
+        baseline_forces=energy * np.arange(3.0 * n_atoms).reshape(-1, 3),
         failed_ids=("f",) * len(failed),
         failed_frames=failed,
         failed_reason=("crashed",) * len(failed),
@@ -258,8 +272,66 @@ def test_join_keeps_the_order() -> None:
     assert both.failed_detail == ("end of log",)
     assert both.method == "method"
     empty = LabelRecord.join([], "method")
-    assert empty.frames == ()
+    assert empty.frames == empty.baseline == ()
     assert_same_bits(empty.wall_time, np.zeros(0))
+    assert_same_bits(empty.baseline_energy, np.zeros(0))
+    assert_same_bits(empty.baseline_forces, np.zeros((0, 3)))
+
+
+def test_join_keeps_the_results_of_every_baseline() -> None:
+    """Those of each label stay with it; where there is no baseline or it failed they are NaN."""
+    nan = float("nan")
+    parts = [labels(water(2), water()), labels(water(3), baseline="other", energy=-5.0), labels(failed=(water(),))]
+    parts += [labels(water(), baseline="", energy=nan), labels(water(2), energy=nan)]
+    both = round_trip(LabelRecord.join(parts, "method"))
+    assert both.baseline == (GFN1, GFN1, "other", "", GFN1)
+    assert_same_bits(both.baseline_energy, np.array([-3.0, -3.0 + 1 / 7, -5.0, nan, nan]))
+    assert_same_bits(both.baseline_forces, np.concatenate([part.baseline_forces for part in parts]))
+
+
+def test_results_of_a_baseline_are_known_by_its_identity() -> None:
+    one, two = labels(water(2), water()), labels(water(3), baseline="other", energy=-5.0)
+    failed = replace(labels(water()), baseline_energy=np.full(1, np.nan), baseline_forces=np.full((3, 3), np.nan))
+    both = LabelRecord.join([one, two, failed], "method")
+    found = both.baseline_results(GFN1)
+    assert [result is None for result in found] == [False, False, True, False]
+    for result, energy, forces in zip(found[:2], one.baseline_energy, np.split(one.baseline_forces, [6]), strict=True):
+        assert result[0] == energy
+        assert_same_bits(result[1], forces)
+    assert np.isnan(found[3][0])
+    assert found[3][1].shape == (3, 3)
+    (other,) = (result for result in both.baseline_results("other") if result is not None)
+    assert other[0] == -5.0
+    assert_same_bits(other[1], two.baseline_forces)
+    assert both.baseline_results("none of them") == [None] * 4
+
+
+def test_where_all_labels_failed_there_are_no_results_of_a_baseline() -> None:
+    assert labels(failed=(water(),)).baseline_results(GFN1) == []
+    assert LabelRecord.join([], "method").baseline_results(GFN1) == []
+
+
+def test_a_record_inside_a_record_comes_back() -> None:
+    bins = np.array([[0.1, 0.2, 10.0], [0.3, 0.25, 11.0]])
+    judged = Reliability(21, 2, 1.1, 0.66, 0.94, -0.5, 0.07, 0.4, bins)
+    numbers = {f.name: 0.1 * k for k, f in enumerate(fields(AssessRecord)) if f.type is float}
+    record = AssessRecord(
+        **numbers,
+        n_labelled=3,
+        n_failed=1,
+        energy=judged,
+        force=replace(judged, n=63, spearman=float("nan")),
+        new_energy=Reliability(),
+        new_force=replace(judged, bins=bins[:1]),
+        note="energies: no structure judges",
+        converged=False,
+        reason="goes on",
+    )
+    back = round_trip(record)
+    assert_same(record, back)
+    assert (back.energy.n, back.force.n, back.new_energy.n) == (21, 63, 0)
+    assert_same_bits(back.energy.bins, bins)
+    assert_same_bits(back.new_energy.bins, np.zeros((0, 3)))
 
 
 def test_train_record_comes_back(tmp_path) -> None:

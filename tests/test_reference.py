@@ -88,5 +88,5 @@ def test_failures_have_reasons() -> None:
     with pytest.raises(LabelError, match="not_converged") as caught:
         build("tblite", max_iterations=1).calculate(molecule("H2O"))
     assert pickle.loads(pickle.dumps(caught.value)).reason == "not_converged"
-    with pytest.raises(ConfigError, match="no reference method 'magic': expected one of tblite"):
+    with pytest.raises(ConfigError, match="no reference method 'magic': expected one of tblite, ase, model"):
         build("magic")

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import pytest
 from alflow import statefile
+from alflow.calibration import Reliability
 from alflow.errors import LockedError, StoreError
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, Segment, SelectRecord, TrainRecord
 from alflow.store import Store, Writer, commit_file, make_folder, read_file
@@ -38,7 +39,28 @@ KINDS = {
 
 
 def assessed(reason: str = "goes on", n: int = 3) -> AssessRecord:
-    return AssessRecord(n, 0, 0.1, 0.2, 0.01, 0.02, 1.5, 2.5, float("inf"), converged=False, reason=reason)
+    bins = np.array([[0.1, 0.2, 10.0], [0.3, 0.25, 11.0]])
+    judged = Reliability(21, 2, 1.1, 0.66, 0.94, -0.5, 0.07, 0.4, bins)
+    return AssessRecord(
+        n_labelled=n,
+        n_failed=0,
+        energy_rmse=0.1,
+        force_rmse=0.2,
+        energy_rmse_after=0.01,
+        force_rmse_after=0.02,
+        alpha_energy=1.5,
+        alpha_force=2.5,
+        floor_energy=1e-3,
+        floor_force=2e-3,
+        energy=judged,
+        force=replace(judged, n=63, rms_z=0.9),
+        new_energy=Reliability(),
+        new_force=replace(judged, bins=bins[:1]),
+        note="",
+        sigma_max=float("inf"),
+        converged=False,
+        reason=reason,
+    )
 
 
 def labelled(*names: str) -> LabelRecord:
@@ -46,7 +68,20 @@ def labelled(*names: str) -> LabelRecord:
     frame.calc = SinglePointCalculator(frame, energy=-1.0, forces=np.ones((2, 3)))
     frame.info["system"] = "hydrogen"
     n = len(names)
-    return LabelRecord(names, (frame,) * n, np.ones(n), ("code 1",) * n, (), (), (), (), "method")
+    return LabelRecord(
+        ids=names,
+        frames=(frame,) * n,
+        wall_time=np.ones(n),
+        code=("code 1",) * n,
+        baseline=('{"kind": "tblite"}',) * n,
+        baseline_energy=-0.9 - 0.01 * np.arange(n),
+        baseline_forces=0.1 * np.arange(6.0 * n).reshape(2 * n, 3),
+        failed_ids=(),
+        failed_frames=(),
+        failed_reason=(),
+        failed_detail=(),
+        method="method",
+    )
 
 
 def failed(name: str) -> LabelRecord:
@@ -59,17 +94,17 @@ def failed(name: str) -> LabelRecord:
 def segment() -> Segment:
     frame = labelled("a").frames[0]
     zeros = np.zeros(1)
-    return Segment((frame,), zeros, np.zeros((1, 4)), *(zeros,) * 7, end=(frame,), end_step=7, stop="")
+    return Segment((frame,), zeros, np.zeros((1, 4)), *(zeros,) * 11, end=(frame,), end_step=7, stop="")
 
 
 def sampled() -> SampleRecord:
     empty, none = np.zeros(0), np.zeros(0, dtype=np.int64)
-    return SampleRecord((), none, empty, np.zeros((0, 4)), *(empty,) * 7, (), none, empty, ())
+    return SampleRecord((), none, empty, np.zeros((0, 4)), *(empty,) * 11, (), none, empty, ())
 
 
 def selected() -> SelectRecord:
     empty = np.zeros(0)
-    return SelectRecord((), (), np.zeros(0, dtype=np.int64), (), *(empty,) * 4, 0, 0, 0, 0)
+    return SelectRecord((), (), np.zeros(0, dtype=np.int64), (), *(empty,) * 7, 0, 0, 0, 0)
 
 
 RECORDS: dict[str, object] = {
@@ -145,7 +180,7 @@ def test_a_folder_of_cycles_that_cannot_be_read_is_no_new_run(tmp_path: Path) ->
 def test_a_commit_says_where_it_came_from(store: Store) -> None:
     with h5py.File(store.path(1, "select"), "r") as file:
         found = dict(file.attrs)
-    assert found["schema"] == 1
+    assert found["schema"] == statefile.SCHEMA
     assert (found["cycle"], found["step"], found["settings"]) == (1, "select", "abc")
     assert found["input"] == store.checksum(1, "sample")
     assert found["alflow"]
@@ -174,12 +209,14 @@ def test_a_gap_is_an_error(store: Store) -> None:
 
 def test_pieces_are_gathered_in_order_and_removed(store: Store) -> None:
     store.make_cycle(2)
-    for name in ("x", "y"):
-        commit_file(store.label_path(name), labelled(name))
+    commit_file(store.label_path("x"), labelled("x"))
+    commit_file(store.label_path("y"), replace(labelled("y"), baseline_energy=np.array([-0.8])))
     commit_file(store.failure_path("z"), failed("z"))
     assert (store.is_labelled("x"), store.is_failed("x"), store.is_failed("z")) == (True, False, True)
     assert store.failed() == ["z"]
     record = store.gather(["y", "z", "x"], "method")
+    np.testing.assert_array_equal(record.baseline_energy, [-0.8, -0.9])
+    np.testing.assert_array_equal(record.baseline_forces, np.tile(labelled("x").baseline_forces, (2, 1)))
     assert (record.ids, record.failed_ids, record.failed_detail) == (
         ("y", "x"),
         ("z",),
@@ -275,6 +312,7 @@ def _group(file: h5py.File) -> None:
         lambda file: file["record"].attrs.__delitem__("kind"),
         lambda file: file["record"].attrs.__setitem__("kind", "AssessRecord"),
         lambda file: file.__delitem__("record/ids"),
+        lambda file: file.__delitem__("record/baseline_forces"),
         lambda file: file.__delitem__("particles"),
         lambda file: file["record"].attrs.__delitem__("method"),
         _shorten,
@@ -287,6 +325,23 @@ def test_a_right_checksum_is_not_enough(store: Store, change: Callable[[h5py.Fil
     refused(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.__delitem__("record/new_force"),
+        lambda file: file.__delitem__("record/new_force/bins"),
+        lambda file: file["record/energy"].attrs.__delitem__("rms_z"),
+        lambda file: file["record/energy"].attrs.__setitem__("n", "many"),
+    ],
+)
+def test_a_right_checksum_is_not_enough_for_a_record_inside_a_record(
+    store: Store, change: Callable[[h5py.File], None]
+) -> None:
+    path = store.path(0, "assess")
+    meddle(path, change)
+    refused(path, AssessRecord)
+
+
 def test_foreign_content_under_a_forged_header(store: Store) -> None:
     path = store.path(0, "label")
     for content in (b"", b"no HDF5", bytes(4096), path.read_bytes()[:3000]):
@@ -295,8 +350,14 @@ def test_foreign_content_under_a_forged_header(store: Store) -> None:
 
 
 def test_a_newer_schema_asks_for_an_update(store: Store) -> None:
-    meddle(store.path(0, "label"), lambda file: file.attrs.update(schema=2, alflow="9.9"))
+    meddle(store.path(0, "label"), lambda file: file.attrs.update(schema=statefile.SCHEMA + 1, alflow="9.9"))
     with pytest.raises(StoreError, match=r"label.h5 was written by alflow 9.9, which is newer .*: update alflow"):
+        store.read(0, "label", LabelRecord)
+
+
+def test_an_older_schema_asks_for_a_new_run(store: Store) -> None:
+    meddle(store.path(0, "label"), lambda file: file.attrs.update(schema=statefile.SCHEMA - 1))
+    with pytest.raises(StoreError, match=r"label.h5 was written by an alflow before .*: begin a new run directory"):
         store.read(0, "label", LabelRecord)
 
 

@@ -1,13 +1,16 @@
 """What every potential can do: forward once, backward once, whatever the number of members is."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+Weighting = Literal["total", "atom", "none"]
+"""By what a correction of a baseline is faded out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,30 @@ class Potential(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Driving:
+    """A potential to simulate with.
+
+    Attributes
+    ----------
+    energy : float
+        U, eV, of which ``forces`` (N, 3), eV/Å, and ``stress`` (6,), eV/Å^3, are the exact derivatives.
+    weight : ndarray, shape () or (N,)
+        Of the learned correction, of all or of each atom: 1 where the committee is sure, 0 where the baseline is alone.
+    mean_energy : float
+        Mean of the members, the baseline included, eV.
+    forward : Forward
+        The members' energies, raw and without the baseline.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array | None
+    weight: Array
+    mean_energy: float
+    forward: Forward
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What a committee says of a structure, with its uncertainty.
 
@@ -74,14 +101,19 @@ class Prediction:
         Mean of the members, eV.
     energies : ndarray, shape (M,)
         Calibrated members ``mean + alpha (E_m - mean)``, eV.
+    energy_spread : float
+        Raw: the members' standard deviation (M - 1), eV.
     energy_sigma : float
-        Calibrated uncertainty of the energy: the standard deviation (M - 1) of ``energies``, eV.
+        Calibrated uncertainty of the energy, eV: alpha times the spread, and the floor
+        (:class:`alflow.calibration.Calibration`).
     forces : ndarray, shape (N, 3)
         Of the mean, eV/Å.
-    forces_sigma : ndarray, shape (N, 3)
-        Calibrated uncertainty of each force component, eV/Å.
+    forces_spread, forces_sigma : ndarray, shape (N, 3)
+        The same two of each force component, eV/Å.
+    atom_spread : ndarray, shape (N,)
+        Raw spread of each atom's energy, eV.
     atom_sigma : ndarray, shape (N,)
-        Calibrated uncertainty of each atom's energy, eV: *where* the structure is unknown. Compare atoms with each
+        The same times the alpha of energies, eV: *where* the structure is unknown. Compare atoms with each
         other only: labels do not say how neighbours share their energy, so these may be larger than a share of
         ``energy_sigma``.
     stress : ndarray, shape (6,), or None
@@ -95,9 +127,12 @@ class Prediction:
 
     energy: float
     energies: Array
+    energy_spread: float
     energy_sigma: float
     forces: Array
+    forces_spread: Array
     forces_sigma: Array
+    atom_spread: Array
     atom_sigma: Array
     stress: Array | None
     grade: Array

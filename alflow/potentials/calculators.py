@@ -8,23 +8,29 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from alflow.committee import spread
+from alflow.potentials.base import Weighting
 
 if TYPE_CHECKING:
     from alflow.potentials.ace import Committee
 
 
 class CommitteeCalculator(Calculator):
-    """The mean of a committee, for ASE: energy, forces, and stress where the structure is periodic.
+    """What :meth:`Committee.drive` gives, for ASE: energy, forces, and stress where the structure is periodic.
 
-    ``results`` holds besides ``energy_sigma`` (calibrated, eV) and ``committee_energies`` (calibrated members, shape
-    (M,), eV). The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
+    ``results`` holds besides ``energy_spread`` (raw, eV), ``energy_sigma`` (calibrated, eV), ``committee_energies``
+    (calibrated members, baseline included, shape (M,), eV) and ``weight`` (of the learned correction, shape () or
+    (N,)). The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
 
-    def __init__(self, committee: "Committee", **kwargs: Any) -> None:
+    def __init__(
+        self, committee: "Committee", weighting: Weighting | None = None, error: float | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.committee = committee
+        self.weighting = weighting
+        self.error = error
 
     def calculate(
         self,
@@ -32,17 +38,19 @@ class CommitteeCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Evaluate the mean; ASE calls this."""
+        """Evaluate; ASE calls this."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        energy, forces, stress, forward = self.committee.mean(cast("Atoms", self.atoms))
-        alpha = self.committee.alphas[0]
-        deviation = forward.energies - forward.energies.mean()
+        driving = self.committee.drive(cast("Atoms", self.atoms), self.weighting, self.error)
+        members, calibration = driving.forward.energies, self.committee.judgement.energy
+        mean = driving.mean_energy
         self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "forces": forces,
-            "energy_sigma": float(alpha * spread(forward.energies)),
-            "committee_energies": np.asarray(energy + alpha * deviation),
+            "energy": driving.energy,
+            "free_energy": driving.energy,
+            "forces": driving.forces,
+            "energy_spread": float(spread(members)),
+            "energy_sigma": float(calibration.sigma(float(spread(members)), np.sqrt(len(driving.forces)))),
+            "committee_energies": mean + calibration.factor * (members - members.mean()),
+            "weight": driving.weight,
         }
-        if stress is not None:
-            self.results["stress"] = stress
+        if driving.stress is not None:
+            self.results["stress"] = driving.stress

@@ -1,14 +1,24 @@
 """What a reference method is."""
 
 import importlib
+import json
+from contextlib import suppress
 from typing import Any, Protocol
 
+import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, CalculatorError, PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from alflow.errors import ConfigError
+from alflow.errors import ConfigError, LabelError, PotentialError
 
-_KINDS = {"tblite": ("alflow.reference.tblite", "TbliteMethod")}
+_KINDS = {
+    "tblite": ("alflow.reference.tblite", "TbliteMethod"),
+    "ase": ("alflow.reference.calculators", "AseMethod"),
+    "model": ("alflow.reference.calculators", "ModelMethod"),
+}
+_BUILTIN = {"tblite"}
+"""Kinds that a description in a file may name: nothing that a file says is imported."""
 
 
 class ReferenceMethod(Protocol):
@@ -44,3 +54,39 @@ def build(kind: str, **options: Any) -> ReferenceMethod:
     module, name = _KINDS[kind]
     method: ReferenceMethod = getattr(importlib.import_module(module), name)(**options)
     return method
+
+
+def described(identity: str) -> ReferenceMethod | None:
+    """The method of an identity that a file holds; None unless it is one of those built into alflow."""
+    try:
+        options = json.loads(identity)
+        return build(**options) if options["kind"] in _BUILTIN else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def evaluate(atoms: Atoms, calculator: Calculator) -> Atoms:
+    """A copy with energy, forces and, if periodic in three directions and implemented, stress, by an ASE calculator.
+
+    Raises
+    ------
+    LabelError
+        ``not_converged``, ``crashed`` or ``not_finite``.
+    """
+    bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
+    bare.calc = calculator
+    try:
+        results: dict[str, Any] = {"energy": float(bare.get_potential_energy()), "forces": np.array(bare.get_forces())}
+        if atoms.pbc.all():
+            with suppress(PropertyNotImplementedError):
+                results["stress"] = np.array(bare.get_stress())
+    except (CalculatorError, PotentialError, RuntimeError) as error:
+        text = str(error)
+        reason = "not_converged" if "converge" in text.lower() else "crashed"
+        raise LabelError(reason, text) from error
+    if not all(np.isfinite(value).all() for value in results.values()):
+        msg = "energy, forces or stress are not finite"
+        raise LabelError("not_finite", msg)
+    done: Atoms = atoms.copy()
+    done.calc = SinglePointCalculator(done, **results)
+    return done

@@ -2,10 +2,12 @@
 
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from alflow.errors import AlflowError, LabelError
 from alflow.executors import TaskTimeoutError, shield
@@ -16,7 +18,9 @@ from alflow.store import commit_file
 _TAIL = 20  # lines of a traceback that are kept
 
 
-def label_one(name: str, atoms: Atoms, method: ReferenceMethod, done: Path, failed: Path) -> str:
+def label_one(
+    name: str, atoms: Atoms, method: ReferenceMethod, baseline: ReferenceMethod | None, done: Path, failed: Path
+) -> str:
     """Calculate a structure and commit the outcome.
 
     Parameters
@@ -27,6 +31,8 @@ def label_one(name: str, atoms: Atoms, method: ReferenceMethod, done: Path, fail
         Structure.
     method : ReferenceMethod
         How.
+    baseline : ReferenceMethod, optional
+        Its results are kept with the label. Where it fails they are not there; the label is good all the same.
     done, failed : Path
         File for the result, and file for the failure.
 
@@ -42,12 +48,17 @@ def label_one(name: str, atoms: Atoms, method: ReferenceMethod, done: Path, fail
         with shield():
             commit_file(failed, failure(name, atoms, error, method), exist_ok=True)
         return str(error)
+    wall_time = time.perf_counter() - start
+    energy, forces = below(atoms, baseline)
     with shield():
         record = LabelRecord(
             ids=(name,),
             frames=(labelled,),
-            wall_time=np.array([time.perf_counter() - start]),
+            wall_time=np.array([wall_time]),
             code=(method.code(),),
+            baseline=("" if baseline is None else baseline.identity(),),
+            baseline_energy=np.array([energy]),
+            baseline_forces=forces,
             failed_ids=(),
             failed_frames=(),
             failed_reason=(),
@@ -56,6 +67,15 @@ def label_one(name: str, atoms: Atoms, method: ReferenceMethod, done: Path, fail
         )
         commit_file(done, record, exist_ok=True)
     return ""
+
+
+def below(atoms: Atoms, baseline: ReferenceMethod | None) -> tuple[float, NDArray[np.float64]]:
+    """Energy and forces by the baseline; NaN where there is none, or it fails."""
+    if baseline is not None:
+        with suppress(Exception):  # whatever it is: a finished reference calculation must not be lost with it
+            found = baseline.calculate(atoms)
+            return float(found.get_potential_energy()), np.array(found.get_forces())
+    return float("nan"), np.full((len(atoms), 3), np.nan)
 
 
 def failure(name: str, atoms: Atoms, error: Exception, method: ReferenceMethod) -> LabelRecord:
@@ -73,6 +93,9 @@ def failure(name: str, atoms: Atoms, error: Exception, method: ReferenceMethod) 
         frames=(),
         wall_time=np.zeros(0),
         code=(),
+        baseline=(),
+        baseline_energy=np.zeros(0),
+        baseline_forces=np.zeros((0, 3)),
         failed_ids=(name,),
         failed_frames=(atoms,),
         failed_reason=(reason,),

@@ -3,15 +3,12 @@
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
 
-import numpy as np
 import tblite.ase
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError, InputError, all_changes
-from ase.calculators.singlepoint import SinglePointCalculator
+from ase.calculators.calculator import Calculator, InputError, all_changes
 
-from alflow.errors import LabelError
+from alflow.reference.base import evaluate
 
 
 @dataclass(frozen=True)
@@ -49,25 +46,7 @@ class TbliteMethod:
 
     def calculate(self, atoms: Atoms) -> Atoms:
         """Energy, forces and, if periodic in three directions, stress; LabelError as of the protocol."""
-        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
-        bare.calc = self.calculator()
-        try:
-            results: dict[str, Any] = {
-                "energy": float(bare.get_potential_energy()),
-                "forces": np.array(bare.get_forces()),
-            }
-            if atoms.pbc.all():
-                results["stress"] = np.array(bare.get_stress())
-        except (CalculatorError, RuntimeError) as error:
-            text = str(error)
-            reason = "not_converged" if "converge" in text.lower() else "crashed"
-            raise LabelError(reason, text) from error
-        if not all(np.isfinite(value).all() for value in results.values()):
-            msg = "energy, forces or stress are not finite"
-            raise LabelError("not_finite", msg)
-        done: Atoms = atoms.copy()
-        done.calc = SinglePointCalculator(done, **results)
-        return done
+        return evaluate(atoms, self.calculator())
 
 
 class _FromScratch(tblite.ase.TBLite):

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from ase import Atoms
+from ase.calculators.calculator import CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from alflow import structures
 from alflow.errors import ConfigError, PotentialError, StructureError
-from alflow.potentials import Committee
+from alflow.potentials import Committee, load
 from alflow.records import LabelRecord, TrainRecord
+from alflow.reference import ReferenceMethod, described
 from alflow.report.views import run_directory
 
 
@@ -47,21 +49,54 @@ def export(directory: Path, output: Path) -> str:
     return f"{output}: {len(frames)} labelled structures"
 
 
+def committee(model: Path, baseline: ReferenceMethod | None) -> Committee:
+    """A model from its file, with the baseline it was trained on.
+
+    Raises
+    ------
+    ConfigError
+        That baseline is not given, and is not one that alflow can make from its description; or another is given.
+    PotentialError
+        The file is not a model.
+    """
+    found = load(model)
+    if not found.has_baseline:
+        if baseline is not None:
+            msg = f"{model} was trained without a baseline: leave out --baseline"
+            raise ConfigError(msg)
+        return found
+    known = found.baseline_identity
+    baseline = baseline or described(known)
+    if baseline is None:
+        msg = (
+            f"{model} was trained on a baseline ({known or 'not described'}): name a file that has it in its [baseline]"
+        )
+        raise ConfigError(f"{msg} with --baseline")
+    if known and baseline.identity() != known:
+        msg = f"{model} was trained on the baseline {known}, found {baseline.identity()}: give the same"
+        raise ConfigError(msg)
+    return found.with_baseline(baseline.calculator())
+
+
 def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     """A structure with predicted energy, forces and stress as results, and their uncertainties.
 
-    ``info`` gets ``energy_sigma`` (eV, calibrated) and ``committee_energies`` (eV); ``arrays`` get ``forces_sigma``
-    (eV/Å), ``atom_sigma`` (eV) and ``extrapolation_grade``.
+    ``info`` gets ``energy_spread`` (raw), ``energy_sigma`` (calibrated) and ``committee_energies`` (calibrated; all
+    eV); ``arrays`` get ``forces_spread``, ``forces_sigma`` (eV/Å), ``atom_spread``, ``atom_sigma`` (eV) and
+    ``extrapolation_grade``.
     """
     try:
         prediction = committee.predict(atoms)
-    except PotentialError as error:
+    except (CalculatorError, PotentialError) as error:
         msg = f"{where}: {error}"
         raise StructureError(msg) from error
     out: Atoms = atoms.copy()
+    out.info["energy_spread"] = prediction.energy_spread
     out.info["energy_sigma"] = prediction.energy_sigma
     out.info["committee_energies"] = prediction.energies
+    out.arrays["forces_spread"] = prediction.forces_spread
     out.arrays["forces_sigma"] = prediction.forces_sigma
+    out.arrays["atom_spread"] = prediction.atom_spread
     out.arrays["atom_sigma"] = prediction.atom_sigma
     out.arrays["extrapolation_grade"] = prediction.grade
     results = {"energy": prediction.energy, "forces": prediction.forces}

@@ -33,16 +33,23 @@ def cycle_table(record: AssessRecord, n_new: int, cycle: int) -> Table:
                 "force_rmse_after": record.force_rmse_after,
                 "alpha_energy": record.alpha_energy,
                 "alpha_force": record.alpha_force,
+                "energy": {"coverage_1": record.energy.coverage_1},
+                "force": {"coverage_1": record.force.coverage_1},
+                "new_force": {"coverage_1": record.new_force.coverage_1},
             }
         ]
     )
 
 
 def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
-    """Cycles, one a row; errors before -> after training, energies in meV/atom, forces and sigma in meV/Å."""
+    """Cycles, one a row; errors before -> after training, energies in meV/atom, forces and sigma in meV/Å.
+
+    The coverage, the share of errors within one calibrated sigma (0.68 is ideal), is that of the new committee
+    out-of-bag (energies, forces), and that of the one before on the forces of the new labels.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cycle", "labels", "failed", "sigma max\nmeV/Å", "energy error\nmeV/atom", "force error\nmeV/Å",
-                 "alpha\nenergy, force", "steps"):  # fmt: skip
+                 "alpha\nenergy, force", "within sigma\nenergy, force, new", "steps"):  # fmt: skip
         table.add_column(name, justify="right" if name != "steps" else "left")
     for c in cycles:
         steps = " ".join(f"{step}:{state}" for step, state in c.get("steps", {}).items() if state != "done")
@@ -54,16 +61,46 @@ def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
             f"{_milli(c['energy_rmse'], 2)} -> {_milli(c['energy_rmse_after'], 2)}",
             f"{_milli(c['force_rmse'], 1)} -> {_milli(c['force_rmse_after'], 1)}",
             f"{_plain(c['alpha_energy'])}, {_plain(c['alpha_force'])}",
+            ", ".join(_plain((c[kind] or {}).get("coverage_1")) for kind in ("energy", "force", "new_force")),
             steps or "done",
         )
+    return table
+
+
+def calibration_table(cycles: Sequence[dict[str, Any]]) -> Table:
+    """How well sigma describes errors, cycle by cycle.
+
+    Of energies and forces out-of-bag, and of forces of the labels that the committee before had not seen.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cycle", "of", "alpha", "floor\nmeV, meV/Å", "rms z", "within\n1 sigma", "within\n2 sigma",
+                 "CRPS\nmeV, meV/Å", "rank\ncorrelation", "values"):  # fmt: skip
+        table.add_column(name, justify="left" if name == "of" else "right")
+    kinds = {"energy": "energies", "force": "forces", "new_energy": "new energies", "new_force": "new forces"}
+    for c in cycles:
+        for kind, text in kinds.items():
+            found, mine = c[kind], kind.removeprefix("new_")
+            if not found or not found["n"]:
+                continue
+            own = mine == kind
+            table.add_row(
+                str(c["cycle"]),
+                text,
+                _plain(c[f"alpha_{mine}"]) if own else "",
+                _milli(c[f"floor_{mine}"], 1) if own else "",
+                *(_plain(found[name]) for name in ("rms_z", "coverage_1", "coverage_2")),
+                _milli(found["crps"], 1),
+                _plain(found["spearman"]),
+                f"{found['n']:.0f}",
+            )
     return table
 
 
 def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Selected structures, one a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "cycle", "formula", "sigma E\nmeV", "sigma atom\nmeV", "sigma F\nmeV/Å", "status",
-                 "error\nmeV/atom", "reason"):  # fmt: skip
+    for name in ("id", "cycle", "formula", "sigma E (raw)\nmeV", "sigma atom\nmeV", "sigma F (raw)\nmeV/Å", "weight",
+                 "status", "error\nmeV/atom", "reason"):  # fmt: skip
         table.add_column(name, justify="left" if name in {"id", "formula", "status", "reason"} else "right")
     for row in rows:
         error = row["energy_error"]
@@ -71,9 +108,10 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
             row["id"][:12],
             str(row["cycle"]),
             row["formula"],
-            _milli(row["energy_sigma"], 1),
+            f"{_milli(row['energy_sigma'], 1)} ({_milli(row['energy_spread'], 1)})",
             _milli(row["atom_sigma_max"], 1),
-            _milli(row["force_sigma_max"], 0),
+            f"{_milli(row['force_sigma_max'], 0)} ({_milli(row['force_spread_max'], 0)})",
+            _plain(row["weight_min"]),
             row["status"],
             "" if error is None else f"{error:+.2f}",
             row["failure"] or row["reason"],

@@ -1,15 +1,19 @@
 """The state of a run as plain data: what ``--json`` prints and what the tables show."""
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from alflow.calibration import Reliability
 from alflow.errors import AlflowError, ConfigError, StoreError
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord
 from alflow.store import Store
+
+_SIGMAS = ("energy_spread", "energy_sigma", "atom_sigma_max", "force_spread_max", "force_sigma_max", "weight_min")
 
 
 def run_directory(directory: Path) -> Store:
@@ -29,8 +33,10 @@ def status(directory: Path) -> dict[str, Any]:
         ``next`` (step), ``next_cycle``, ``converged``, ``reason``, ``n_labelled``, ``writer`` (who runs it now, or
         None) and ``cycles``: a list with, for each, ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``sigma_max`` (eV/Å), ``energy_rmse`` (eV/atom), ``force_rmse``
-        (eV/Å), both before training, the same ``_after`` it, ``alpha_energy`` and ``alpha_force``; None where there is
-        no value yet.
+        (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``, ``floor_energy`` (eV
+        per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, and ``energy``, ``force``,
+        ``new_energy`` and ``new_force``: the fields of :class:`alflow.calibration.Reliability`, of the new committee
+        out-of-bag and of the one before on the cycle's labels; None where there is no value yet.
     """
     store = run_directory(directory)
     writer = store.writer()
@@ -80,7 +86,10 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
         "force_rmse_after",
         "alpha_energy",
         "alpha_force",
+        "floor_energy",
+        "floor_force",
     )
+    kinds = ("energy", "force", "new_energy", "new_force")
     return {
         "cycle": cycle,
         "steps": steps,
@@ -88,7 +97,14 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
         "n_labelled": n_labelled,
         "n_failed": n_failed,
         **{name: _number(getattr(assessed, name, None)) for name in names},
+        "note": None if assessed is None else assessed.note,
+        **{kind: None if assessed is None else _reliability(getattr(assessed, kind)) for kind in kinds},
     }
+
+
+def _reliability(found: Reliability) -> dict[str, Any]:
+    plain = {f.name: getattr(found, f.name) for f in fields(found)}
+    return {key: value.tolist() if key == "bins" else _number(value) for key, value in plain.items()}
 
 
 def _number(value: float | None) -> float | None:
@@ -109,8 +125,9 @@ def inspect(directory: Path, cycle: int | None = None) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``id``, ``cycle``, ``formula``, ``energy_sigma``, ``atom_sigma_max`` (eV), ``force_sigma_max`` (eV/Å),
-        ``reason``, ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), and
+        ``id``, ``cycle``, ``formula``, ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``atom_sigma_max`` (eV),
+        ``force_spread_max``, ``force_sigma_max`` (eV/Å), ``weight_min`` (of the correction of a baseline), ``reason``,
+        ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), and
         ``energy_error`` (predicted minus reference, meV/atom); None where there is no value. The initial structures of
         cycle 0 were not predicted before they were labelled.
     """
@@ -150,9 +167,7 @@ def _selected_in(store: Store, cycle: int) -> list[tuple[dict[str, Any], Atoms]]
                 record.frames[i],
                 results.get(name),
                 reason=record.reason[i],
-                energy_sigma=float(record.energy_sigma[i]),
-                atom_sigma_max=float(record.atom_sigma_max[i]),
-                force_sigma_max=float(record.force_sigma_max[i]),
+                **{name: float(getattr(record, name)[i]) for name in _SIGMAS},
                 energy_predicted=float(record.energy_predicted[i]),
             )
             for i, name in enumerate(record.ids)
@@ -205,9 +220,7 @@ def _row(
         "id": name,
         "cycle": cycle,
         "formula": atoms.get_chemical_formula(),
-        "energy_sigma": sigma.get("energy_sigma"),
-        "atom_sigma_max": sigma.get("atom_sigma_max"),
-        "force_sigma_max": sigma.get("force_sigma_max"),
+        **{name: sigma.get(name) for name in _SIGMAS},
         "reason": reason,
         "status": "pending" if found is None else "failed" if failure else "labelled",
         "failure": failure,

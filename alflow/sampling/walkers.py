@@ -1,4 +1,4 @@
-"""A walker: Langevin dynamics on the mean of a committee, until its last step or until a bound is left.
+"""A walker: Langevin dynamics on a committee's mean or weighted baseline, until its last step or until a bound is left.
 
 A walk is cut into segments. A segment is a pure function of the walker, its own number and the state in which the
 segment before it ended: the random numbers are keyed by (cycle, walker, segment), never carried over, so a walk that
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alflow.errors import PotentialError
 from alflow.potentials.ace import Committee
-from alflow.potentials.base import Prediction
+from alflow.potentials.base import Prediction, Weighting
 from alflow.records import Segment
 from alflow.structures import distance_ratio
 
@@ -75,6 +75,10 @@ class Walker:
         Seed of the run.
     key : tuple of int
         What tells this walker's random numbers from those of any other: cycle, step of the cycle, walker.
+    weighting : "total", "atom" or "none", optional
+        How a baseline is weighted (:meth:`alflow.potentials.ace.Committee.drive`).
+    baseline_error : float, optional
+        s_b, eV; from the data by default.
     """
 
     start: Atoms
@@ -87,6 +91,8 @@ class Walker:
     bounds: Bounds
     seed: int
     key: tuple[int, ...]
+    weighting: Weighting | None = None
+    baseline_error: float | None = None
 
     @property
     def n_segments(self) -> int:
@@ -106,7 +112,7 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
     state : Atoms or None
         End of the segment before, with momenta; None for the first.
     committee : Committee
-        Its mean drives the walk.
+        Drives the walk.
 
     Returns
     -------
@@ -116,7 +122,7 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
         the numbers, is undone, and the frame before it is the last.
     """
     atoms = _first_state(walker) if state is None else state.copy()
-    atoms.calc = committee.calculator()
+    atoms.calc = committee.calculator(walker.weighting, walker.baseline_error)
     first = index * walker.segment
     last = min(first + walker.segment, walker.steps)
     dynamics = Langevin(
@@ -165,7 +171,7 @@ class _Observed:
         self.atoms = atoms
         self.frames: list[Atoms] = []
         self.predictions: list[Prediction] = []
-        self.rows: list[tuple[float, float, float, float]] = []  # step, force, temperature, distance ratio
+        self.rows: list[tuple[float, ...]] = []  # step, force, temperature, distance ratio, energy, weight
 
     def advance(self, dynamics: Langevin) -> str:
         """Do one step; a reason to stop when it cannot be done."""
@@ -217,23 +223,28 @@ class _Observed:
         frame.calc = None
         self.frames.append(frame)
         self.predictions.append(prediction)
-        self.rows.append((float(step), *measured))
+        results = self.atoms.calc.results  # of this very structure: the forces have just been measured
+        self.rows.append((float(step), *measured, float(results["energy"]), float(np.min(results.get("weight", 1.0)))))
         return float(prediction.forces_sigma.max())
 
     def segment(self, step: int, stop: str) -> Segment:
         """Everything stored so far, as columns."""
         end = self.atoms.copy()
         end.calc = None
-        rows = np.array(self.rows, dtype=float).reshape(-1, 4)
+        rows = np.array(self.rows, dtype=float).reshape(-1, 6)
         predictions = self.predictions
         return Segment(
             frames=tuple(self.frames),
             step=rows[:, 0].copy(),
             energies=np.array([p.energies for p in predictions]).reshape(len(predictions), self.committee.n_members),
-            energy=np.array([p.energy for p in predictions]),
+            energy=rows[:, 4].copy(),
+            energy_spread=np.array([p.energy_spread for p in predictions]),
             energy_sigma=np.array([p.energy_sigma for p in predictions]),
-            atom_sigma_max=np.array([p.atom_sigma.max() for p in predictions]),
+            force_spread_max=np.array([p.forces_spread.max() for p in predictions]),
             force_sigma_max=np.array([p.forces_sigma.max() for p in predictions]),
+            atom_sigma_max=np.array([p.atom_sigma.max() for p in predictions]),
+            weight_min=rows[:, 5].copy(),
+            grade_max=np.array([p.grade.max() for p in predictions]),
             force_max=rows[:, 1].copy(),
             temperature=rows[:, 2].copy(),
             distance_ratio=rows[:, 3].copy(),

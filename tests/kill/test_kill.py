@@ -1,15 +1,18 @@
 """A run killed at any moment and started again ends as if it had never been killed."""
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+from alflow.calibration import Reliability
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
 from alflow.report import views
 from alflow.store import Store
@@ -64,6 +67,15 @@ MOMENTS = [
     *(f"{kind}:*/001/*{step}.h5*:1" for step in ("label", "train", "assess") for kind in ("fsync", "link")),
 ]
 
+SAMPLED = (
+    *("time", "walker", "energies", "energy", "energy_spread", "energy_sigma", "force_spread_max", "force_sigma_max"),
+    *("weight_min", "grade_max"),
+)
+ASSESSED = (
+    *("energy_rmse", "force_rmse", "alpha_energy", "alpha_force", "floor_energy", "floor_force", "sigma_max"),
+    *("note", "reason"),
+)
+
 
 def make(folder: Path) -> Path:
     folder.mkdir()
@@ -107,17 +119,21 @@ def assert_same(folder: Path, other: Path) -> None:
     assert a.cycles() == b.cycles() == [0, 1]
     for cycle in a.cycles():
         for step, kind, names in (
-            ("sample", SampleRecord, ("energies", "force_sigma_max", "time", "walker")),
-            ("select", SelectRecord, ("source", "energy_sigma")),
-            ("label", LabelRecord, ()),
+            ("sample", SampleRecord, SAMPLED),
+            ("select", SelectRecord, ("source", "energy_spread", "energy_sigma", "force_spread_max", "weight_min")),
+            ("label", LabelRecord, ("baseline", "baseline_energy", "baseline_forces")),
             ("train", TrainRecord, ()),
-            ("assess", AssessRecord, ("energy_rmse", "force_rmse", "alpha_energy", "alpha_force", "sigma_max")),
+            ("assess", AssessRecord, ASSESSED),
         ):
             if step not in a.steps(cycle):
                 continue
             x, y = a.read(cycle, step, kind), b.read(cycle, step, kind)
             for name in names:
                 np.testing.assert_array_equal(getattr(x, name), getattr(y, name), err_msg=f"{cycle} {step} {name}")
+            if step == "assess":
+                for part, f in itertools.product(("energy", "force", "new_energy", "new_force"), fields(Reliability)):
+                    p, q = (getattr(getattr(record, part), f.name) for record in (x, y))
+                    np.testing.assert_array_equal(p, q, err_msg=f"{cycle} {part} {f.name}")
             if step == "label":
                 assert x.ids == y.ids
                 for f, g in zip(x.frames, y.frames, strict=True):

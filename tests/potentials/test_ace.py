@@ -188,7 +188,7 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
         atoms.append([features[:, env.pairs.species == s] for s in range(n)])
         counts = committee._descriptor.composition(env)
         summed = np.concatenate([*(x.sum(axis=1) for x in atoms[-1]), counts])
-        x, y = committee._weighted(env, summed, energy - counts @ committee._energy_zero, forces)
+        x, y = committee._weighted(env, summed, energy - counts @ committee._origin, forces)
         rows.append(x.T)
         targets.append(y)
     size = rows[0].shape[1]
@@ -267,7 +267,7 @@ def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
                 features = committee._descriptor.features(env)
                 parts = [features[:, env.pairs.species == s].sum(axis=1) for s in range(2)]
                 summed = np.concatenate([*parts, counts])
-                x, y = committee._weighted(env, summed, energy - counts @ committee._energy_zero, forces)
+                x, y = committee._weighted(env, summed, energy - counts @ committee._origin, forces)
                 total += np.sum((y - w @ x) ** 2)
     assert system.criterion()[0](-6.0) == pytest.approx(total, rel=1e-6)
 
@@ -357,7 +357,9 @@ def test_a_fork_has_threads_of_its_own() -> None:
     process.join(timeout=30)
 
 
-@pytest.mark.parametrize(("schema", "message"), [(1, "older alflow .*train it again"), (99, "newer .*update alflow")])
+@pytest.mark.parametrize(
+    ("schema", "message"), [(1, "older alflow .*train it again"), (2, "older"), (99, "newer .*update alflow")]
+)
 def test_models_of_other_versions_are_refused(schema: int, message: str, tmp_path) -> None:
     alflow.fit(bonded(water(), 4), **SMALL).save(tmp_path / "model.h5")
     with h5py.File(tmp_path / "model.h5", "a") as file:
@@ -381,8 +383,8 @@ def test_what_is_kept_to_judge_by_is_bounded() -> None:
 
 def grown_dimer(committee: Committee, a: str, b: str, shortest: float) -> tuple[np.ndarray, np.ndarray]:
     r = np.linspace(shortest, 0.25 * shortest, 120)
-    found = [committee.mean(Atoms([a, b], [[0, 0, 0], [x, 0, 0]])) for x in r]
-    return np.array([e for e, _, _, _ in found]), np.array([f[1, 0] for _, f, _, _ in found])
+    found = [committee.drive(Atoms([a, b], [[0, 0, 0], [x, 0, 0]]), "none") for x in r]
+    return np.array([d.energy for d in found]), np.array([d.forces[1, 0] for d in found])
 
 
 def copper(n: int) -> list[Atoms]:
@@ -432,7 +434,8 @@ def test_pairs_that_attract_in_training_are_not_overruled() -> None:
         atoms.calc = SinglePointCalculator(atoms, energy=0.3 * np.log(r), forces=force)
         frames.append(atoms)
     committee = alflow.fit(frames, **SMALL | {"cutoff": 6.0})
-    assert committee.mean(frames[0])[1][1, 0] == pytest.approx(frames[0].get_forces()[1, 0], abs=0.02)
+    found = committee.drive(frames[0], "none").forces[1, 0]
+    assert found == pytest.approx(frames[0].get_forces()[1, 0], abs=0.02)
 
 
 def test_the_training_set_does_not_feel_the_core() -> None:

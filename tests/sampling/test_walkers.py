@@ -62,7 +62,11 @@ def test_pieces_through_files_equal_the_whole(committee: Committee, tmp_path) ->
 def test_frames_tell_everything(committee: Committee) -> None:
     segment = run_segment(walker(molecule("H2O"), segment=40), 0, None, committee)
     assert list(segment.step) == [0, 10, 20, 30, 40]
-    np.testing.assert_allclose(segment.energy_sigma, segment.energies.std(axis=1, ddof=1))
+    calibration = committee.judgement.energy
+    np.testing.assert_allclose(calibration.factor * segment.energy_spread, segment.energies.std(axis=1, ddof=1))
+    np.testing.assert_allclose(segment.energy_sigma, calibration.sigma(segment.energy_spread, np.sqrt(3)))
+    np.testing.assert_array_equal(segment.weight_min, 1.0)
+    assert (segment.grade_max > 0).all()
     np.testing.assert_allclose(segment.energy, segment.energies.mean(axis=1))
     for frame, temperature in zip(segment.frames, segment.temperature, strict=True):
         assert frame.get_temperature() == pytest.approx(temperature)
@@ -113,13 +117,14 @@ class Fake:
     def __init__(self, calculator: Calculator) -> None:
         self.inner = calculator
 
-    def calculator(self) -> Calculator:
+    def calculator(self, *_: object) -> Calculator:
         return self.inner
 
     def predict(self, atoms: Atoms) -> Prediction:
         n = len(atoms)
+        forces, atoms = np.zeros((n, 3)), np.zeros(n)
         return Prediction(
-            0.0, np.zeros(2), 0.0, np.zeros((n, 3)), np.zeros((n, 3)), np.zeros(n), None, np.ones(n), calibrated=True
+            0.0, np.zeros(2), 0.0, 0.0, forces, forces, forces, atoms, atoms, None, np.ones(n), calibrated=True
         )
 
 

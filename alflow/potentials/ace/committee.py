@@ -4,7 +4,7 @@ import copy
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from alflow import __version__
-from alflow.committee import spread
+from alflow.committee import spread, weighted
 from alflow.errors import PotentialError
 from alflow.potentials.ace.basis import make_basis
 from alflow.potentials.ace.core import WEAKEST, inner_distances, make_core, repelling, rising
@@ -26,12 +26,19 @@ from alflow.potentials.ace.judging import Judgement, Jury
 from alflow.potentials.ace.kernels import SOFT, Core
 from alflow.potentials.ace.regression import NormalEquations
 from alflow.potentials.ace.settings import AceSettings, lengths
-from alflow.potentials.ace.training import TrainingSet, make_training_set, warn_of_outliers, without_duplicates
-from alflow.potentials.base import Forward, Gradient, Prediction
+from alflow.potentials.ace.training import (
+    BaselineResult,
+    TrainingSet,
+    make_training_set,
+    warn_of_outliers,
+    without_duplicates,
+)
+from alflow.potentials.base import Driving, Forward, Gradient, Prediction, Weighting
 
 Array = NDArray[np.float64]
 
-_SCHEMA = 2
+_SCHEMA = 3
+_LEAST_ERROR = 1e-6  # eV; of a baseline that is the reference itself
 _MARGIN = 1.5  # of a core over the force it takes over, which is larger in some structure than in those looked at
 
 
@@ -45,12 +52,28 @@ class Committee:
     Attributes
     ----------
     judgement : Judgement
-        Out-of-bag errors and calibration factors.
+        Out-of-bag errors and calibration.
     strength : float
         Of the ridge.
+    energy_zero, atom_zero : ndarray, shape (S,)
+        With a baseline: what an atom of each species adds to the energies' difference from it, eV, by least squares
+        over the structures, and as the mean of the learned energies of atoms. From there the weighted corrections of a
+        structure and of an atom count.
+    baseline_error, baseline_atom_error : float
+        How far the differences scatter around that: of structures, over the square root of the number of atoms (NaN
+        where there are no more structures than species), and of the learned energies of atoms, eV.
+    baseline_identity : str
+        What the baseline is, in words of whoever gave it; empty when nothing was said.
     """
 
-    def __init__(self, settings: AceSettings, n_members: int, seed: int, baseline: Calculator | None = None) -> None:
+    def __init__(
+        self,
+        settings: AceSettings,
+        n_members: int,
+        seed: int,
+        baseline: Calculator | None = None,
+        baseline_identity: str = "",
+    ) -> None:
         if n_members < 2:
             msg = f"n_members: expected at least 2 (more than 7 for a calibrated uncertainty), found {n_members}"
             raise PotentialError(msg)
@@ -59,12 +82,15 @@ class Committee:
         self.seed = seed
         self.baseline = baseline
         self.has_baseline = baseline is not None
+        self.baseline_identity = baseline_identity
+        self.energy_zero = self.atom_zero = np.zeros(0)
+        self.baseline_error = self.baseline_atom_error = float("nan")
         self.judgement = Judgement()
         self.strength = float("nan")
         self._training = TrainingSet.empty()
         self._equations: NormalEquations | None = None
         self._jury = Jury()
-        self._energy_zero = np.zeros(0)
+        self._origin = np.zeros(0)
         self._set_coefficients(np.zeros((0, 0, n_members)))
         self._constants = np.zeros((0, n_members))
         self._shortest = np.zeros((0, 0))
@@ -75,7 +101,7 @@ class Committee:
 
     # Fit
 
-    def update(self, frames: Sequence[Atoms]) -> None:
+    def update(self, frames: Sequence[Atoms], baseline_results: Sequence[BaselineResult | None] | None = None) -> None:
         """Add labelled structures and fit again; the cost of adding is in proportion to the new structures only.
 
         Gives what fitting all structures at once would. When a species appears that was not there before, the features
@@ -85,6 +111,8 @@ class Committee:
         ----------
         frames : sequence of Atoms
             Structures whose calculator holds an energy (eV) and, if there are any, forces (eV/Å).
+        baseline_results : sequence of (float, ndarray) or None, optional
+            Energy and forces of the baseline for each structure where they are known already; it calculates the others.
 
         Raises
         ------
@@ -99,7 +127,7 @@ class Committee:
         """
         if self.has_baseline and self.baseline is None:
             raise PotentialError(_NO_BASELINE)
-        new = without_duplicates(self._training, make_training_set(frames, self.baseline))
+        new = without_duplicates(self._training, make_training_set(frames, self.baseline, baseline_results))
         training = self._training.joined(new)
         descriptor = self._make_descriptor(training.numbers)
         first = len(self._training)
@@ -117,12 +145,13 @@ class Committee:
         for index in range(begin, len(training)):
             self._add(index)
         self._solve()
+        self.energy_zero, self.baseline_error = training.energy_zero(), training.deviation()
         self._core = None if self.has_baseline else self._fitted_core()
 
     def _reset(self, descriptor: Descriptor) -> None:
         """Begin with no structures: tables for the species, and the zero of energy, from the training set."""
         self._descriptor = descriptor
-        self._energy_zero = self._training.energy_zero()
+        self._origin = self._training.energy_zero()
         n_species = len(descriptor.numbers)
         self._equations = NormalEquations.empty(self.n_members, n_species, descriptor.basis.n_features)
         self._jury = Jury()
@@ -144,7 +173,7 @@ class Committee:
         by_species = [features[:, env.pairs.species == s] for s in range(len(self._descriptor.numbers))]
         counts = self._descriptor.composition(env)
         summed = np.concatenate([*(mine.sum(axis=1) for mine in by_species), counts])
-        energy -= float(counts @ self._energy_zero)
+        energy -= float(counts @ self._origin)
         self._jury.add(summed, energy, len(atoms), group)
         rows, targets = self._weighted(env, summed, energy, forces)
         if forces is not None and self.settings.force_weight > 0:
@@ -193,7 +222,9 @@ class Committee:
         n_species, n_features = equations.atomic.shape[:2]
         parts = coefficients[:, :-n_species].reshape(self.n_members, n_species, n_features)
         self._set_coefficients(np.ascontiguousarray(parts.transpose(1, 2, 0)))
-        self._constants = coefficients[:, -n_species:].T + self._energy_zero[:, None]
+        self._constants = coefficients[:, -n_species:].T + self._origin[:, None]
+        means, self.baseline_atom_error = equations.atoms(coefficients.mean(axis=0))
+        self.atom_zero = means + self._origin
         totals = equations.total[:-n_species].reshape(n_species, n_features)
         counts = equations.total[-n_species:]
         self._leverages = [
@@ -323,17 +354,20 @@ class Committee:
         """Energy, forces, stress (baseline included) and their calibrated uncertainties; errors as of forward."""
         forward = self.forward(atoms)
         mean = self.backward(self._mean_weights)
-        members = np.array([self.backward(one).forces for one in np.eye(self.n_members)])
-        alpha_energy, alpha_force = self.alphas
+        forces_spread = spread(np.array([self.backward(one).forces for one in np.eye(self.n_members)]), axis=0)
+        energy_spread, atom_spread = float(spread(forward.energies)), spread(forward.atom_energies)
         energy, forces, stress = self._with_baseline(atoms, float(forward.energies.mean()), mean)
-        deviation = forward.energies - forward.energies.mean()
+        of_energy, of_force = self.judgement.energy, self.judgement.force
         return Prediction(
             energy=energy,
-            energies=energy + alpha_energy * deviation,
-            energy_sigma=alpha_energy * float(spread(forward.energies)),
+            energies=energy + of_energy.factor * (forward.energies - forward.energies.mean()),
+            energy_spread=energy_spread,
+            energy_sigma=float(of_energy.sigma(energy_spread, np.sqrt(len(atoms)))),
             forces=forces,
-            forces_sigma=alpha_force * spread(members, axis=0),
-            atom_sigma=alpha_energy * spread(forward.atom_energies),
+            forces_spread=forces_spread,
+            forces_sigma=of_force.sigma(forces_spread),
+            atom_spread=atom_spread,
+            atom_sigma=of_energy.factor * atom_spread,
             stress=stress,
             grade=self.grade(atoms),
             calibrated=not self.judgement.note,
@@ -379,22 +413,70 @@ class Committee:
         species = range(len(self._descriptor.numbers))
         return np.concatenate([features[:, env.pairs.species == s].sum(axis=1) for s in species]) / len(atoms)
 
-    def calculator(self) -> Calculator:
-        """An ASE calculator of the mean (:class:`alflow.potentials.calculators.CommitteeCalculator`)."""
+    def calculator(self, weighting: Weighting | None = None, error: float | None = None) -> Calculator:
+        """An ASE calculator of :meth:`drive` (:class:`alflow.potentials.calculators.CommitteeCalculator`)."""
         from alflow.potentials.calculators import CommitteeCalculator
 
-        return CommitteeCalculator(self)
+        return CommitteeCalculator(self, weighting, error)
 
-    def mean(self, atoms: Atoms) -> tuple[float, Array, Array | None, Forward]:
-        """Energy (eV), forces (eV/Å) and stress (eV/Å^3) of the mean, baseline included, and the members' energies."""
+    def drive(self, atoms: Atoms, weighting: Weighting | None = None, error: float | None = None) -> Driving:
+        r"""Energy, forces and stress to simulate with: the mean or, with a baseline, the weighted baseline.
+
+        :math:`U = V_b + E_0 + w V`, where V is the mean of the members counted from the zero
+        :math:`E_0 = \sum_s n_s \epsilon_s` (``energy_zero``, ``atom_zero``), and w falls where they disagree
+        (:func:`alflow.committee.weighted`): a simulation that leaves the known region goes on with the baseline.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            Structure.
+        weighting : "total", "atom" or "none", optional
+            By the spread of the energy, as in the paper; of each atom by the spread of its own energy, for large
+            systems, of which one part may be known and another not; or not at all. With a baseline "total" by default.
+        error : float, optional
+            s_b, uncertainty of the baseline in eV: of the whole structure or, with "atom", of an atom. By default
+            ``baseline_error`` times the square root of the number of atoms, or ``baseline_atom_error``.
+
+        Raises
+        ------
+        PotentialError
+            As of :meth:`forward`; weighting without a baseline, or an s_b that is neither given nor known.
+        """
+        weighting = weighting or ("total" if self.has_baseline else "none")
         forward = self.forward(atoms)
-        gradient = self.backward(self._mean_weights)
-        return (*self._with_baseline(atoms, float(forward.energies.mean()), gradient), forward)
+        assert self._last is not None  # noqa: S101
+        if weighting == "none":
+            gradient = self.backward(self._mean_weights)
+            weight, energy = np.ones(()), float(forward.energies.mean())
+        else:
+            s_b = self._baseline_uncertainty(weighting, error, len(atoms))
+            total = weighting == "total"
+            zero = (self.energy_zero if total else self.atom_zero)[self._last.pairs.species]
+            values = forward.energies - zero.sum() if total else forward.atom_energies - zero[:, None]
+            correction, weight, member_weights = weighted(values, self.judgement.energy.factor, s_b)
+            gradient = self.backward(member_weights)
+            energy = float(zero.sum() + correction.sum())
+        driven, forces, stress = self._with_baseline(atoms, energy, gradient)
+        mean = driven - energy + float(forward.energies.mean())
+        return Driving(driven, forces, stress, weight, mean, forward)
 
-    @property
-    def alphas(self) -> tuple[float, float]:
-        """The calibration factors, 1 for one that is missing."""
-        return tuple(1.0 if np.isnan(a) else a for a in (self.judgement.alpha_energy, self.judgement.alpha_force))  # type: ignore[return-value]
+    def _baseline_uncertainty(self, weighting: Weighting, error: float | None, n_atoms: int) -> float:
+        if weighting not in {"total", "atom"}:
+            msg = f"weighting: expected total, atom or none, found {weighting!r}"
+            raise PotentialError(msg)
+        if not self.has_baseline:
+            msg = f"weighting = {weighting!r}: this committee was trained without a baseline, expected 'none'"
+            raise PotentialError(msg)
+        if error is None:
+            total = self.baseline_error * np.sqrt(n_atoms)
+            error = float(np.maximum(_LEAST_ERROR, total if weighting == "total" else self.baseline_atom_error))
+        if not (np.isfinite(error) and error > 0):
+            msg = (
+                f"error of the baseline: expected a number > 0 (eV), found {error}; it follows from the data where "
+                "there are more structures than species"
+            )
+            raise PotentialError(msg)
+        return float(error)
 
     def _with_baseline(self, atoms: Atoms, energy: float, gradient: Gradient) -> tuple[float, Array, Array | None]:
         if not self.has_baseline:
@@ -443,11 +525,16 @@ class Committee:
             settings=json.dumps(asdict(self.settings), sort_keys=True),
             seed=self.seed,
             has_baseline=self.has_baseline,
+            baseline_identity=self.baseline_identity,
+            baseline_error=self.baseline_error,
+            baseline_atom_error=self.baseline_atom_error,
             strength=self.strength,
-            **asdict(self.judgement),
         )
+        self.judgement.write(group.create_group("judgement"))
         group["coefficients"] = self._coefficients
         group["constants"] = self._constants
+        group["energy_zero"] = self.energy_zero
+        group["atom_zero"] = self.atom_zero
         group["inner"] = self._descriptor.functions.inner
         if self._core is not None:
             group["core_force"] = self._core.force
@@ -474,11 +561,12 @@ class Committee:
             if "core_force" in group:
                 model._core = make_core(model._training.numbers, inner, group["core_force"][()])
             model.has_baseline = bool(group.attrs["has_baseline"])
+            model.baseline_identity = str(group.attrs["baseline_identity"])
+            model.baseline_error = float(group.attrs["baseline_error"])
+            model.baseline_atom_error = float(group.attrs["baseline_atom_error"])
+            model.energy_zero, model.atom_zero = group["energy_zero"][()], group["atom_zero"][()]
             model.strength = float(group.attrs["strength"])
-            model.judgement = Judgement(
-                note=str(group.attrs["note"]),
-                **{f.name: float(group.attrs[f.name]) for f in fields(Judgement) if f.name != "note"},
-            )
+            model.judgement = Judgement.read(group["judgement"])
         except KeyError as error:
             msg = f"not a model of alflow: {error}"
             raise PotentialError(msg) from error
@@ -492,7 +580,14 @@ _NO_BASELINE = (
 
 
 def fit(
-    frames: Sequence[Atoms], *, n_members: int = 16, seed: int = 0, baseline: Calculator | None = None, **settings: Any
+    frames: Sequence[Atoms],
+    *,
+    n_members: int = 16,
+    seed: int = 0,
+    baseline: Calculator | None = None,
+    baseline_identity: str = "",
+    baseline_results: Sequence[BaselineResult | None] | None = None,
+    **settings: Any,
 ) -> Committee:
     """Fit a committee.
 
@@ -506,6 +601,10 @@ def fit(
         Decides which members see which structures.
     baseline : ASE calculator, optional
         The committee then learns the difference from it; predictions include it.
+    baseline_identity : str
+        What it is, for the file of the model.
+    baseline_results : sequence of (float, ndarray) or None, optional
+        Its energy and forces for each structure where they are known already.
     **settings
         Of :class:`AceSettings`.
 
@@ -519,8 +618,8 @@ def fit(
     PotentialError
         Unknown settings; no structures, or structures that cannot be used.
     """
-    committee = Committee(AceSettings.checked(settings), n_members, seed, baseline)
-    committee.update(frames)
+    committee = Committee(AceSettings.checked(settings), n_members, seed, baseline, baseline_identity)
+    committee.update(frames, baseline_results)
     return committee
 
 

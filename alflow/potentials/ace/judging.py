@@ -1,11 +1,14 @@
 """How far the members are from the structures that they have not seen, without evaluating any structure again."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from alflow.committee import calibration, spread
+from alflow.calibration import Calibration, Reliability, calibrate
+from alflow.committee import spread
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -16,23 +19,51 @@ _MANY = 400  # structures of which all are kept; of a later one, the k-th, with 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Errors and calibration factors, each structure judged by the members that did not see it.
+    """Errors and calibration, each structure judged by the members that did not see it.
 
     Attributes
     ----------
     energy_rmse, force_rmse : float
         Of the mean of the judges, eV/atom and eV/Å; NaN where there is nothing to judge by.
-    alpha_energy, alpha_force : float
-        Calibration factors; NaN where they cannot be determined.
-    note : str
-        Why a factor is missing; empty when both are there.
+    energy, force : Calibration
+        Of energies (of whole structures, eV; the floor per square root of the number of atoms) and of force components
+        (eV/Å).
     """
 
     energy_rmse: float = float("nan")
     force_rmse: float = float("nan")
-    alpha_energy: float = float("nan")
-    alpha_force: float = float("nan")
-    note: str = ""
+    energy: Calibration = field(default_factory=lambda: Calibration(note="nothing was judged"))
+    force: Calibration = field(default_factory=lambda: Calibration(note="nothing was judged"))
+
+    @property
+    def note(self) -> str:
+        """What is not calibrated, and why; empty when everything is."""
+        parts = [f"{what}: {c.note}" for what, c in (("energies", self.energy), ("forces", self.force)) if c.note]
+        return "not calibrated, raw spread used: " + "; ".join(parts) if parts else ""
+
+    def write(self, group: h5py.Group) -> None:
+        """Write into an empty HDF5 group."""
+        group.attrs.update(energy_rmse=self.energy_rmse, force_rmse=self.force_rmse)
+        for name in ("energy", "force"):
+            calibration: Calibration = getattr(self, name)
+            mine = group.create_group(name)
+            mine.attrs.update(alpha=calibration.alpha, floor=calibration.floor, note=calibration.note)
+            for f in fields(Reliability):
+                mine[f.name] = getattr(calibration.reliability, f.name)
+
+    @classmethod
+    def read(cls, group: h5py.Group) -> "Judgement":
+        """Read what :meth:`write` wrote."""
+        parts: dict[str, Any] = {}
+        for name in ("energy", "force"):
+            mine = group[name]
+            known = {f.name: mine[f.name][()] for f in fields(Reliability) if f.name != "bins"}
+            found = Reliability(**{key: value.item() for key, value in known.items()}, bins=mine["bins"][()])
+            attributes = mine.attrs
+            parts[name] = Calibration(
+                float(attributes["alpha"]), float(attributes["floor"]), str(attributes["note"]), found
+            )
+        return cls(float(group.attrs["energy_rmse"]), float(group.attrs["force_rmse"]), **parts)
 
 
 @dataclass(eq=False)
@@ -72,32 +103,24 @@ class Jury:
         """Judge coefficients (M, D) of members that were fitted to the groups they have ``seen`` (M, G)."""
         n_judges = len(seen) - len(seen) // 2
         if n_judges < 2:
-            return Judgement(note=f"not calibrated: {n_judges} member judges each structure, more than 3 are needed")
+            none = Calibration(note="a single member judges each structure, at least 4 are needed")
+            return Judgement(energy=none, force=none)
         judges = np.array([np.flatnonzero(~seen[:, g]) for g in range(seen.shape[1])])
-        members = np.array(self.rows) @ coefficients.T
-        error, sigma = _judged(members, np.array(self.energies), judges[self.groups])
-        alpha_energy, why = calibration(error, sigma, n_judges)
-        notes = [f"energies: {why}"] if why else []
-        force_rmse = alpha_force = float("nan")
-        if self.force_rows:
-            features = coefficients[:, : self.force_rows[0].shape[1]].T
-            parts = [
-                _judged(rows @ features, forces, np.tile(judges[group], (len(forces), 1)))
-                for rows, forces, group in zip(self.force_rows, self.forces, self.force_groups, strict=True)
-            ]
-            force_error, force_sigma = (np.concatenate(x) for x in zip(*parts, strict=True))
-            force_rmse = float(np.sqrt(np.mean(force_error**2)))
-            alpha_force, why = calibration(force_error, force_sigma, n_judges)
-            notes += [f"forces: {why}"] if why else []
-        else:
-            notes.append("forces: no structure has any")
-        return Judgement(
-            energy_rmse=float(np.sqrt(np.mean((error / np.array(self.n_atoms)) ** 2))),
-            force_rmse=force_rmse,
-            alpha_energy=alpha_energy,
-            alpha_force=alpha_force,
-            note="not calibrated, raw spread used: " + "; ".join(notes) if notes else "",
-        )
+        n_atoms = np.array(self.n_atoms)
+        error, sigma = _judged(np.array(self.rows) @ coefficients.T, np.array(self.energies), judges[self.groups])
+        energy = calibrate(error, sigma, n_judges, np.arange(len(error)), np.sqrt(n_atoms))
+        energy_rmse = float(np.sqrt(np.mean((error / n_atoms) ** 2)))
+        if not self.force_rows:
+            return Judgement(energy_rmse, energy=energy, force=Calibration(note="no structure has any"))
+        features = coefficients[:, : self.force_rows[0].shape[1]].T
+        parts = [
+            _judged(rows @ features, forces, np.tile(judges[group], (len(forces), 1)))
+            for rows, forces, group in zip(self.force_rows, self.forces, self.force_groups, strict=True)
+        ]
+        error, sigma = (np.concatenate(x) for x in zip(*parts, strict=True))
+        structure = np.repeat(np.arange(len(parts)), [len(forces) for forces in self.forces])
+        force = calibrate(error, sigma, n_judges, structure)
+        return Judgement(energy_rmse, float(np.sqrt(np.mean(error**2))), energy, force)
 
 
 def _judged(members: Array, reference: Array, judges: NDArray[np.intp]) -> tuple[Array, Array]:

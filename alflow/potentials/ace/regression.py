@@ -93,6 +93,19 @@ class NormalEquations:
         for atomic, mine in zip(self.atomic, features, strict=True):
             _add_square(atomic, np.ascontiguousarray(mine))
 
+    def atoms(self, coefficients: Array) -> tuple[Array, float]:
+        """Mean energy of the atoms of each species (S,), and their root mean square deviation from it, eV.
+
+        By one model, with ``coefficients`` (D,), over all atoms added.
+        """
+        n_species, n_features = self.atomic.shape[:2]
+        numbers = self.total[-n_species:]
+        totals, parts = (x[:-n_species].reshape(n_species, n_features) for x in (self.total, coefficients))
+        means = np.sum(totals * parts, axis=1) / np.maximum(numbers, 1.0)
+        squares = [float(c @ _times(square, c)) for square, c in zip(self.atomic, parts, strict=True)]
+        variance = (sum(squares) - float(numbers @ means**2)) / max(float(numbers.sum()), 1.0)
+        return means + coefficients[-n_species:], float(np.sqrt(max(variance, 0.0)))
+
     def solve(self, seen: Flags, penalty: Array, rows: Array) -> tuple[Array, float, Array]:
         """Solve for all members.
 

@@ -16,6 +16,9 @@ from alflow.errors import PotentialError, PotentialWarning
 
 Array = NDArray[np.float64]
 
+BaselineResult = tuple[float, Array]
+"""Energy (eV) and forces (eV/Å, (N, 3)) of a structure by the baseline."""
+
 _SAME_ENERGY = 1e-6  # eV
 _WILD, _WILD_RATIO = 1.0, 20.0  # eV/atom; of the median
 
@@ -75,6 +78,16 @@ class TrainingSet:
         """Energy of an atom of each species that fits the energies best, shape (species,), of minimal norm, eV."""
         return np.asarray(np.linalg.lstsq(self.composition(), self.energies, rcond=1e-8)[0])
 
+    def deviation(self) -> float:
+        """Standard deviation of the energies from there, over the square root of the number of atoms, eV.
+
+        NaN without more structures than parameters.
+        """
+        counts = self.composition()
+        residuals = (self.energies - counts @ self.energy_zero()) / np.sqrt(counts.sum(axis=1))
+        free = len(self) - int(np.linalg.matrix_rank(counts, rtol=1e-8))
+        return float(np.sqrt(np.sum(residuals**2) / free)) if free > 0 else float("nan")
+
     def write(self, group: h5py.Group) -> None:
         """Write as concatenated arrays; the structures' lengths tell them apart."""
         group["length"] = np.array([len(frame) for frame in self.frames])
@@ -103,8 +116,14 @@ class TrainingSet:
         return cls(frames, group["energies"][()], tuple(next(pieces) if has else None for has in has_forces))
 
 
-def make_training_set(frames: Sequence[Atoms], baseline: Calculator | None) -> TrainingSet:
+def make_training_set(
+    frames: Sequence[Atoms],
+    baseline: Calculator | None,
+    baseline_results: Sequence[BaselineResult | None] | None = None,
+) -> TrainingSet:
     """Take energies and forces from the structures' calculators and subtract the baseline.
+
+    Of which the results may be known already for some structures.
 
     Raises
     ------
@@ -114,21 +133,27 @@ def make_training_set(frames: Sequence[Atoms], baseline: Calculator | None) -> T
     if len(frames) == 0:
         msg = "no structures to fit: expected at least one labelled structure"
         raise PotentialError(msg)
+    known = [None] * len(frames) if baseline_results is None else baseline_results
     bare: list[Atoms] = []
     energies: list[float] = []
     all_forces: list[Array | None] = []
-    for index, frame in enumerate(frames):
+    for index, (frame, result) in enumerate(zip(frames, known, strict=True)):
         energy, forces = _labels(frame, index)
         structure = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         if baseline is not None:
             structure.info = dict(frame.info)  # a baseline may need the charge
-            energy -= float(baseline.get_potential_energy(structure))
-            forces = None if forces is None else forces - baseline.get_forces(structure)
+            below, pull = _evaluated(baseline, structure) if result is None else result
+            energy -= below
+            forces = None if forces is None else forces - pull
             structure.info = {}
         bare.append(structure)
         energies.append(energy)
         all_forces.append(forces)
     return TrainingSet(tuple(bare), np.array(energies), tuple(all_forces))
+
+
+def _evaluated(baseline: Calculator, structure: Atoms) -> BaselineResult:
+    return float(baseline.get_potential_energy(structure)), np.array(baseline.get_forces(structure))
 
 
 def without_duplicates(training: TrainingSet, new: TrainingSet) -> TrainingSet:

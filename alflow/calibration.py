@@ -1,0 +1,259 @@
+"""How well a committee's uncertainty matches its errors, and the two numbers that make it match. Functions of arrays.
+
+A reference value is judged by J members that have not seen it: its error is that of their mean, its spread theirs. The
+calibrated uncertainty of the whole committee is ``sigma^2 = alpha^2 s^2 + floor^2``, where s is the spread of the
+members. ``alpha`` is the factor of Musil et al., J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959:
+members that share most of their data, and all of their form, differ less than they are wrong. ``floor`` is the part of
+the error on which they all agree (the model's form, noise in the labels), which no spread can show.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq, minimize
+from scipy.special import digamma, ndtr, polygamma
+from scipy.stats import spearmanr
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MIN_JUDGED = 10
+"""Fewest judged structures from which a calibration is taken."""
+
+MIN_JUDGES = 4
+"""Fewest members that can judge: the variance of their error over their spread is infinite below."""
+
+_FORBIDDEN = 1e-2  # share of its root mean square below which a spread is nothing
+_NOISE = 1e-1  # the same of errors: symmetry forbids a force, but the reference has its noise
+_WIDTH = 0.5  # prior standard deviation of log(alpha) around what it would be without a floor
+_DEGREES = 30.0  # of freedom, at most: one wild label must not rule
+_LIKE = 1e4  # degrees of freedom of spreads that are all alike
+_MEDIAN = 0.4549364231195728  # of the square of a standard normal number
+_BIN, _BINS = 10, 10  # values in a bin of the reliability diagram, at least; bins, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How errors compare with the uncertainties that were given for them, z being their ratio.
+
+    Attributes
+    ----------
+    n : int
+        Number of values.
+    n_forbidden : int
+        Values left out: force components that symmetry forbids, of which the members and the reference are sure.
+    rms_z : float
+        Root mean square of z; 1 is ideal.
+    coverage_1, coverage_2 : float
+        Share of values with abs(z) below 1 and 2; 0.683 and 0.954 for a normal distribution.
+    nll : float
+        Mean negative log-likelihood of the errors under normal distributions; their unit is that of the errors.
+    crps : float
+        Mean continuous ranked probability score (Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007)) of the same
+        distributions, in the unit of the errors.
+    spearman : float
+        Rank correlation of abs(error) with sigma; NaN where all sigmas are the same.
+    bins : ndarray, shape (B, 3)
+        Reliability diagram: root mean square of sigma, root mean square error and number of values, in bins of equally
+        many values in the order of sigma.
+    """
+
+    n: int = 0
+    n_forbidden: int = 0
+    rms_z: float = float("nan")
+    coverage_1: float = float("nan")
+    coverage_2: float = float("nan")
+    nll: float = float("nan")
+    crps: float = float("nan")
+    spearman: float = float("nan")
+    bins: Array = field(default_factory=lambda: np.zeros((0, 3)))
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What turns the spread of a committee into an uncertainty.
+
+    Attributes
+    ----------
+    alpha : float
+        Factor of the spread; NaN where it cannot be determined.
+    floor : float
+        Uncertainty that no spread shows: of an energy eV per square root of the number of atoms, of a force eV/Å.
+    note : str
+        Why there is no alpha; empty when there is.
+    reliability : Reliability
+        Of the judges, with this calibration.
+    """
+
+    alpha: float = float("nan")
+    floor: float = 0.0
+    note: str = ""
+    reliability: Reliability = field(default_factory=Reliability)
+
+    @property
+    def factor(self) -> float:
+        """``alpha``, or 1 where there is none: the note says that the spread is then given as it is."""
+        return 1.0 if np.isnan(self.alpha) else self.alpha
+
+    def sigma(self, spread: Array | float, size: Array | float = 1.0) -> Array:
+        """Calibrated uncertainty, of the shape of ``spread``; ``size`` as of :func:`calibrate`."""
+        return np.asarray(np.hypot(self.factor * np.asarray(spread), self.floor * np.asarray(size)))
+
+
+def reliability(errors: Array, sigma: Array, spread: Array | None = None) -> Reliability:
+    """Compare errors with their uncertainties.
+
+    Parameters
+    ----------
+    errors, sigma : ndarray, shape (n,)
+        Errors, and the standard deviation that was given for each, in the same unit.
+    spread : ndarray, shape (n,), optional
+        Raw spread behind each sigma, to tell what symmetry forbids (:func:`calibrate`); sigma itself by default.
+    """
+    usable = ~_forbidden(errors, sigma if spread is None else spread)
+    n_forbidden = int(np.sum(~usable))
+    errors, sigma = np.abs(errors[usable]), sigma[usable]
+    if not len(errors):
+        return Reliability(n_forbidden=n_forbidden)
+    z = np.divide(errors, sigma, out=np.full_like(errors, np.inf), where=sigma > 0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        nll = np.log(sigma) + 0.5 * np.log(2 * np.pi) + 0.5 * z**2
+        density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+        crps = sigma * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))
+    certain = sigma == 0  # and wrong: the score of a certainty is its error
+    crps[certain], nll[certain] = errors[certain], np.inf
+    varied = len(errors) > 2 and np.ptp(sigma) > 0 and np.ptp(errors) > 0
+    order = np.argsort(sigma, kind="stable")
+    parts = np.array_split(order, max(1, min(_BINS, len(order) // _BIN)))
+    return Reliability(
+        n=len(errors),
+        n_forbidden=n_forbidden,
+        rms_z=_rms(z),
+        coverage_1=float(np.mean(z < 1)),
+        coverage_2=float(np.mean(z < 2)),
+        nll=float(np.mean(nll)),
+        crps=float(np.mean(crps)),
+        spearman=float(spearmanr(errors, sigma).statistic) if varied else float("nan"),
+        bins=np.array([(_rms(sigma[part]), _rms(errors[part]), float(len(part))) for part in parts]),
+    )
+
+
+def calibrate(
+    errors: Array, spread: Array, n_judges: int, structure: IntArray, size: Array | None = None
+) -> Calibration:
+    r"""Find alpha and floor from errors of members that have not seen what they judge.
+
+    The error of the mean of J judges is normal with variance :math:`(\alpha^2 + 1/J) \sigma^2 + f^2`, and their spread
+    s is an estimate of :math:`\sigma` from J values. Where the spread rules, error over spread follows Student's t
+    distribution with J - 1 degrees of freedom, whose second moment is the formula of the paper,
+    :math:`\alpha^2 = -1/J + \frac{J-3}{J-1} \langle (E_\mathrm{ref} - \bar E)^2 / s^2 \rangle`; where the floor f
+    rules there are more (Welch-Satterthwaite; at most 30, so that a few wild labels do not decide). Alpha and f
+    maximise that likelihood. Two things keep alpha, with which averages are reweighted, from being lost to f:
+
+    - What one spread tells is weighed against how different the spreads are at all: s^2 stands for its moderated
+      value, which is nearer to the typical one the less they differ beyond their own noise (Smyth, Stat. Appl. Genet.
+      Mol. Biol. 3, 3 (2004), doi:10.2202/1544-6115.1027).
+    - Where all spreads are alike no data can tell the two apart: log(alpha) has a normal prior, of standard deviation
+      0.5, around its value without a floor (from the median), against which every structure counts as one observation.
+
+    Parameters
+    ----------
+    errors : ndarray, shape (n,)
+        Reference minus mean of the judges.
+    spread : ndarray, shape (n,)
+        Standard deviation of the judges (J - 1), same unit. Values where this is below a hundredth, and the error below
+        a tenth, of their root mean squares, force components that symmetry forbids, say nothing and are left out.
+    n_judges : int
+        J: how many members judged each value.
+    structure : ndarray of int, shape (n,)
+        Of which structure each value is.
+    size : ndarray, shape (n,), optional
+        What the floor is multiplied with: for energies the square root of the number of atoms; 1 by default.
+
+    Returns
+    -------
+    Calibration
+        With NaN for alpha, and the reason, where fewer than 4 judge, fewer than 10 structures were judged, or alpha^2
+        is not positive.
+    """
+    size = np.ones_like(errors) if size is None else size
+    if n_judges < MIN_JUDGES:
+        return _without(errors, spread, f"{n_judges} members judge each structure, at least {MIN_JUDGES} are needed")
+    n_structures = len(np.unique(structure))
+    if n_structures < MIN_JUDGED:
+        return _without(errors, spread, f"{n_structures} structures to judge by, at least {MIN_JUDGED} are needed")
+    usable = ~_forbidden(errors / size, spread / size)
+    if not np.any(spread[usable] > 0):
+        return _without(errors, spread, "the members do not differ")
+    ratio, floor = _most_likely(errors[usable], spread[usable], size[usable], n_judges, n_structures)
+    alpha2 = ratio - 1.0 / n_judges
+    if alpha2 <= 0:
+        note = f"alpha^2 = {alpha2:.2g} is not positive: the errors are far below the spread"
+        return _without(errors, spread, note)
+    judged = np.sqrt(ratio * spread**2 + (floor * size) ** 2)
+    return Calibration(float(np.sqrt(alpha2)), floor, "", reliability(errors, judged, spread))
+
+
+def _without(errors: Array, spread: Array, note: str) -> Calibration:
+    return Calibration(note=note, reliability=reliability(errors, spread))
+
+
+def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_structures: int) -> tuple[float, float]:
+    """alpha^2 + 1/J, and the floor."""
+    scaled = (errors / size) ** 2, (spread / size) ** 2
+    unit = tuple(float(np.mean(x)) for x in scaled)
+    if unit[0] == 0:
+        return 0.0, 0.0
+    error2, spread2 = (x / u for x, u in zip(scaled, unit, strict=True))
+    seen = spread2 > _FORBIDDEN**2
+    spread2, degrees = _moderated(spread2, seen, n_judges - 1.0)
+    centre = np.log(max(float(np.median(error2[seen] / spread2[seen])) / _MEDIAN, 1e-12))
+
+    def minus_log(parameters: Array) -> float:
+        log_ratio, log_floor = np.clip(parameters, -60.0, 60.0)
+        from_spread = np.exp(log_ratio) * spread2
+        total = from_spread + np.exp(log_floor)
+        nu = np.minimum(degrees * (total / np.maximum(from_spread, 1e-12 * total)) ** 2, _DEGREES)
+        norm = 1.0 / (24.0 * nu**3) - 0.25 / nu  # log Gamma((nu+1)/2) - log Gamma(nu/2) - log(nu/2)/2, to 2e-4
+        likelihood = norm - 0.5 * np.log(total) - 0.5 * (nu + 1) * np.log1p(error2 / total / nu)
+        prior = 0.5 * ((log_ratio - centre) / (2 * _WIDTH)) ** 2
+        return float(prior - n_structures * np.mean(likelihood))
+
+    starts = [(centre, -2.0), (centre, -8.0), (centre - 2.0, 0.0)]
+    options = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 1000}
+    found = [minimize(minus_log, start, method="Nelder-Mead", options=options) for start in starts]
+    log_ratio, log_floor = min(found, key=lambda result: float(result.fun)).x
+    unit_error = unit[0] * n_structures / (n_structures - 2.0)  # two parameters were fitted to their errors
+    # What was taken for a t distribution with the most degrees of freedom allowed has the variance of that.
+    ratio = np.exp(log_ratio) * unit_error / unit[1] * max(1.0, _excess(_DEGREES) / _excess(degrees))
+    return float(ratio), float(np.sqrt(np.exp(log_floor) * unit_error * _excess(_DEGREES)))
+
+
+def _excess(degrees: float) -> float:
+    """Variance of Student's t distribution."""
+    return degrees / (degrees - 2.0)
+
+
+def _moderated(spread2: Array, seen: NDArray[np.bool_], degrees: float) -> tuple[Array, float]:
+    """Squared spreads drawn to their typical value, and the degrees of freedom they then have (Smyth 2004)."""
+    logs = np.log(spread2[seen])
+    excess = float(np.var(logs)) - float(polygamma(1, degrees / 2))
+    if excess <= float(polygamma(1, _LIKE / 2)):
+        more = _LIKE
+    else:
+        more = float(brentq(lambda x: float(polygamma(1, x / 2)) - excess, 1e-3, _LIKE))
+    shift = sum(sign * (digamma(d / 2) - np.log(d / 2)) for sign, d in ((-1, degrees), (1, more)))
+    typical = float(np.exp(np.mean(logs) + shift))
+    out = spread2.copy()
+    out[seen] = (more * typical + degrees * spread2[seen]) / (more + degrees)
+    return out, degrees + more
+
+
+def _forbidden(errors: Array, spread: Array) -> NDArray[np.bool_]:
+    """Values that are nothing, and known to be."""
+    return np.asarray((np.abs(errors) < _NOISE * _rms(errors)) & (spread < _FORBIDDEN * _rms(spread)))
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) if len(values) else 0.0
