@@ -1,7 +1,9 @@
 """Potentials that are cheap enough to be baselines: any ASE calculator by name, and models of alflow."""
 
+import difflib
 import hashlib
 import importlib
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from typing import Any
 
 import ase
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, FileIOCalculator
 
 from alflow import __version__
 from alflow.errors import ConfigError, PotentialError
@@ -53,10 +55,23 @@ class AseMethod:
         except TypeError as error:
             msg = f"ASE calculator {self.name} with parameters {dict(self.parameters)}: {error}"
             raise ConfigError(msg) from error
+        self._check_parameters(made)
         if not hasattr(made, "get_potential_energy"):
             msg = f"{self.name}: expected the class of an ASE calculator, found {type(made).__name__}"
             raise ConfigError(msg)
         return made
+
+    def _check_parameters(self, made: Calculator) -> None:
+        """Refuse a misspelt one: ASE's calculators take any, and use those they know."""
+        known = set(getattr(made, "default_parameters", ()))
+        if not known or isinstance(made, FileIOCalculator):
+            return
+        known |= set(inspect.signature(type(made).__init__).parameters)
+        for name in set(self.parameters) - known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(known))}"
+            msg = f"ASE calculator {self.name}: no parameter {name}: {hint}"
+            raise ConfigError(msg)
 
     def calculate(self, atoms: Atoms) -> Atoms:
         """Energy, forces and, where there is one, stress; LabelError as of the protocol."""

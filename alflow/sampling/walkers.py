@@ -24,6 +24,7 @@ from alflow.structures import distance_ratio
 
 Array = NDArray[np.float64]
 
+_FAILURES = (CalculatorError, PotentialError)  # a baseline that does not converge, atoms that coincide, ...
 _VELOCITIES = 0  # last element of the random key of the initial velocities; segment s has s + 1
 
 
@@ -135,7 +136,7 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
     )
     observed = _Observed(walker, committee, atoms)
     step = first
-    stop = observed.check(step) if state is None else ""
+    stop = observed.begin(step) if state is None else ""
     while not stop and step < last:
         # The members' spread is not a floating-point fault: an exploding walk is reported as its stop, not as warnings.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -162,6 +163,10 @@ def _first_state(walker: Walker) -> Atoms:
     return atoms
 
 
+def _failed(error: Exception) -> str:
+    return f"potential failed: {(str(error) or type(error).__name__).splitlines()[0]}"
+
+
 class _Observed:
     """The frames of a segment as they are stored, and the bounds as they are checked."""
 
@@ -173,6 +178,13 @@ class _Observed:
         self.predictions: list[Prediction] = []
         self.rows: list[tuple[float, ...]] = []  # step, force, temperature, distance ratio, energy, weight
 
+    def begin(self, step: int) -> str:
+        """Check the start; a reason to stop, and no frame, when it cannot be evaluated."""
+        try:
+            return self.check(step)
+        except _FAILURES as error:
+            return _failed(error)
+
     def advance(self, dynamics: Langevin) -> str:
         """Do one step; a reason to stop when it cannot be done."""
         before = self.atoms.get_positions(), self.atoms.get_momenta()
@@ -182,8 +194,8 @@ class _Observed:
             finite = np.isfinite(self.atoms.positions).all() and np.isfinite(self.atoms.get_momenta()).all()
             if finite and np.isfinite(self.atoms.get_forces()).all():
                 return ""
-        except (CalculatorError, PotentialError) as error:  # a baseline that does not converge, atoms that coincide
-            stop = f"potential failed: {(str(error) or type(error).__name__).splitlines()[0]}"
+        except _FAILURES as error:
+            stop = _failed(error)
         self.atoms.set_positions(before[0])
         self.atoms.set_momenta(before[1])
         return stop

@@ -40,9 +40,9 @@ def errors(committee: alflow.Committee, frames: list[Atoms]) -> tuple[np.ndarray
     """Of energies, meV/atom, and of forces, meV/Å."""
     energy, force = [], []
     for frame in frames:
-        value, forces, _, _ = committee.mean(frame)
-        energy.append((value - frame.get_potential_energy()) / len(frame))
-        force.append((forces - frame.get_forces()).ravel())
+        mean = committee.drive(frame, "none")
+        energy.append((mean.energy - frame.get_potential_energy()) / len(frame))
+        force.append((mean.forces - frame.get_forces()).ravel())
     return 1e3 * np.array(energy), 1e3 * np.concatenate(force)
 
 

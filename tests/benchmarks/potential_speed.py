@@ -121,7 +121,7 @@ def memory_growth(committee: alflow.Committee) -> float:
     """Memory that an atom more takes, kB, from processes of their own."""
     code = "import alflow, sys; from ase.build import bulk\n"
     code += "atoms = bulk('Si', cubic=True).repeat([int(n) for n in sys.argv[2:]])\n"
-    code += "alflow.load(sys.argv[1]).mean(atoms)\n"
+    code += "alflow.load(sys.argv[1]).drive(atoms)\n"
     code += "print(len(atoms), *[x.split()[1] for x in open('/proc/self/status') if x.startswith('VmHWM')])"
     with tempfile.TemporaryDirectory() as folder:
         committee.save(f"{folder}/model.h5")
@@ -139,7 +139,7 @@ def first_calls(folder: Path, committee: alflow.Committee, atoms: Atoms) -> tupl
     committee.save(folder / "model.h5")
     atoms.write(folder / "atoms.xyz")
     code = "import time; t = time.perf_counter()\nimport alflow, ase.io; atoms = ase.io.read('atoms.xyz')\n"
-    code += "alflow.load('model.h5').mean(atoms); print(time.perf_counter() - t)"
+    code += "alflow.load('model.h5').drive(atoms); print(time.perf_counter() - t)"
     environment = os.environ | {"NUMBA_CACHE_DIR": str(folder / "numba")}
     found = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Accuracy on published data, which are not in this repository: tests/benchmarks/potential_accuracy.py in short."""
+"""Accuracy and calibration on published data, which are not in this repository: two of tests/benchmarks in short."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import alflow
 import numpy as np
 import pytest
+from alflow.calibration import reliability
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from potential_accuracy import DATA, TARGETS, errors, read
+from uncertainty import COVERAGE, RATIO, compare, halves
 
 
 @pytest.mark.slow
@@ -22,3 +24,16 @@ def test_errors_are_below_those_of_published_potentials(name: str) -> None:
     energy, force = (np.mean(np.abs(e)) if measure == "MAE" else np.sqrt(np.mean(e**2)) for e in found)
     assert energy <= energy_target
     assert force <= force_target
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.exists(), reason="the published data (../shared/data) are not there")
+@pytest.mark.parametrize("name", ["Si", "Cu"])
+def test_calibrated_sigmas_are_those_of_structures_never_seen(name: str) -> None:
+    """Fitted to one half, judged on the other."""
+    train, test = halves(DATA, name, 0)
+    found = compare(alflow.fit(train), test)
+    for values in found.values():
+        judged = reliability(*values)
+        assert COVERAGE[0] <= judged.coverage_1 <= COVERAGE[1]
+        assert RATIO[0] <= judged.rms_z <= RATIO[1]

@@ -154,6 +154,16 @@ def test_a_start_that_is_not_finite_is_stopped_by_a_bound() -> None:
     assert segment.end_step == 0
 
 
+def test_a_start_that_cannot_be_evaluated_ends_the_walk(tmp_path) -> None:
+    """A baseline that does not converge there: the walk says so, stores nothing, and the others go on."""
+    start = Atoms("Ar", positions=[[1.0, 0, 0]])
+    segment = run_segment(walker(start), 0, None, Fake(Harmonic(1.0, reach=0.5, how="raises")))
+    assert segment.stop == "potential failed: no convergence"
+    assert (segment.end_step, len(segment.frames)) == (0, 0)
+    commit_file(tmp_path / "0.h5", segment)
+    assert read_file(tmp_path / "0.h5", Segment).energies.shape == (0, 2)
+
+
 def test_an_early_end_keeps_the_last_frame() -> None:
     """A bound left between two stored frames: that very frame is stored besides."""
     plan = walker(Atoms("Ar3", positions=3 * np.eye(3)), segment=400, steps=400, stride=50)

@@ -100,12 +100,15 @@ class Jury:
             self.force_groups.append(group)
 
     def judge(self, coefficients: Array, seen: Flags) -> Judgement:
-        """Judge coefficients (M, D) of members that were fitted to the groups they have ``seen`` (M, G)."""
-        n_judges = len(seen) - len(seen) // 2
+        """Judge coefficients (M, D) of members that were fitted to the groups they have ``seen`` (M, G).
+
+        As many have seen each group.
+        """
+        judges = np.array([np.flatnonzero(~seen[:, g]) for g in range(seen.shape[1])])
+        n_judges = judges.shape[1]
         if n_judges < 2:
             none = Calibration(note="a single member judges each structure, at least 4 are needed")
             return Judgement(energy=none, force=none)
-        judges = np.array([np.flatnonzero(~seen[:, g]) for g in range(seen.shape[1])])
         n_atoms = np.array(self.n_atoms)
         error, sigma = _judged(np.array(self.rows) @ coefficients.T, np.array(self.energies), judges[self.groups])
         energy = calibrate(error, sigma, n_judges, np.arange(len(error)), np.sqrt(n_atoms))
