@@ -123,6 +123,8 @@ def status(directory: Path, as_json: bool) -> None:
     who = found["writer"]
     running = f"running (pid {who['pid']} on {who['host']})" if who else "not running"
     click.echo(f"{found['n_labelled']} labels; {running}; next: {found['next']} of cycle {found['next_cycle']}")
+    if found["note"]:
+        click.echo(found["note"])
     click.echo(f"converged: {'yes' if found['converged'] else 'no'} ({found['reason']})")
 
 
@@ -228,3 +230,5 @@ def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> Non
     ]
     structures.write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures")
+    if committee.judgement.note:
+        click.echo(committee.judgement.note, err=True)

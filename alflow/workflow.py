@@ -27,10 +27,10 @@ _RUN: dict[str, Callable[[Context, int], Any]] = {
 
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "sample": ("sample", "system", "seed", "baseline"),
-    "select": ("select", "converge"),
+    "select": ("select", "converge", "baseline"),
     "label": ("reference", "baseline", "system", "seed"),
     "train": ("potential", "baseline", "seed"),
-    "assess": ("converge",),
+    "assess": ("converge", "baseline"),
 }
 """The parts of alflow.toml that a step depends on: their hash is kept in the file the step leaves."""
 

@@ -137,6 +137,17 @@ def test_a_baseline_that_cannot_be_made_is_told_at_once(name: str, tmp_path: Pat
     assert not any((folder / "cycles").glob("*/*.h5")) if (folder / "cycles").exists() else True
 
 
+def test_check_tries_the_baseline(based: Path, tmp_path: Path) -> None:
+    done = alflow("check", based)
+    assert done.returncode == 0, done.stderr
+    assert "ok     baseline tblite" in done.stdout
+    folder = make_run(tmp_path / "run", TINY + '[baseline]\nkind = "model"\nfile = "nowhere.h5"\n')
+    done = alflow("check", folder)
+    assert done.returncode == 2
+    assert "FAILED baseline" in done.stdout
+    assert "nowhere.h5: no such file" in done.stderr
+
+
 class Moody(Calculator):
     """Fails for structures whose first bond is long."""
 

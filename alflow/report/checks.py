@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ase import Atoms
+
 from alflow import config, structures
-from alflow.errors import AlflowError, LabelError, StoreError
-from alflow.reference import build
+from alflow.errors import AlflowError, ConfigError, LabelError, StoreError
+from alflow.reference import ReferenceMethod, build
 from alflow.report.views import problems
+from alflow.steps import baseline_method
 
 
 def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
@@ -26,16 +29,20 @@ def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
         yield "initial structures", error
     else:
         yield f"initial structures: {len(frames)}", None
-        method = build(**settings.reference.model_dump())
-        try:
-            labelled = method.calculate(frames[0])
-        except LabelError as error:
-            yield f"reference {method.code()} on {frames[0].get_chemical_formula()}", error
-        else:
-            energy = labelled.get_potential_energy()
-            yield f"reference {method.code()} on {frames[0].get_chemical_formula()}: {energy:.6f} eV", None
+        yield _tried("reference", build(**settings.reference.model_dump()), frames[0])
+        if settings.baseline is not None:
+            yield _tried("baseline", baseline_method(settings.baseline, directory), frames[0])
     wrong = problems(directory)
     for problem in wrong:
         yield "state", StoreError(problem)
     if not wrong:
         yield "state", None
+
+
+def _tried(what: str, method: ReferenceMethod, atoms: Atoms) -> tuple[str, AlflowError | None]:
+    """Calculate one structure."""
+    name = f"{what} {method.code()} on {atoms.get_chemical_formula()}"
+    try:
+        return f"{name}: {method.calculate(atoms).get_potential_energy():.6f} eV", None
+    except (ConfigError, LabelError) as error:
+        return name, error

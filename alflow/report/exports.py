@@ -81,9 +81,9 @@ def committee(model: Path, baseline: ReferenceMethod | None) -> Committee:
 def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     """A structure with predicted energy, forces and stress as results, and their uncertainties.
 
-    ``info`` gets ``energy_spread`` (raw), ``energy_sigma`` (calibrated) and ``committee_energies`` (calibrated; all
-    eV); ``arrays`` get ``forces_spread``, ``forces_sigma`` (eV/Å), ``atom_spread``, ``atom_sigma`` (eV) and
-    ``extrapolation_grade``.
+    ``info`` gets ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``committee_energies`` (calibrated; all eV)
+    and ``calibrated``, false where a factor is missing and the spread stands for sigma; ``arrays`` get
+    ``forces_spread``, ``forces_sigma`` (eV/Å), ``atom_spread``, ``atom_sigma`` (eV) and ``extrapolation_grade``.
     """
     try:
         prediction = committee.predict(atoms)
@@ -91,6 +91,7 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
         msg = f"{where}: {error}"
         raise StructureError(msg) from error
     out: Atoms = atoms.copy()
+    out.info["calibrated"] = prediction.calibrated
     out.info["energy_spread"] = prediction.energy_spread
     out.info["energy_sigma"] = prediction.energy_sigma
     out.info["committee_energies"] = prediction.energies

@@ -22,7 +22,7 @@ from alflow.report.tables import show
 
 
 class Reporter(Protocol):
-    """What a workflow tells while it runs (:class:`alflow.steps.Progress`), and the table at the end of a cycle."""
+    """What a workflow tells: :class:`alflow.steps.context.Progress`, and the table at the end of a cycle."""
 
     def begin(self, what: str, total: int) -> None:
         """A piece of work begins."""

@@ -30,7 +30,8 @@ def status(directory: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``next`` (step), ``next_cycle``, ``converged``, ``reason``, ``n_labelled``, ``writer`` (who runs it now, or
+        ``next`` (step), ``next_cycle``, ``converged``, ``reason``, ``note`` (what the newest committee could not be
+        calibrated for, and why), ``n_labelled``, ``writer`` (who runs it now, or
         None) and ``cycles``: a list with, for each, ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``sigma_max`` (eV/Å), ``energy_rmse`` (eV/atom), ``force_rmse``
         (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``, ``floor_energy`` (eV
@@ -48,6 +49,7 @@ def status(directory: Path) -> dict[str, Any]:
         "next_cycle": cycle,
         "converged": last.converged if last else False,
         "reason": last.reason if last else "nothing assessed yet",
+        "note": last.note if last else "",
         "n_labelled": sum(c["n_labelled"] for c in cycles),
         "writer": None if writer is None else {"host": writer.host, "pid": writer.pid, "since": writer.since},
         "cycles": cycles,

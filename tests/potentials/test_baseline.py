@@ -105,6 +105,23 @@ def test_one_weight_for_each_atom_or_for_all(case) -> None:
     assert members.mean() == pytest.approx(committee.predict(atoms).energy)
 
 
+def test_an_atom_falls_back_by_itself() -> None:
+    """Beside a strange molecule out of reach, atom by atom nothing changes for a usual one; in total its forces do."""
+    baseline = MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)
+    committee = alflow.fit(bonded(water(), 16), baseline=baseline, **SMALL)
+    (usual,), (strange,) = bonded(water(), 1, seed=50), bonded(water(), 1, seed=51, scale=0.4)
+    strange.translate([30.0, 0, 0])
+    both = Atoms(usual) + Atoms(strange)
+    s_b = 0.2 * committee.baseline_atom_error
+    alone, beside = (committee.drive(Atoms(atoms), "atom", s_b) for atoms in (usual, both))
+    np.testing.assert_allclose(beside.weight[: len(usual)], alone.weight, rtol=1e-9)
+    np.testing.assert_allclose(beside.forces[: len(usual)], alone.forces, atol=1e-8)
+    assert beside.weight[len(usual) :].min() < 0.5 * alone.weight.min()
+    alone, beside = (committee.drive(Atoms(atoms), "total", s_b) for atoms in (usual, both))
+    assert beside.weight < 0.7 * alone.weight
+    assert np.abs(beside.forces[: len(usual)] - alone.forces).max() > 1e-3
+
+
 def test_the_error_of_the_baseline_is_its_scatter_around_the_zero() -> None:
     """With one composition: the standard deviation of reference minus baseline, over the square root of the atoms."""
     frames = labelled(water(), 30)

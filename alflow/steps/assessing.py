@@ -1,0 +1,110 @@
+"""Assess: how good the committee of a cycle is, how far its sigma can be trusted, and whether to go on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import CalculatorError
+from numpy.typing import NDArray
+
+from alflow.calibration import Reliability, reliability
+from alflow.executors import limit_threads
+from alflow.potentials.ace import Committee
+from alflow.records import AssessRecord, LabelRecord, SampleRecord
+from alflow.steps.context import Context, labelled_frames
+from alflow.steps.training import load_model, model_path
+
+Array = NDArray[np.float64]
+
+
+def assess(context: Context, cycle: int) -> AssessRecord:
+    """Judge the committee by labels it has not seen, and decide whether to go on.
+
+    The errors *before* training are those of the previous cycle's committee on this cycle's new labels; cycle 0 has no
+    previous committee, there they are out-of-bag: each structure is judged by the members that did not see it.
+    """
+    context.progress.begin(f"cycle {cycle} assess", 1)
+    labels = context.store.read(cycle, "label", LabelRecord)
+    model = load_model(context.store.path(cycle, "train"), context.baseline)
+    judgement = model.judgement
+    before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
+    sigma_max = math.nan
+    with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
+        if cycle:
+            before = judged(load_model(model_path(context, cycle - 1), context.baseline), labels.frames)
+            sampled = context.store.read(cycle, "sample", SampleRecord)
+            sigma_max = float(sampled.force_sigma_max.max(initial=-math.inf))
+        after = judged(model, labels.frames)
+    n_labelled = len(labelled_frames(context.store, cycle)[0])
+    converged, reason = _converged(context, cycle, sigma_max, n_labelled)
+    context.progress.advance()
+    return AssessRecord(
+        n_labelled=n_labelled,
+        n_failed=len(labels.failed_ids),
+        energy_rmse=before.energy_rmse,
+        force_rmse=before.force_rmse,
+        energy_rmse_after=after.energy_rmse,
+        force_rmse_after=after.force_rmse,
+        alpha_energy=judgement.energy.alpha,
+        alpha_force=judgement.force.alpha,
+        floor_energy=judgement.energy.floor,
+        floor_force=judgement.force.floor,
+        energy=judgement.energy.reliability,
+        force=judgement.force.reliability,
+        new_energy=before.energy,
+        new_force=before.force,
+        note=judgement.note,
+        sigma_max=sigma_max,
+        converged=converged,
+        reason=reason,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Root-mean-square errors of energies (eV/atom) and forces (eV/Å), and how they compare with their sigma."""
+
+    energy_rmse: float
+    force_rmse: float
+    energy: Reliability
+    force: Reliability
+
+
+def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
+    """Judge a committee by labels; NaN without any. Where its baseline fails there is nothing to judge."""
+    found: list[tuple[Array, Array, Array]] = []
+    for frame in frames:
+        try:
+            p = model.predict(frame)
+        except CalculatorError:
+            continue
+        energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma], [p.energy_spread]])
+        force = np.array([p.forces - frame.get_forces(), p.forces_sigma, p.forces_spread]).reshape(3, -1)
+        found.append((np.array([len(frame)]), energy, force))
+    if not found:
+        return Judged(math.nan, math.nan, Reliability(), Reliability())
+    n_atoms, energies, forces = (np.concatenate(x, axis=-1) for x in zip(*found, strict=True))
+    return Judged(
+        energy_rmse=float(np.sqrt(np.mean((energies[0] / n_atoms) ** 2))),
+        force_rmse=float(np.sqrt(np.mean(forces[0] ** 2))),
+        energy=reliability(*energies),
+        force=reliability(*forces),
+    )
+
+
+def _converged(context: Context, cycle: int, sigma_max: float, n_labelled: int) -> tuple[bool, str]:
+    """Whether the cycles end here, and why."""
+    settings = context.settings.converge
+    if settings.force_sigma is not None and cycle >= settings.cycles:
+        earlier = [
+            context.store.read(k, "assess", AssessRecord).sigma_max for k in range(cycle - settings.cycles + 1, cycle)
+        ]
+        if all(sigma <= settings.force_sigma for sigma in [*earlier, sigma_max]):
+            return True, f"largest sampled force sigma <= {settings.force_sigma:g} eV/Å for {settings.cycles} cycle(s)"
+    if cycle >= settings.max_cycles:
+        return True, f"converge.max_cycles = {settings.max_cycles} cycles done"
+    if settings.max_labels is not None and n_labelled >= settings.max_labels:
+        return True, f"converge.max_labels = {settings.max_labels} labels spent"
+    return False, f"largest sampled force sigma {sigma_max:.3g} eV/Å" if cycle else "initial structures only"

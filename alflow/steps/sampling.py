@@ -1,0 +1,172 @@
+"""Sample: walkers of every system at every temperature, driven by the newest committee."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from alflow.config import Settings
+from alflow.errors import SampleError
+from alflow.executors import run_all, shield
+from alflow.records import SampleRecord, Segment
+from alflow.reference import ReferenceMethod
+from alflow.sampling import Bounds, Walker, run_segment
+from alflow.steps.context import Context, labelled_frames
+from alflow.steps.training import load_model, model_path
+from alflow.store import STEPS, commit_file, make_folder, read_file
+
+Array = NDArray[np.float64]
+
+
+def sample(context: Context, cycle: int) -> SampleRecord:
+    """Run the walkers of a cycle on the newest committee and gather their frames.
+
+    Raises
+    ------
+    SampleError
+        No labelled structure can serve as a start.
+    """
+    walkers, starts = _walkers(context, cycle)
+    folder = context.store.walkers(cycle)
+    make_folder(folder)
+    model, baseline = model_path(context, cycle - 1), context.baseline
+    tasks = [(_Walk(walker, folder, number, model, baseline),) for number, walker in enumerate(walkers)]
+    context.progress.begin(f"cycle {cycle} sample", len(tasks))
+    for number, outcome in run_all(context.pool, walk, tasks):
+        if isinstance(outcome, Exception):
+            raise outcome
+        context.progress.note(f"walker {number}: {outcome}")
+        context.progress.advance()
+    return _gather(folder, walkers, starts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """A walker and where its segments are kept: what travels to the worker process."""
+
+    walker: Walker
+    folder: Path
+    number: int
+    model: Path
+    baseline: ReferenceMethod | None
+
+    def path(self, index: int) -> Path:
+        return _segment_path(self.folder, self.number, index)
+
+
+def _segment_path(folder: Path, number: int, index: int) -> Path:
+    return folder / f"{number:03d}-{index:04d}.h5"
+
+
+def walk(task: _Walk) -> str:
+    """Do, in a worker process, the segments of a walk that are not on disk yet; the reason it stopped."""
+    committee = load_model(task.model, task.baseline)
+    state: Atoms | None = None
+    stop = ""
+    for index in range(task.walker.n_segments):
+        path = task.path(index)
+        if path.exists():
+            segment = read_file(path, Segment)
+        else:
+            segment = run_segment(task.walker, index, state, committee)
+            with shield():
+                commit_file(path, segment, exist_ok=True)
+        state, stop = segment.end[0], segment.stop
+        if stop:
+            break
+    return f"{stop} after {segment.end_step} steps"
+
+
+def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
+    """Walkers of every system at every temperature, and the ids of the structures they start from."""
+    settings = context.settings.sample
+    step = STEPS.index("sample")
+    ids, frames = labelled_frames(context.store, cycle - 1)
+    walkers: list[Walker] = []
+    starts: list[str] = []
+    for system in context.settings.system:
+        mine = [i for i, frame in enumerate(frames) if frame.info.get("system") == system.name]
+        usable = [i for i in mine if np.linalg.norm(frames[i].get_forces(), axis=1).max() <= settings.force_max]
+        if not usable:
+            msg = (
+                f"system {system.name}: none of its {len(mine)} labelled structures can start a walker (largest force "
+                f"at most sample.force_max = {settings.force_max:g} eV/Å): relax them, or lower system.rattle"
+            )
+            raise SampleError(msg)
+        for temperature in settings.temperature:
+            for _ in range(settings.walkers):
+                key = (cycle, step, len(walkers))
+                rng = np.random.default_rng(np.random.SeedSequence(context.settings.seed, spawn_key=key))
+                start = usable[int(rng.integers(len(usable)))]
+                bare = frames[start].copy()
+                bare.calc = None
+                walkers.append(_walker(context.settings, bare, temperature, key))
+                starts.append(ids[start])
+    return walkers, starts
+
+
+def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int, ...]) -> Walker:
+    s = settings.sample
+    bounds = Bounds(
+        force_sigma=s.force_sigma_max,
+        force=s.force_max,
+        temperature=s.temperature_factor_max * temperature,
+        distance_ratio=s.distance_ratio_min,
+    )
+    baseline = settings.baseline
+    return Walker(
+        start=start,
+        temperature=temperature,
+        timestep=s.timestep,
+        friction=s.friction,
+        steps=s.steps,
+        stride=s.stride,
+        segment=s.stride * max(1, s.checkpoint // s.stride),
+        bounds=bounds,
+        seed=settings.seed,
+        key=key,
+        weighting=None if baseline is None else baseline.weighting,
+        baseline_error=None if baseline is None else baseline.error,
+    )
+
+
+def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str]) -> SampleRecord:
+    """Join the segments of all walkers, in the order of the walkers."""
+    segments: list[tuple[int, Segment]] = []
+    ends: list[Segment] = []
+    for number, walker in enumerate(walkers):
+        for index in range(walker.n_segments):
+            segment = read_file(_segment_path(folder, number, index), Segment)
+            segments.append((number, segment))
+            if segment.stop:
+                break
+        ends.append(segment)
+
+    def column(name: str) -> Array:
+        return np.concatenate([getattr(segment, name) for _, segment in segments])
+
+    numbers = np.concatenate([np.full(len(s.frames), number) for number, s in segments])
+    return SampleRecord(
+        frames=tuple(frame for _, segment in segments for frame in segment.frames),
+        walker=numbers.astype(np.int64),
+        time=column("step") * np.array([walkers[n].timestep for n in numbers]),
+        energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
+        energy=column("energy"),
+        energy_spread=column("energy_spread"),
+        energy_sigma=column("energy_sigma"),
+        force_spread_max=column("force_spread_max"),
+        force_sigma_max=column("force_sigma_max"),
+        atom_sigma_max=column("atom_sigma_max"),
+        weight_min=column("weight_min"),
+        grade_max=column("grade_max"),
+        force_max=column("force_max"),
+        temperature=column("temperature"),
+        distance_ratio=column("distance_ratio"),
+        walker_stop=tuple(segment.stop for segment in ends),
+        walker_steps=np.array([segment.end_step for segment in ends], dtype=np.int64),
+        walker_temperature=np.array([walker.temperature for walker in walkers]),
+        walker_start=tuple(starts),
+    )
