@@ -25,7 +25,8 @@ MIN_JUDGES = 4
 """Fewest members that can judge: the variance of their error over their spread is infinite below."""
 
 _FORBIDDEN = 1e-2  # share of its root mean square below which a spread is nothing
-_NOISE = 1e-1  # the same of errors: symmetry forbids a force, but the reference has its noise
+_NOISE = 1e-1  # share of the median error that the reference's noise in a forbidden force is below
+_LARGEST = 1e100  # of what can be squared twice
 _WIDTH = 0.5  # prior standard deviation of log(alpha) around what it would be without a floor
 _DEGREES = 30.0  # of freedom, at most: one wild label must not rule
 _LIKE = 1e4  # degrees of freedom of spreads that are all alike
@@ -42,7 +43,7 @@ class Reliability:
     n : int
         Number of values.
     n_forbidden : int
-        Values left out: force components that symmetry forbids, of which the members and the reference are sure.
+        Force components left out that symmetry forbids, of which the members and the reference are sure.
     rms_z : float
         Root mean square of z; 1 is ideal.
     coverage_1, coverage_2 : float
@@ -109,9 +110,9 @@ def reliability(errors: Array, sigma: Array, spread: Array | None = None) -> Rel
     errors, sigma : ndarray, shape (n,)
         Errors, and the standard deviation that was given for each, in the same unit.
     spread : ndarray, shape (n,), optional
-        Raw spread behind each sigma, to tell what symmetry forbids (:func:`calibrate`); sigma itself by default.
+        Of force components, raw: those that symmetry forbids (:func:`calibrate`) are left out. Not of energies.
     """
-    usable = ~_forbidden(errors, sigma if spread is None else spread)
+    usable = ~_forbidden(errors, spread) if spread is not None else np.ones(len(errors), dtype=bool)
     n_forbidden = int(np.sum(~usable))
     errors, sigma = np.abs(errors[usable]), sigma[usable]
     if not len(errors):
@@ -162,41 +163,47 @@ def calibrate(
     errors : ndarray, shape (n,)
         Reference minus mean of the judges.
     spread : ndarray, shape (n,)
-        Standard deviation of the judges (J - 1), same unit. Values where this is below a hundredth, and the error below
-        a tenth, of their root mean squares, force components that symmetry forbids, say nothing and are left out.
+        Standard deviation of the judges (J - 1), same unit.
     n_judges : int
         J: how many members judged each value.
     structure : ndarray of int, shape (n,)
         Of which structure each value is.
     size : ndarray, shape (n,), optional
-        What the floor is multiplied with: for energies the square root of the number of atoms; 1 by default.
+        Of energies: what the floor is multiplied with, the square root of the number of atoms. Without it the values
+        are force components, whose floor is the same for all; those that symmetry forbids say nothing and are left
+        out: their spread is below a hundredth of its root mean square, and their error below a tenth of the median
+        error of the others.
 
     Returns
     -------
     Calibration
-        With NaN for alpha, and the reason, where fewer than 4 judge, fewer than 10 structures were judged, or alpha^2
-        is not positive.
+        With NaN for alpha, and the reason, where fewer than 4 judge, fewer than 10 structures were judged, something is
+        not finite, alpha^2 is not positive, or the members do not differ; in the last case with a floor.
     """
+    of_forces = spread if size is None else None
     size = np.ones_like(errors) if size is None else size
+
+    def without(note: str, floor: float = 0.0) -> Calibration:
+        return Calibration(
+            floor=floor, note=note, reliability=reliability(errors, np.hypot(spread, floor * size), of_forces)
+        )
+
     if n_judges < MIN_JUDGES:
-        return _without(errors, spread, f"{n_judges} members judge each structure, at least {MIN_JUDGES} are needed")
+        return without(f"{n_judges} members judge each structure, at least {MIN_JUDGES} are needed")
     n_structures = len(np.unique(structure))
     if n_structures < MIN_JUDGED:
-        return _without(errors, spread, f"{n_structures} structures to judge by, at least {MIN_JUDGED} are needed")
-    usable = ~_forbidden(errors / size, spread / size)
+        return without(f"{n_structures} structures to judge by, at least {MIN_JUDGED} are needed")
+    if not np.abs([errors, spread]).max(initial=0.0) < _LARGEST:
+        return Calibration(note="errors or spreads that are not finite, or beyond all measure")
+    usable = np.ones(len(errors), dtype=bool) if of_forces is None else ~_forbidden(errors, spread)
     if not np.any(spread[usable] > 0):
-        return _without(errors, spread, "the members do not differ")
+        return without("the members do not differ", floor=_rms(errors / size))
     ratio, floor = _most_likely(errors[usable], spread[usable], size[usable], n_judges, n_structures)
     alpha2 = ratio - 1.0 / n_judges
-    if alpha2 <= 0:
-        note = f"alpha^2 = {alpha2:.2g} is not positive: the errors are far below the spread"
-        return _without(errors, spread, note)
+    if not alpha2 > 0:
+        return without(f"alpha^2 = {alpha2:.2g} is not positive: the errors are far below the spread")
     judged = np.sqrt(ratio * spread**2 + (floor * size) ** 2)
-    return Calibration(float(np.sqrt(alpha2)), floor, "", reliability(errors, judged, spread))
-
-
-def _without(errors: Array, spread: Array, note: str) -> Calibration:
-    return Calibration(note=note, reliability=reliability(errors, spread))
+    return Calibration(float(np.sqrt(alpha2)), floor, "", reliability(errors, judged, of_forces))
 
 
 def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_structures: int) -> tuple[float, float]:
@@ -226,11 +233,11 @@ def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_str
     log_ratio, log_floor = min(found, key=lambda result: float(result.fun)).x
     unit_error = unit[0] * n_structures / (n_structures - 2.0)  # two parameters were fitted to their errors
     # What was taken for a t distribution with the most degrees of freedom allowed has the variance of that.
-    ratio = np.exp(log_ratio) * unit_error / unit[1] * max(1.0, _excess(_DEGREES) / _excess(degrees))
-    return float(ratio), float(np.sqrt(np.exp(log_floor) * unit_error * _excess(_DEGREES)))
+    ratio = np.exp(log_ratio) * unit_error / unit[1] * max(1.0, _t_variance(_DEGREES) / _t_variance(degrees))
+    return float(ratio), float(np.sqrt(np.exp(log_floor) * unit_error * _t_variance(_DEGREES)))
 
 
-def _excess(degrees: float) -> float:
+def _t_variance(degrees: float) -> float:
     """Variance of Student's t distribution."""
     return degrees / (degrees - 2.0)
 
@@ -252,7 +259,10 @@ def _moderated(spread2: Array, seen: NDArray[np.bool_], degrees: float) -> tuple
 
 def _forbidden(errors: Array, spread: Array) -> NDArray[np.bool_]:
     """Values that are nothing, and known to be."""
-    return np.asarray((np.abs(errors) < _NOISE * _rms(errors)) & (spread < _FORBIDDEN * _rms(spread)))
+    agreed = spread < _FORBIDDEN * _rms(spread)
+    if agreed.all():
+        return np.zeros(len(errors), dtype=bool)
+    return np.asarray(agreed & (np.abs(errors) < _NOISE * np.median(np.abs(errors[~agreed]))))
 
 
 def _rms(values: Array) -> float:

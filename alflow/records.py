@@ -60,8 +60,8 @@ class Segment:
         Steps since the walk began.
     energies : ndarray, shape (K, M)
         Energies of the calibrated members, eV.
-    energy, energy_spread, energy_sigma, force_spread_max, force_sigma_max, atom_sigma_max, weight_min, grade_max, \
-    force_max, temperature, distance_ratio : ndarray, shape (K,)
+    energy, energy_spread, energy_sigma, force_spread_max, force_sigma_max, atom_spread_max, atom_sigma_max, \
+    weight_min, grade_max, force_max, temperature, distance_ratio : ndarray, shape (K,)
         As in :class:`SampleRecord`.
     end : tuple of Atoms, length 1
         State at the end of the segment.
@@ -79,6 +79,7 @@ class Segment:
     energy_sigma: Array
     force_spread_max: Array
     force_sigma_max: Array
+    atom_spread_max: Array
     atom_sigma_max: Array
     weight_min: Array
     grade_max: Array
@@ -111,8 +112,8 @@ class SampleRecord:
         Raw spread of the members' energies, and calibrated uncertainty of their mean, eV.
     force_spread_max, force_sigma_max : ndarray, shape (K,)
         Largest raw spread and largest calibrated sigma of a force component, eV/Å.
-    atom_sigma_max : ndarray, shape (K,)
-        Largest calibrated sigma of an atom's energy, eV.
+    atom_spread_max, atom_sigma_max : ndarray, shape (K,)
+        Largest raw spread and largest calibrated sigma of an atom's energy, eV.
     weight_min : ndarray, shape (K,)
         Smallest weight of the learned correction of a baseline; 1 without one.
     grade_max : ndarray, shape (K,)
@@ -142,6 +143,7 @@ class SampleRecord:
     energy_sigma: Array
     force_spread_max: Array
     force_sigma_max: Array
+    atom_spread_max: Array
     atom_sigma_max: Array
     weight_min: Array
     grade_max: Array
@@ -169,8 +171,9 @@ class SelectRecord:
     reason : tuple of str, length S
         Why it was chosen.
     energy_predicted : ndarray, shape (S,)
-        What drove the walk predicts, eV.
-    energy_spread, energy_sigma, force_spread_max, force_sigma_max, atom_sigma_max, weight_min : ndarray, shape (S,)
+        Mean of the members, the baseline included, eV.
+    energy_spread, energy_sigma, force_spread_max, force_sigma_max, atom_spread_max, atom_sigma_max, weight_min : \
+    ndarray, shape (S,)
         As in :class:`SampleRecord`.
     n_candidates : int
         How many frames there were to choose from.
@@ -188,6 +191,7 @@ class SelectRecord:
     energy_sigma: Array
     force_spread_max: Array
     force_sigma_max: Array
+    atom_spread_max: Array
     atom_sigma_max: Array
     weight_min: Array
     n_candidates: int
@@ -256,7 +260,7 @@ class LabelRecord:
         cuts = np.cumsum([len(frame) for frame in self.frames])[:-1]
         forces = np.split(self.baseline_forces, cuts) if self.frames else []
         return [
-            (float(energy), pull) if name == identity else None
+            (float(energy), pull) if name == identity and np.isfinite(energy) else None
             for name, energy, pull in zip(self.baseline, self.baseline_energy, forces, strict=True)
         ]
 
@@ -271,10 +275,13 @@ class TrainRecord:
         With its training set and its calibration.
     n_frames : int
         How many structures it was fitted to.
+    left_out : str
+        How many labels were left out because the baseline fails for their structures, and why; empty when none.
     """
 
     model: Committee
     n_frames: int
+    left_out: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,7 +306,7 @@ class AssessRecord:
     new_energy, new_force : Reliability
         Of the committee before, on this cycle's labels; of no values in cycle 0.
     note : str
-        What could not be calibrated, and why.
+        What could not be calibrated, and which labels were left out, and why.
     sigma_max : float
         Largest calibrated sigma of a force component in the frames sampled, eV/Å; NaN in cycle 0.
     converged : bool

@@ -26,11 +26,11 @@ _RUN: dict[str, Callable[[Context, int], Any]] = {
 }
 
 _SECTIONS: dict[str, tuple[str, ...]] = {
-    "sample": ("sample", "system", "seed", "baseline"),
-    "select": ("select", "converge", "baseline"),
+    "sample": ("sample", "system", "seed", "potential", "baseline"),
+    "select": ("select", "converge", "seed", "potential", "baseline"),
     "label": ("reference", "baseline", "system", "seed"),
     "train": ("potential", "baseline", "seed"),
-    "assess": ("converge", "baseline"),
+    "assess": ("converge", "seed", "potential", "baseline"),
 }
 """The parts of alflow.toml that a step depends on: their hash is kept in the file the step leaves."""
 
@@ -104,6 +104,8 @@ def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> Asse
 def _provenance(context: Context, cycle: int, step: str) -> dict[str, str]:
     """Hashes of the settings and of the step before that made a file."""
     settings = context.settings.model_dump(mode="json", include=set(_SECTIONS[step]))
+    if "baseline" in settings and context.baseline is not None:
+        settings["baseline_identity"] = context.baseline.identity()  # a file may have another content now
     text = json.dumps(settings, sort_keys=True)
     before = context.store.previous(cycle, step)
     return {

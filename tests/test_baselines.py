@@ -6,8 +6,9 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from alflow.errors import LabelError
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
-from alflow.reference import below, build, described
+from alflow.reference import baseline_result, build, described
 from alflow.reference.calculators import AseMethod, ModelMethod
 from alflow.report import views
 from alflow.store import Store
@@ -121,7 +122,11 @@ BAD = {
     ),
     "parameters it needs": ('kind = "ase"\nname = "ase.calculators.mixing.SumCalculator"', "missing 1 required"),
     "no calculator": ('kind = "ase"\nname = "pathlib.Path"', "expected the class of an ASE calculator, found"),
-    "no file": ('kind = "model"\nfile = "nowhere.h5"', "nowhere.h5: no such file"),
+    "a function, which is not called": (
+        'kind = "ase"\nname = "subprocess.check_output"\nparameters = { args = ["touch", "owned"] }',
+        "expected the class of an ASE calculator, found <function",
+    ),
+    "no file": ('kind = "model"\nfile = "nowhere.h5"', "nowhere.h5: No such file or directory"),
     "not a model": ('kind = "model"\nfile = "water.xyz"', "is not a model that alflow can read"),
 }
 
@@ -137,6 +142,35 @@ def test_a_baseline_that_cannot_be_made_is_told_at_once(name: str, tmp_path: Pat
     assert not any((folder / "cycles").glob("*/*.h5")) if (folder / "cycles").exists() else True
 
 
+def test_the_baseline_is_changed_in_the_middle_of_a_cycle(based: Path, tmp_path: Path) -> None:
+    """Between training and assessment: what is assessed is a committee of the new baseline, on the same labels."""
+    folder = tmp_path / "run"
+    shutil.copytree(based, folder)
+    (folder / "cycles/001/assess.h5").unlink()
+    (folder / "alflow.toml").write_text(TINY + IPEA1)
+    done = alflow("resume", folder)
+    assert done.returncode == 0, done.stderr
+    assessed = Store(folder).read(1, "assess", AssessRecord)
+    assert assessed.energy_rmse_after < 0.05
+    (folder / "cycles/001/assess.h5").unlink()
+    (folder / "alflow.toml").write_text(TINY)
+    assert alflow("resume", folder).returncode == 0
+
+
+def test_segments_of_another_potential_are_not_gone_on_with(based: Path, tmp_path: Path) -> None:
+    """Walks under way when the baseline is changed begin again; the others would mix two potentials."""
+    folder = tmp_path / "run"
+    shutil.copytree(based, folder)
+    shutil.rmtree(folder / "cycles/001")
+    (folder / "cycles/001/walkers").mkdir(parents=True)
+    stale = folder / "cycles/001/walkers/000-0000-deadbeef.h5"
+    stale.write_bytes((based / "cycles/000/label.h5").read_bytes())
+    done = alflow("iterate", folder, "--cycles", 0)
+    assert done.returncode == 0, done.stderr
+    sampled, before = (Store(x).read(1, "sample", SampleRecord) for x in (folder, based))
+    np.testing.assert_array_equal(sampled.energy, before.energy)
+
+
 def test_check_tries_the_baseline(based: Path, tmp_path: Path) -> None:
     done = alflow("check", based)
     assert done.returncode == 0, done.stderr
@@ -145,7 +179,7 @@ def test_check_tries_the_baseline(based: Path, tmp_path: Path) -> None:
     done = alflow("check", folder)
     assert done.returncode == 2
     assert "FAILED baseline" in done.stdout
-    assert "nowhere.h5: no such file" in done.stderr
+    assert "nowhere.h5: No such file or directory" in done.stderr
 
 
 class Moody(Calculator):
@@ -168,15 +202,13 @@ class MoodyMethod(AseMethod):
         return Moody()
 
 
-def test_a_baseline_that_fails_does_not_cost_the_label() -> None:
+def test_a_baseline_that_fails_says_why() -> None:
     short, long = molecule("H2O"), molecule("H2O")
     long.positions[1] += long.positions[1] - long.positions[0]
-    energy, forces = below(short, MoodyMethod("moody"))
+    energy, forces = baseline_result(short, MoodyMethod("moody"))
     assert (energy, forces.sum()) == (1.0, 9.0)
-    energy, forces = below(long, MoodyMethod("moody"))
-    assert np.isnan(energy)
-    assert (np.isnan(forces).all(), forces.shape) == (True, (3, 3))
-    assert np.isnan(below(short, None)[0])
+    with pytest.raises(LabelError, match="crashed: not today"):
+        baseline_result(long, MoodyMethod("moody"))
 
 
 def test_only_what_is_built_in_is_made_from_a_description() -> None:
@@ -202,7 +234,7 @@ def test_labels_without_a_usable_baseline_are_left_out_and_said(tmp_path: Path) 
     folder = make_run(tmp_path / "run", TINY + table, structures=WATER)
     done = alflow("iterate", folder)
     assert done.returncode == 1
-    assert "12 labels left out: the baseline failed for their structures" in done.stdout
+    assert "12 labels left out: the baseline fails for their structures (not_converged: SCF not conv" in done.stdout
     assert "no structures to fit" in done.stderr
     record = Store(folder).read(0, "label", LabelRecord)
     assert len(record.ids) == 12

@@ -93,15 +93,27 @@ def test_forbidden_components_and_wild_labels_do_not_rule() -> None:
     assert (wild.alpha, wild.floor) == pytest.approx((clean.alpha, clean.floor), rel=0.25)
 
 
-def test_zero_spread_with_an_error_gives_a_floor() -> None:
-    """Symmetric structures: all members agree, and all are wrong."""
+@pytest.mark.parametrize("wild", [False, True])
+def test_zero_spread_with_an_error_gives_a_floor(wild: bool) -> None:
+    """Symmetric structures: all members agree, and all are wrong. A wild label among the others changes nothing."""
     scale = 10.0 ** np.random.default_rng(6).uniform(-1, 1, 1000)
     errors, sigma = judged(6, 1000, 16, 2.0, 0.5, scale)
-    sigma[:100] = 0.0
-    errors[:100] = 0.5 * np.random.default_rng(7).normal(size=100)
+    sigma[:400] = 0.0
+    errors[:400] = 0.5 * np.random.default_rng(7).normal(size=400)
+    if wild:
+        errors[700] *= 1000
     found = calibrate(errors, sigma, 16, np.arange(1000))
-    assert found.floor == pytest.approx(0.5, rel=0.2)
+    assert found.reliability.n_forbidden < 150
+    assert found.floor == pytest.approx(0.5, rel=0.25)
     assert found.alpha == pytest.approx(2.0, rel=0.2)
+
+
+def test_of_energies_nothing_is_forbidden() -> None:
+    """Small structures beside large ones have small errors and spreads, and count."""
+    size = np.sqrt(np.repeat([2, 512], 50))
+    errors, sigma = judged(8, 100, 16, 2.0, 0.0, size)
+    found = calibrate(errors, sigma, 16, np.arange(100), size)
+    assert (found.reliability.n, found.reliability.n_forbidden) == (100, 0)
 
 
 def test_why_there_is_no_factor() -> None:
@@ -111,13 +123,17 @@ def test_why_there_is_no_factor() -> None:
         "9 structures to judge by, at least 10": (ones, ones, 8, np.arange(20) % 9),
         "alpha.2 = .* is not positive": (1e-3 * ones, ones, 8, np.arange(20)),
         "the members do not differ": (ones, 0 * ones, 8, np.arange(20)),
+        "not finite": (np.where(np.arange(20) == 3, np.inf, 1.0), ones, 8, np.arange(20)),
+        "or beyond all measure": (ones, np.where(np.arange(20) == 3, 1e200, 1.0), 8, np.arange(20)),
+        "that are not finite": (ones, np.where(np.arange(20) == 3, np.nan, 1.0), 8, np.arange(20)),
     }
     for message, arguments in cases.items():
         found = calibrate(*arguments)
         assert np.isnan(found.alpha), message
         assert re.search(message, found.note), (message, found.note)
         assert found.factor == 1.0
-        np.testing.assert_array_equal(found.sigma(ones), ones)
+        assert found.floor == (1.0 if "differ" in message else 0.0)  # all that is known is how wrong they are
+        np.testing.assert_array_equal(found.sigma(ones), np.hypot(ones, found.floor))
 
 
 def test_reliability_of_exact_uncertainties() -> None:

@@ -29,7 +29,8 @@ STATUS_KEYS = {"next", "converged", "n_labelled", "cycles"}
 CYCLE_KEYS = {"cycle", "steps", "n_selected", "n_labelled", "n_failed", "sigma_max", "energy_rmse", "force_rmse",
               "alpha_energy", "alpha_force", "floor_energy", "floor_force", "note", "energy", "force", "new_energy",
               "new_force"}  # fmt: skip
-INSPECT_KEYS = {"id", "cycle", "formula", "energy_spread", "energy_sigma", "atom_sigma_max", "force_spread_max",
+INSPECT_KEYS = {"id", "cycle", "formula", "energy_spread", "energy_sigma", "atom_spread_max", "atom_sigma_max",
+                "force_spread_max",
                 "force_sigma_max", "weight_min", "reason", "status", "energy", "energy_predicted"}  # fmt: skip
 
 

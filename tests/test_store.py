@@ -94,17 +94,17 @@ def failed(name: str) -> LabelRecord:
 def segment() -> Segment:
     frame = labelled("a").frames[0]
     zeros = np.zeros(1)
-    return Segment((frame,), zeros, np.zeros((1, 4)), *(zeros,) * 11, end=(frame,), end_step=7, stop="")
+    return Segment((frame,), zeros, np.zeros((1, 4)), *(zeros,) * 12, end=(frame,), end_step=7, stop="")
 
 
 def sampled() -> SampleRecord:
     empty, none = np.zeros(0), np.zeros(0, dtype=np.int64)
-    return SampleRecord((), none, empty, np.zeros((0, 4)), *(empty,) * 11, (), none, empty, ())
+    return SampleRecord((), none, empty, np.zeros((0, 4)), *(empty,) * 12, (), none, empty, ())
 
 
 def selected() -> SelectRecord:
     empty = np.zeros(0)
-    return SelectRecord((), (), np.zeros(0, dtype=np.int64), (), *(empty,) * 7, 0, 0, 0, 0)
+    return SelectRecord((), (), np.zeros(0, dtype=np.int64), (), *(empty,) * 8, 0, 0, 0, 0)
 
 
 RECORDS: dict[str, object] = {
@@ -385,7 +385,7 @@ def test_a_model_that_cannot_be_read_is_a_state_error(tmp_path: Path) -> None:
             group.attrs.update(schema=99, alflow="9.9")
 
     path = tmp_path / "train.h5"
-    commit_file(path, TrainRecord(model=Odd(), n_frames=1))
+    commit_file(path, TrainRecord(model=Odd(), n_frames=1, left_out=""))
     with pytest.raises(StoreError, match=r"train.h5 is not what it should be, a TrainRecord \(.*newer.*update alflow"):
         read_file(path, TrainRecord)
 

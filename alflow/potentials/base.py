@@ -74,13 +74,16 @@ class Driving:
     Attributes
     ----------
     energy : float
-        U, eV, of which ``forces`` (N, 3), eV/Å, and ``stress`` (6,), eV/Å^3, are the exact derivatives.
+        U, eV, of which ``forces`` (N, 3), eV/Å, and ``stress`` (6,), eV/Å^3, are the exact derivatives; no stress
+        unless the structure is periodic in three directions, nor with a baseline that has none.
     weight : ndarray, shape () or (N,)
         Of the learned correction, of all or of each atom: 1 where the committee is sure, 0 where the baseline is alone.
     mean_energy : float
         Mean of the members, the baseline included, eV.
     forward : Forward
         The members' energies, raw and without the baseline.
+    calibrated : bool
+        False when the energies' calibration factor could not be determined and 1 stands in its place, in the weight.
     """
 
     energy: float
@@ -89,6 +92,7 @@ class Driving:
     weight: Array
     mean_energy: float
     forward: Forward
+    calibrated: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +121,8 @@ class Prediction:
         other only: labels do not say how neighbours share their energy, so these may be larger than a share of
         ``energy_sigma``.
     stress : ndarray, shape (6,), or None
-        Of the mean, eV/Å^3, ASE's sign and Voigt order; None unless periodic in three directions.
+        Of the mean, eV/Å^3, ASE's sign and Voigt order; None unless periodic in three directions, and with a baseline
+        that has none.
     grade : ndarray, shape (N,)
         Extrapolation grade of each atom: about 1 for surroundings like those of the training set, far above 1 for
         others, whether the members agree on them or not.

@@ -18,8 +18,8 @@ class CommitteeCalculator(Calculator):
     """What :meth:`Committee.drive` gives, for ASE: energy, forces, and stress where the structure is periodic.
 
     ``results`` holds besides ``energy_spread`` (raw, eV), ``energy_sigma`` (calibrated, eV), ``committee_energies``
-    (calibrated members, baseline included, shape (M,), eV) and ``weight`` (of the learned correction, shape () or
-    (N,)). The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
+    (calibrated members, baseline included, shape (M,), eV), ``weight`` (of the learned correction, shape () or (N,))
+    and ``calibrated``. The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
@@ -28,6 +28,7 @@ class CommitteeCalculator(Calculator):
         self, committee: "Committee", weighting: Weighting | None = None, error: float | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        committee.check_weighting(weighting, error)
         self.committee = committee
         self.weighting = weighting
         self.error = error
@@ -51,6 +52,7 @@ class CommitteeCalculator(Calculator):
             "energy_sigma": float(calibration.sigma(float(spread(members)), np.sqrt(len(driving.forces)))),
             "committee_energies": mean + calibration.factor * (members - members.mean()),
             "weight": driving.weight,
+            "calibrated": driving.calibrated,
         }
         if driving.stress is not None:
             self.results["stress"] = driving.stress

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError, PropertyNotImplementedError
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from alflow.errors import ConfigError, LabelError, PotentialError
+from alflow.errors import ConfigError, LabelError
 
 _KINDS = {
     "tblite": ("alflow.reference.tblite", "TbliteMethod"),
@@ -80,8 +80,8 @@ def evaluate(atoms: Atoms, calculator: Calculator) -> Atoms:
         if atoms.pbc.all():
             with suppress(PropertyNotImplementedError):
                 results["stress"] = np.array(bare.get_stress())
-    except (CalculatorError, PotentialError, RuntimeError) as error:
-        text = str(error)
+    except Exception as error:  # calculators raise whatever they like
+        text = str(error) or type(error).__name__
         reason = "not_converged" if "converge" in text.lower() else "crashed"
         raise LabelError(reason, text) from error
     if not all(np.isfinite(value).all() for value in results.values()):

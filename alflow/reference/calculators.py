@@ -5,18 +5,22 @@ import hashlib
 import importlib
 import inspect
 import json
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ase
 from ase import Atoms
-from ase.calculators.calculator import Calculator, FileIOCalculator
+from ase.calculators.calculator import BaseCalculator, Calculator, FileIOCalculator
+from ase.calculators.genericfileio import GenericFileIOCalculator
 
 from alflow import __version__
 from alflow.errors import ConfigError, PotentialError
-from alflow.potentials import load
+from alflow.potentials import Committee, load
 from alflow.reference.base import evaluate
 
 
@@ -38,35 +42,49 @@ class AseMethod:
     def identity(self) -> str:
         """Canonical JSON of everything above."""
         parts = {"kind": "ase", "name": self.name, "parameters": dict(self.parameters)}
-        return json.dumps(parts, sort_keys=True)
+        try:
+            return json.dumps(parts, sort_keys=True)
+        except TypeError as error:
+            msg = f"ASE calculator {self.name}: parameters: {error}; expected text, numbers, lists or tables"
+            raise ConfigError(msg) from error
 
     def code(self) -> str:
         """Program and version."""
-        return f"{self.name} in ase {ase.__version__}"
+        return f"{self.name} by ase {ase.__version__}"
 
     def calculator(self) -> Calculator:
         """A new one; ConfigError when there is no such class, or it does not take the parameters."""
         module, _, class_name = self.name.rpartition(".")
         try:
-            made: Calculator = getattr(importlib.import_module(module), class_name)(**self.parameters)
+            cls = getattr(importlib.import_module(module), class_name)
         except (ImportError, AttributeError, ValueError) as error:
             msg = f"ASE calculator {self.name}: {error}; expected module.Class, and the module installed"
             raise ConfigError(msg) from error
-        except TypeError as error:
+        if not (isinstance(cls, type) and issubclass(cls, BaseCalculator)):
+            msg = f"{self.name}: expected the class of an ASE calculator, found {cls!r}"
+            raise ConfigError(msg)
+        try:
+            made: Any = cls(**self.parameters)
+        except (TypeError, ValueError, KeyError) as error:
             msg = f"ASE calculator {self.name} with parameters {dict(self.parameters)}: {error}"
             raise ConfigError(msg) from error
-        self._check_parameters(made)
-        if not hasattr(made, "get_potential_energy"):
-            msg = f"{self.name}: expected the class of an ASE calculator, found {type(made).__name__}"
-            raise ConfigError(msg)
-        return made
+        if isinstance(made, FileIOCalculator | GenericFileIOCalculator):
+            if "directory" not in self.parameters:  # workers would overwrite each other's files
+                folder = TemporaryDirectory(prefix="alflow-", ignore_cleanup_errors=True)
+                made.directory = folder.name
+                weakref.finalize(made, folder.cleanup)
+        else:
+            self._check_parameters(made)
+        found: Calculator = made
+        return found
 
-    def _check_parameters(self, made: Calculator) -> None:
+    def _check_parameters(self, made: Any) -> None:
         """Refuse a misspelt one: ASE's calculators take any, and use those they know."""
         known = set(getattr(made, "default_parameters", ()))
-        if not known or isinstance(made, FileIOCalculator):
+        if not known:
             return
-        known |= set(inspect.signature(type(made).__init__).parameters)
+        known |= {name for cls in type(made).__mro__ for name in inspect.signature(cls).parameters}
+        known -= {"self", "args", "kwargs", "parameters"}
         for name in set(self.parameters) - known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(known))}"
@@ -106,7 +124,7 @@ class ModelMethod:
     def calculator(self) -> Calculator:
         """Of the mean; ConfigError when the file is not that of a model."""
         try:
-            committee = load(self.file)
+            committee = _loaded(self.file, self.identity())
         except PotentialError as error:
             raise ConfigError(str(error)) from error
         if committee.has_baseline:
@@ -117,3 +135,8 @@ class ModelMethod:
     def calculate(self, atoms: Atoms) -> Atoms:
         """Energy, forces and, if periodic, stress; LabelError as of the protocol."""
         return evaluate(atoms, self.calculator())
+
+
+@lru_cache(maxsize=1)
+def _loaded(file: str, _identity: str) -> Committee:
+    return load(file)

@@ -2,7 +2,6 @@
 
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,7 @@ from alflow.store import commit_file
 _TAIL = 20  # lines of a traceback that are kept
 
 
-def label_one(
-    name: str, atoms: Atoms, method: ReferenceMethod, baseline: ReferenceMethod | None, done: Path, failed: Path
-) -> str:
+def label_one(name: str, atoms: Atoms, method: ReferenceMethod, done: Path, failed: Path) -> str:
     """Calculate a structure and commit the outcome.
 
     Parameters
@@ -31,8 +28,6 @@ def label_one(
         Structure.
     method : ReferenceMethod
         How.
-    baseline : ReferenceMethod, optional
-        Its results are kept with the label. Where it fails they are not there; the label is good all the same.
     done, failed : Path
         File for the result, and file for the failure.
 
@@ -48,17 +43,15 @@ def label_one(
         with shield():
             commit_file(failed, failure(name, atoms, error, method), exist_ok=True)
         return str(error)
-    wall_time = time.perf_counter() - start
-    energy, forces = below(atoms, baseline)
     with shield():
         record = LabelRecord(
             ids=(name,),
             frames=(labelled,),
-            wall_time=np.array([wall_time]),
+            wall_time=np.array([time.perf_counter() - start]),
             code=(method.code(),),
-            baseline=("" if baseline is None else baseline.identity(),),
-            baseline_energy=np.array([energy]),
-            baseline_forces=forces,
+            baseline=("",),
+            baseline_energy=np.array([np.nan]),
+            baseline_forces=np.full((len(atoms), 3), np.nan),
             failed_ids=(),
             failed_frames=(),
             failed_reason=(),
@@ -69,13 +62,10 @@ def label_one(
     return ""
 
 
-def below(atoms: Atoms, baseline: ReferenceMethod | None) -> tuple[float, NDArray[np.float64]]:
-    """Energy and forces by the baseline; NaN where there is none, or it fails."""
-    if baseline is not None:
-        with suppress(Exception):  # whatever it is: a finished reference calculation must not be lost with it
-            found = baseline.calculate(atoms)
-            return float(found.get_potential_energy()), np.array(found.get_forces())
-    return float("nan"), np.full((len(atoms), 3), np.nan)
+def baseline_result(atoms: Atoms, baseline: ReferenceMethod) -> tuple[float, NDArray[np.float64]]:
+    """Energy (eV) and forces (eV/Å) by a baseline; LabelError when it fails."""
+    found = baseline.calculate(atoms)
+    return float(found.get_potential_energy()), np.array(found.get_forces())
 
 
 def failure(name: str, atoms: Atoms, error: Exception, method: ReferenceMethod) -> LabelRecord:

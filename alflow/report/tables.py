@@ -99,8 +99,8 @@ def calibration_table(cycles: Sequence[dict[str, Any]]) -> Table:
 def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Selected structures, one a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "cycle", "formula", "sigma E (raw)\nmeV", "sigma atom\nmeV", "sigma F (raw)\nmeV/Å", "weight",
-                 "status", "error\nmeV/atom", "reason"):  # fmt: skip
+    for name in ("id", "cycle", "formula", "sigma E (raw)\nmeV", "sigma atom (raw)\nmeV", "sigma F (raw)\nmeV/Å",
+                 "weight", "status", "error\nmeV/atom", "reason"):  # fmt: skip
         table.add_column(name, justify="left" if name in {"id", "formula", "status", "reason"} else "right")
     for row in rows:
         error = row["energy_error"]
@@ -109,7 +109,7 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
             str(row["cycle"]),
             row["formula"],
             f"{_milli(row['energy_sigma'], 1)} ({_milli(row['energy_spread'], 1)})",
-            _milli(row["atom_sigma_max"], 1),
+            f"{_milli(row['atom_sigma_max'], 1)} ({_milli(row['atom_spread_max'], 1)})",
             f"{_milli(row['force_sigma_max'], 0)} ({_milli(row['force_spread_max'], 0)})",
             _plain(row["weight_min"]),
             row["status"],

@@ -13,7 +13,15 @@ from alflow.errors import AlflowError, ConfigError, StoreError
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord
 from alflow.store import Store
 
-_SIGMAS = ("energy_spread", "energy_sigma", "atom_sigma_max", "force_spread_max", "force_sigma_max", "weight_min")
+_SIGMAS = (
+    "energy_spread",
+    "energy_sigma",
+    "atom_spread_max",
+    "atom_sigma_max",
+    "force_spread_max",
+    "force_sigma_max",
+    "weight_min",
+)
 
 
 def run_directory(directory: Path) -> Store:
@@ -127,7 +135,8 @@ def inspect(directory: Path, cycle: int | None = None) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``id``, ``cycle``, ``formula``, ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``atom_sigma_max`` (eV),
+        ``id``, ``cycle``, ``formula``, ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``atom_spread_max``,
+        ``atom_sigma_max`` (eV),
         ``force_spread_max``, ``force_sigma_max`` (eV/Å), ``weight_min`` (of the correction of a baseline), ``reason``,
         ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), and
         ``energy_error`` (predicted minus reference, meV/atom); None where there is no value. The initial structures of

@@ -254,6 +254,7 @@ class _Observed:
             energy_sigma=np.array([p.energy_sigma for p in predictions]),
             force_spread_max=np.array([p.forces_spread.max() for p in predictions]),
             force_sigma_max=np.array([p.forces_sigma.max() for p in predictions]),
+            atom_spread_max=np.array([p.atom_spread.max() for p in predictions]),
             atom_sigma_max=np.array([p.atom_sigma.max() for p in predictions]),
             weight_min=rows[:, 5].copy(),
             grade_max=np.array([p.grade.max() for p in predictions]),

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculatorError
 from numpy.typing import NDArray
 
 from alflow.calibration import Reliability, reliability
+from alflow.errors import PotentialError
 from alflow.executors import limit_threads
 from alflow.potentials.ace import Committee
-from alflow.records import AssessRecord, LabelRecord, SampleRecord
+from alflow.records import AssessRecord, LabelRecord, SampleRecord, TrainRecord
 from alflow.steps.context import Context, labelled_frames
 from alflow.steps.training import load_model, model_path
+from alflow.store import read_file
 
 Array = NDArray[np.float64]
 
@@ -27,7 +28,8 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     """
     context.progress.begin(f"cycle {cycle} assess", 1)
     labels = context.store.read(cycle, "label", LabelRecord)
-    model = load_model(context.store.path(cycle, "train"), context.baseline)
+    path = model_path(context, cycle)
+    model, left_out = load_model(path, context.baseline), read_file(path, TrainRecord).left_out
     judgement = model.judgement
     before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
     sigma_max = math.nan
@@ -35,10 +37,13 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         if cycle:
             before = judged(load_model(model_path(context, cycle - 1), context.baseline), labels.frames)
             sampled = context.store.read(cycle, "sample", SampleRecord)
-            sigma_max = float(sampled.force_sigma_max.max(initial=-math.inf))
+            sigma_max = float(sampled.force_sigma_max.max())
         after = judged(model, labels.frames)
     n_labelled = len(labelled_frames(context.store, cycle)[0])
     converged, reason = _converged(context, cycle, sigma_max, n_labelled)
+    target = context.settings.converge.force_sigma
+    if not converged and target is not None and judgement.force.floor > target:
+        reason += f"; it cannot fall below its floor of {judgement.force.floor:.3g}, converge.force_sigma is {target:g}"
     context.progress.advance()
     return AssessRecord(
         n_labelled=n_labelled,
@@ -55,7 +60,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         force=judgement.force.reliability,
         new_energy=before.energy,
         new_force=before.force,
-        note=judgement.note,
+        note="; ".join(part for part in (judgement.note, left_out) if part),
         sigma_max=sigma_max,
         converged=converged,
         reason=reason,
@@ -78,7 +83,7 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
     for frame in frames:
         try:
             p = model.predict(frame)
-        except CalculatorError:
+        except PotentialError:
             continue
         energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma], [p.energy_spread]])
         force = np.array([p.forces - frame.get_forces(), p.forces_sigma, p.forces_spread]).reshape(3, -1)

@@ -1,16 +1,21 @@
 """What every step may use: settings, store, executor, and where it reports."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from alflow.config import Baseline, Settings
-from alflow.executors import Pool
+from alflow.executors import Pool, run_all
 from alflow.records import LabelRecord
-from alflow.reference import ReferenceMethod, build
+from alflow.reference import ReferenceMethod, baseline_result, build
 from alflow.store import Store
+
+Array = NDArray[np.float64]
 
 
 class Progress(Protocol):
@@ -76,3 +81,15 @@ def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:
         ids.extend(record.ids)
         frames.extend(record.frames)
     return ids, frames
+
+
+def evaluate_baseline(
+    context: Context, baseline: ReferenceMethod, frames: Sequence[Atoms]
+) -> list[tuple[float, Array] | str]:
+    """Energy (eV) and forces (eV/Å) of each structure by the baseline, or why there are none."""
+    results: list[tuple[float, Array] | str] = ["not evaluated"] * len(frames)
+    tasks = [(frame, baseline) for frame in frames]
+    for number, outcome in run_all(context.pool, baseline_result, tasks, timeout=context.settings.executor.timeout):
+        failed = isinstance(outcome, Exception)
+        results[number] = (str(outcome) or type(outcome).__name__).splitlines()[0] if failed else outcome
+    return results

@@ -1,5 +1,6 @@
 """Sample: walkers of every system at every temperature, driven by the newest committee."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from alflow.executors import run_all, shield
 from alflow.records import SampleRecord, Segment
 from alflow.reference import ReferenceMethod
 from alflow.sampling import Bounds, Walker, run_segment
+from alflow.statefile import checksum
 from alflow.steps.context import Context, labelled_frames
 from alflow.steps.training import load_model, model_path
 from alflow.store import STEPS, commit_file, make_folder, read_file
@@ -27,20 +29,27 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     Raises
     ------
     SampleError
-        No labelled structure can serve as a start.
+        No labelled structure can serve as a start, or none of the starts can be evaluated.
     """
     walkers, starts = _walkers(context, cycle)
     folder = context.store.walkers(cycle)
     make_folder(folder)
     model, baseline = model_path(context, cycle - 1), context.baseline
-    tasks = [(_Walk(walker, folder, number, model, baseline),) for number, walker in enumerate(walkers)]
+    driver = _driver(model, baseline, walkers[0])
+    tasks = [(_Walk(walker, folder, number, model, baseline, driver),) for number, walker in enumerate(walkers)]
     context.progress.begin(f"cycle {cycle} sample", len(tasks))
     for number, outcome in run_all(context.pool, walk, tasks):
         if isinstance(outcome, Exception):
             raise outcome
         context.progress.note(f"walker {number}: {outcome}")
         context.progress.advance()
-    return _gather(folder, walkers, starts)
+    return _gather(folder, walkers, starts, driver)
+
+
+def _driver(model: Path, baseline: ReferenceMethod | None, walker: Walker) -> str:
+    """Name of what drives the walks: segments of another potential are not gone on with."""
+    parts = (checksum(model), "" if baseline is None else baseline.identity(), walker.weighting, walker.baseline_error)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +61,14 @@ class _Walk:
     number: int
     model: Path
     baseline: ReferenceMethod | None
+    driver: str
 
     def path(self, index: int) -> Path:
-        return _segment_path(self.folder, self.number, index)
+        return _segment_path(self.folder, self.number, index, self.driver)
 
 
-def _segment_path(folder: Path, number: int, index: int) -> Path:
-    return folder / f"{number:03d}-{index:04d}.h5"
+def _segment_path(folder: Path, number: int, index: int, driver: str) -> Path:
+    return folder / f"{number:03d}-{index:04d}-{driver}.h5"
 
 
 def walk(task: _Walk) -> str:
@@ -133,17 +143,21 @@ def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int
     )
 
 
-def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str]) -> SampleRecord:
+def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str], driver: str) -> SampleRecord:
     """Join the segments of all walkers, in the order of the walkers."""
     segments: list[tuple[int, Segment]] = []
     ends: list[Segment] = []
     for number, walker in enumerate(walkers):
         for index in range(walker.n_segments):
-            segment = read_file(_segment_path(folder, number, index), Segment)
+            segment = read_file(_segment_path(folder, number, index, driver), Segment)
             segments.append((number, segment))
             if segment.stop:
                 break
         ends.append(segment)
+    if not any(segment.frames for _, segment in segments):
+        why = "; ".join(sorted({end.stop for end in ends}))
+        msg = f"no walker could begin ({why}): look at the baseline and the initial structures"
+        raise SampleError(msg)
 
     def column(name: str) -> Array:
         return np.concatenate([getattr(segment, name) for _, segment in segments])
@@ -159,6 +173,7 @@ def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str]) -> S
         energy_sigma=column("energy_sigma"),
         force_spread_max=column("force_spread_max"),
         force_sigma_max=column("force_sigma_max"),
+        atom_spread_max=column("atom_spread_max"),
         atom_sigma_max=column("atom_sigma_max"),
         weight_min=column("weight_min"),
         grade_max=column("grade_max"),

@@ -44,11 +44,12 @@ def select(context: Context, cycle: int) -> SelectRecord:
             f"force sigma {record.force_sigma_max[k]:.3f} >= {settings.force_sigma_min:g} eV/Å; {d:.2f} from known"
             for k, d in zip(i, chosen.distances, strict=True)
         ),
-        energy_predicted=record.energy[i],
+        energy_predicted=record.energies[i].mean(axis=1),
         energy_spread=record.energy_spread[i],
         energy_sigma=record.energy_sigma[i],
         force_spread_max=record.force_spread_max[i],
         force_sigma_max=record.force_sigma_max[i],
+        atom_spread_max=record.atom_spread_max[i],
         atom_sigma_max=record.atom_sigma_max[i],
         weight_min=record.weight_min[i],
         n_candidates=len(record.frames),

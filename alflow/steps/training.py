@@ -1,7 +1,6 @@
 """Train: the committee fitted to every label there is."""
 
 import hashlib
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.errors import warnings_told
-from alflow.executors import run_all
 from alflow.potentials.ace import Committee, fit
 from alflow.records import LabelRecord, TrainRecord
-from alflow.reference import ReferenceMethod, below
-from alflow.steps.context import Context, labelled_frames
+from alflow.reference import ReferenceMethod
+from alflow.statefile import checksum
+from alflow.steps.context import Context, evaluate_baseline, labelled_frames
 from alflow.store import commit_file, make_folder, read_file
 
 Array = NDArray[np.float64]
@@ -24,47 +23,41 @@ Array = NDArray[np.float64]
 def train(context: Context, cycle: int) -> TrainRecord:
     """Fit the committee to every label there is."""
     _, frames = labelled_frames(context.store, cycle)
-    results = _baseline_results(context, cycle, frames)
-    context.progress.begin(f"cycle {cycle} train", 1)
-    potential = context.settings.potential.model_dump(exclude={"kind"})
-    baseline, without = context.baseline, 0
-    options: dict[str, Any] = {}
-    if baseline is not None:
-        usable = [k for k, result in enumerate(results) if result is not None and np.isfinite(result[0])]
-        without = len(frames) - len(usable)
-        frames, results = [frames[k] for k in usable], [results[k] for k in usable]
-        options = {"baseline": baseline.calculator(), "baseline_identity": baseline.identity()}
+    options: dict[str, Any] = context.settings.potential.model_dump(exclude={"kind"})
+    left_out = ""
+    if context.baseline is not None:
+        frames, results, left_out = _with_baseline_results(context, context.baseline, cycle, frames)
+        options |= {"baseline": context.baseline.calculator(), "baseline_identity": context.baseline.identity()}
         options["baseline_results"] = results
-    if without:
-        context.progress.note(f"{without} labels left out: the baseline failed for their structures")
+    if left_out:
+        context.progress.note(left_out)
+    context.progress.begin(f"cycle {cycle} train", 1)
     with warnings_told(context.progress.note):
-        model = fit(frames, seed=context.settings.seed, **options, **potential)
+        model = fit(frames, seed=context.settings.seed, **options)
     if model.judgement.note:
         context.progress.note(model.judgement.note)
     context.progress.advance()
-    return TrainRecord(model=model, n_frames=len(frames))
+    return TrainRecord(model=model, n_frames=len(frames), left_out=left_out)
 
 
-def _baseline_results(context: Context, cycle: int, frames: Sequence[Atoms]) -> list[tuple[float, Array] | None]:
-    """Energies and forces of the baseline for all labels: those kept with them, and new ones when it was changed."""
-    baseline = context.baseline
-    if baseline is None:
-        return [None] * len(frames)
+def _with_baseline_results(
+    context: Context, baseline: ReferenceMethod, cycle: int, frames: list[Atoms]
+) -> tuple[list[Atoms], list[tuple[float, Array]], str]:
+    """Labels with the results of the baseline, those kept with them and new ones, and what of those that have none."""
     identity = baseline.identity()
-    results = [
+    kept = [
         result
         for k in range(cycle + 1)
         for result in context.store.read(k, "label", LabelRecord).baseline_results(identity)
     ]
-    missing = [k for k, result in enumerate(results) if result is None]
-    if missing:
-        context.progress.begin(f"cycle {cycle} baseline", len(missing))
-    for number, outcome in run_all(context.pool, below, [(frames[k], baseline) for k in missing]):
-        if isinstance(outcome, Exception):
-            raise outcome
-        results[missing[number]] = outcome
-        context.progress.advance()
-    return results
+    missing = [k for k, result in enumerate(kept) if result is None]
+    found = dict(zip(missing, evaluate_baseline(context, baseline, [frames[k] for k in missing]), strict=True))
+    results = [found[k] if result is None else result for k, result in enumerate(kept)]
+    usable = [(f, r) for f, r in zip(frames, results, strict=True) if not isinstance(r, str)]
+    reasons = sorted({r for r in results if isinstance(r, str)})
+    left_out = len(frames) - len(usable)
+    note = f"{left_out} labels left out: the baseline fails for their structures ({'; '.join(reasons[:3])})"
+    return [f for f, _ in usable], [r for _, r in usable], note if left_out else ""
 
 
 def model_path(context: Context, cycle: int) -> Path:
@@ -74,10 +67,10 @@ def model_path(context: Context, cycle: int) -> Path:
     """
     path = context.store.path(cycle, "train")
     identity = "" if context.baseline is None else context.baseline.identity()
-    if context.store.read(cycle, "train", TrainRecord).model.baseline_identity == identity:
+    if _read(path).model.baseline_identity == identity:
         return path
-    potential = context.settings.potential.model_dump_json()
-    name = hashlib.sha256(f"{context.store.checksum(cycle, 'train')}{identity}{potential}".encode()).hexdigest()[:12]
+    made_of = (checksum(path), identity, context.settings.potential.model_dump_json(), str(context.settings.seed))
+    name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
     again = context.store.scratch / f"refit-{cycle:03d}-{name}.h5"
     if not again.exists():
         context.progress.note("the baseline is not that of the newest committee: it is fitted again to the same labels")
@@ -88,10 +81,14 @@ def model_path(context: Context, cycle: int) -> Path:
 
 def load_model(path: Path, baseline: ReferenceMethod | None) -> Committee:
     """The committee of a train record, with its baseline."""
-    model = _read_model(path)
+    model = _read(path).model
     return model if baseline is None else model.with_baseline(baseline.calculator())
 
 
+def _read(path: Path) -> TrainRecord:
+    return _read_once(path.absolute(), checksum(path))
+
+
 @lru_cache(maxsize=1)
-def _read_model(path: Path) -> Committee:
-    return read_file(path, TrainRecord).model
+def _read_once(path: Path, _checksum: str) -> TrainRecord:
+    return read_file(path, TrainRecord)

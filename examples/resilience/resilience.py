@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker
@@ -77,8 +78,20 @@ def committee(folder: Path, frames: list[Atoms], mode: str) -> Committee:
 
 
 def start(frames: list[Atoms], seed: int) -> Atoms:
-    """A frame with two protons of hydrogen bonds moved to 1 Å from the oxygens that accept them."""
+    """A frame with two protons of hydrogen bonds moved to 1 Å from the oxygens that accept them.
+
+    Drawn again where one of the two methods has no energy of it.
+    """
     rng = np.random.default_rng(seed)
+    while True:
+        atoms = _displaced(frames, rng)
+        with suppress(LabelError):
+            REFERENCE.calculate(atoms)
+            BASELINE.calculate(atoms)
+            return atoms
+
+
+def _displaced(frames: list[Atoms], rng: np.random.Generator) -> Atoms:
     atoms = frames[int(rng.integers(len(frames)))].copy()
     atoms.calc = None
     distances = atoms.get_all_distances()

@@ -31,7 +31,11 @@ def ffcommittee(
 
 
 def reference_data() -> dict[str, np.ndarray]:
-    """Member energies (6, 2), Ha, and forces (6, 2, N, 3), Ha/bohr, of steps 0, 2, ... 10 of i-PI's regression test."""
+    """Member energies (6, 2), forces (6, 2, N, 3) and virials (6, 2, 3, 3) of steps 0, 2, ... 10; Ha, bohr.
+
+    Of i-PI's regression test. The virials are not symmetric, and its files disagree in their transpose; they are taken
+    as they stand, so that a transpose on the way would show.
+    """
 
     def blocks(name: str) -> list[np.ndarray]:
         text = (DATA / f"ref_simulation.{name}_0").read_text().split("#EXTRAS")[1:]
@@ -39,4 +43,5 @@ def reference_data() -> dict[str, np.ndarray]:
 
     energies = np.array([block[0] for block in blocks("committee_pot")])
     forces = np.array([block.reshape(2, -1, 3) for block in blocks("committee_force")])
-    return {"energies": energies, "forces": forces}
+    virials = np.array([block.reshape(2, 3, 3) for block in blocks("committee_virial")])
+    return {"energies": energies, "forces": forces, "virials": virials}

@@ -29,6 +29,7 @@ from alflow.potentials.ace.settings import AceSettings, lengths
 from alflow.potentials.ace.training import (
     BaselineResult,
     TrainingSet,
+    evaluated,
     make_training_set,
     warn_of_outliers,
     without_duplicates,
@@ -77,7 +78,7 @@ class Committee:
         baseline_identity: str = "",
     ) -> None:
         if n_members < 2:
-            msg = f"n_members: expected at least 2 (more than 7 for a calibrated uncertainty), found {n_members}"
+            msg = f"n_members: expected at least 2 (7 for a calibrated uncertainty), found {n_members}"
             raise PotentialError(msg)
         self.settings = settings
         self.n_members = n_members
@@ -147,7 +148,7 @@ class Committee:
         for index in range(begin, len(training)):
             self._add(index)
         self._solve()
-        self.energy_zero, self.baseline_error = training.energy_zero(), training.deviation()
+        self.energy_zero, self.baseline_error = training.scatter()
         self._core = None if self.has_baseline else self._fitted_core()
 
     def _reset(self, descriptor: Descriptor) -> None:
@@ -204,11 +205,15 @@ class Committee:
 
     @property
     def _seen(self) -> NDArray[np.bool_]:
-        """Which groups each member sees, shape (M, M)."""
+        """Which groups each member sees, shape (M, M); drawn again where a member would see none."""
         seen = np.zeros((self.n_members, self.n_members), dtype=bool)
-        for group in range(self.n_members):
-            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(group, 2)))
-            seen[rng.permutation(self.n_members)[: int(_SHARE * self.n_members)], group] = True
+        attempt: tuple[int, ...] = ()
+        while not seen.any(axis=1).all():
+            seen[:] = False
+            for group in range(self.n_members):
+                rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(group, 2, *attempt)))
+                seen[rng.permutation(self.n_members)[: int(_SHARE * self.n_members)], group] = True
+            attempt = (attempt[0] + 1 if attempt else 0,)
         return seen
 
     def _solve(self) -> None:
@@ -383,7 +388,7 @@ class Committee:
         larger.
         """
         if not self._leverages:
-            self._leverages = self._leverages_of_training()
+            self._leverages.extend(self._leverages_of_training())  # in place: copies with a baseline share them
         env = self._descriptor.environment(atoms)
         features = self._descriptor.features(env)
         out = self._descriptor.closeness(env) ** 12
@@ -442,7 +447,8 @@ class Committee:
         Raises
         ------
         PotentialError
-            As of :meth:`forward`; weighting without a baseline, or an s_b that is neither given nor known.
+            As of :meth:`forward`; weighting without a baseline, or an s_b that is neither given nor known; a baseline
+            that fails.
         """
         weighting = weighting or ("total" if self.has_baseline else "none")
         forward = self.forward(atoms)
@@ -460,7 +466,12 @@ class Committee:
             energy = float(zero.sum() + correction.sum())
         driven, forces, stress = self._with_baseline(atoms, energy, gradient)
         mean = driven - energy + float(forward.energies.mean())
-        return Driving(driven, forces, stress, weight, mean, forward)
+        return Driving(driven, forces, stress, weight, mean, forward, calibrated=not self.judgement.energy.note)
+
+    def check_weighting(self, weighting: Weighting | None, error: float | None) -> None:
+        """Refuse, as :meth:`drive` does, what no structure can be driven with."""
+        if weighting not in {None, "none"} or (weighting is None and self.has_baseline):
+            self._baseline_uncertainty(weighting or "total", error, 1)
 
     def _baseline_uncertainty(self, weighting: Weighting, error: float | None, n_atoms: int) -> float:
         if weighting not in {"total", "atom"}:
@@ -485,11 +496,9 @@ class Committee:
             return energy, gradient.forces, gradient.stress
         if self.baseline is None:
             raise PotentialError(_NO_BASELINE)
-        bare = atoms.copy()
-        energy += float(self.baseline.get_potential_energy(bare))
-        forces = gradient.forces + self.baseline.get_forces(bare)
-        stress = None if gradient.stress is None else gradient.stress + self.baseline.get_stress(bare)
-        return energy, forces, stress
+        below, pull, pressed = evaluated(self.baseline, atoms.copy(), stress=gradient.stress is not None)
+        stress = None if gradient.stress is None or pressed is None else gradient.stress + pressed
+        return energy + below, gradient.forces + pull, stress
 
     # Keep
 

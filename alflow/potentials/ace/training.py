@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,15 +79,20 @@ class TrainingSet:
         """Energy of an atom of each species that fits the energies best, shape (species,), of minimal norm, eV."""
         return np.asarray(np.linalg.lstsq(self.composition(), self.energies, rcond=1e-8)[0])
 
-    def deviation(self) -> float:
-        """Standard deviation of the energies from there, over the square root of the number of atoms, eV.
+    def scatter(self) -> tuple[Array, float]:
+        """That, and the standard deviation of the energies from it over the square root of the number of atoms, eV.
 
-        NaN without more structures than parameters.
+        Energies more than 20 times as far off as the median are left out; NaN without more structures than parameters.
         """
         counts = self.composition()
-        residuals = (self.energies - counts @ self.energy_zero()) / np.sqrt(counts.sum(axis=1))
-        free = len(self) - int(np.linalg.matrix_rank(counts, rtol=1e-8))
-        return float(np.sqrt(np.sum(residuals**2) / free)) if free > 0 else float("nan")
+        root = np.sqrt(counts.sum(axis=1))
+        kept = np.ones(len(self), dtype=bool)
+        for _ in range(3):
+            zero = np.asarray(np.linalg.lstsq(counts[kept], self.energies[kept], rcond=1e-8)[0])
+            residuals = np.asarray(np.abs(self.energies - counts @ zero) / root)
+            kept = residuals <= max(_WILD_RATIO * float(np.median(residuals)), 1e-9)
+        free = int(np.sum(kept)) - int(np.linalg.matrix_rank(counts[kept], rtol=1e-8))
+        return zero, float(np.sqrt(np.sum(residuals[kept] ** 2) / free)) if free > 0 else float("nan")
 
     def write(self, group: h5py.Group) -> None:
         """Write as concatenated arrays; the structures' lengths tell them apart."""
@@ -128,10 +134,15 @@ def make_training_set(
     Raises
     ------
     PotentialError
-        No structures; or one without atoms, without an energy, or with anything that is not finite.
+        No structures; or one without atoms, without an energy, or with anything that is not finite; results without a
+        baseline, or not one for each structure; a baseline that fails.
     """
     if len(frames) == 0:
         msg = "no structures to fit: expected at least one labelled structure"
+        raise PotentialError(msg)
+    if baseline_results is not None and (baseline is None or len(baseline_results) != len(frames)):
+        what = "no baseline" if baseline is None else f"{len(baseline_results)} of them for {len(frames)} structures"
+        msg = f"baseline_results: expected one of a baseline for each structure, None if not known, found {what}"
         raise PotentialError(msg)
     known = [None] * len(frames) if baseline_results is None else baseline_results
     bare: list[Atoms] = []
@@ -142,7 +153,7 @@ def make_training_set(
         structure = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         if baseline is not None:
             structure.info = dict(frame.info)  # a baseline may need the charge
-            below, pull = _evaluated(baseline, structure) if result is None else result
+            below, pull = evaluated(baseline, structure)[:2] if result is None else result
             energy -= below
             forces = None if forces is None else forces - pull
             structure.info = {}
@@ -152,8 +163,19 @@ def make_training_set(
     return TrainingSet(tuple(bare), np.array(energies), tuple(all_forces))
 
 
-def _evaluated(baseline: Calculator, structure: Atoms) -> BaselineResult:
-    return float(baseline.get_potential_energy(structure)), np.array(baseline.get_forces(structure))
+def evaluated(baseline: Calculator, structure: Atoms, *, stress: bool = False) -> tuple[float, Array, Array | None]:
+    """Energy, forces and, if asked for and there is one, stress by a baseline; PotentialError when it fails."""
+    pressed = None
+    try:
+        energy, forces = float(baseline.get_potential_energy(structure)), np.array(baseline.get_forces(structure))
+        if stress:
+            with suppress(PropertyNotImplementedError):
+                pressed = np.array(baseline.get_stress(structure))
+    except Exception as error:  # calculators raise whatever they like
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"the baseline failed on {structure.get_chemical_formula()}: {reason}"
+        raise PotentialError(msg) from error
+    return energy, forces, pressed
 
 
 def without_duplicates(training: TrainingSet, new: TrainingSet) -> TrainingSet:
