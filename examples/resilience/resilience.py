@@ -173,7 +173,7 @@ def plot(folder: Path, output: Path, picoseconds: float, seed: int, lowest: floa
     axes[2].set(
         xlabel="time / ps", ylabel="energy / eV: GFN2-xTB (solid),\nthe driving potential (dotted)", ylim=(-1, 9)
     )
-    figure.savefig(output, dpi=100)
+    figure.savefig(output, dpi=80)
 
 
 def main() -> None:
