@@ -85,7 +85,7 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
             p = model.predict(frame)
         except PotentialError:
             continue
-        energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma], [p.energy_spread]])
+        energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma]])
         force = np.array([p.forces - frame.get_forces(), p.forces_sigma, p.forces_spread]).reshape(3, -1)
         found.append((np.array([len(frame)]), energy, force))
     if not found:
