@@ -2,16 +2,18 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase.io
 import numpy as np
 import pytest
-from alflow.errors import LabelError
-from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
+from alflow.errors import LabelError, SampleError
+from alflow.records import AssessRecord, LabelRecord, SampleRecord, Segment, SelectRecord, TrainRecord
 from alflow.reference import baseline_result, build, described
 from alflow.reference.calculators import AseMethod, ModelMethod
 from alflow.report import views
-from alflow.store import Store
+from alflow.steps.sampling import _gather
+from alflow.store import Store, commit_file
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import CalculationFailed, Calculator
@@ -169,6 +171,43 @@ def test_segments_of_another_potential_are_not_gone_on_with(based: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     sampled, before = (Store(x).read(1, "sample", SampleRecord) for x in (folder, based))
     np.testing.assert_array_equal(sampled.energy, before.energy)
+
+
+def test_a_baseline_that_kills_its_process_costs_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference results are durable before the baseline is asked; without it the run goes on from them."""
+    (tmp_path / "deadly.py").write_text(
+        "import os\nfrom ase.calculators.calculator import Calculator\n\n\nclass Deadly(Calculator):\n"
+        "    implemented_properties = ['energy', 'forces']\n\n"
+        "    def calculate(self, *arguments, **more):\n        os._exit(11)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    small = TINY.replace("copies = 11", "copies = 1")
+    folder = make_run(tmp_path / "run", small + '[baseline]\nkind = "ase"\nname = "deadly.Deadly"\n')
+    done = alflow("iterate", folder)
+    assert done.returncode == 1
+    assert "2 labels left out: the baseline fails for their structures" in done.stdout
+    assert "no structures to fit" in done.stderr
+    labelled = (folder / "cycles/000/label.h5").read_bytes()
+    assert not list(folder.glob("failed/*"))
+    (folder / "alflow.toml").write_text(small)
+    done = alflow("iterate", folder, "--cycles", 0)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "cycles/000/label.h5").read_bytes() == labelled
+
+
+def test_no_walker_that_can_begin_is_an_error_not_convergence(tmp_path: Path) -> None:
+    empty = np.zeros(0)
+    end = (molecule("H2O"),)
+    segment = Segment(
+        (), empty, np.zeros((0, 8)), *(empty,) * 12, end=end, end_step=0, stop="potential failed: so it is"
+    )
+    walker = SimpleNamespace(n_segments=1, timestep=0.5, temperature=300.0)
+    for number in range(2):
+        commit_file(tmp_path / f"{number:03d}-0000-x.h5", segment)
+    with pytest.raises(
+        SampleError, match=r"no walker could begin \(potential failed: so it is\): look at the baseline"
+    ):
+        _gather(tmp_path, [walker, walker], ["a", "b"], "x")
 
 
 def test_check_tries_the_baseline(based: Path, tmp_path: Path) -> None:
