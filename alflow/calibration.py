@@ -117,7 +117,7 @@ def reliability(errors: Array, sigma: Array, spread: Array | None = None) -> Rel
     errors, sigma = np.abs(errors[usable]), sigma[usable]
     if not len(errors):
         return Reliability(n_forbidden=n_forbidden)
-    z = np.divide(errors, sigma, out=np.full_like(errors, np.inf), where=sigma > 0)
+    z = np.divide(errors, sigma, out=np.where(errors > 0, np.inf, 0.0), where=sigma > 0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         nll = np.log(sigma) + 0.5 * np.log(2 * np.pi) + 0.5 * z**2
         density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
@@ -188,13 +188,13 @@ def calibrate(
             floor=floor, note=note, reliability=reliability(errors, np.hypot(spread, floor * size), of_forces)
         )
 
+    if not np.abs([errors, spread]).max(initial=0.0) < _LARGEST:
+        return Calibration(note="errors or spreads that are not finite, or beyond all measure")
     if n_judges < MIN_JUDGES:
         return without(f"{n_judges} members judge each structure, at least {MIN_JUDGES} are needed")
     n_structures = len(np.unique(structure))
     if n_structures < MIN_JUDGED:
         return without(f"{n_structures} structures to judge by, at least {MIN_JUDGED} are needed")
-    if not np.abs([errors, spread]).max(initial=0.0) < _LARGEST:
-        return Calibration(note="errors or spreads that are not finite, or beyond all measure")
     usable = np.ones(len(errors), dtype=bool) if of_forces is None else ~_forbidden(errors, spread)
     if not np.any(spread[usable] > 0):
         return without("the members do not differ", floor=_rms(errors / size))

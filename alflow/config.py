@@ -197,7 +197,9 @@ class Executor(Section):
     kind: Literal["local"] = Field("local", description="processes on this machine")
     workers: Count | None = Field(None, description="processes at once; all cores over `threads` by default")
     threads: Count = Field(1, description="threads of each; tblite gives the same digits every time only with 1")
-    timeout: Positive | None = Field(None, description="a reference calculation is killed after so many seconds")
+    timeout: Positive | None = Field(
+        None, description="a calculation, of the reference or the baseline, is killed after so many seconds"
+    )
 
 
 class Settings(Section):

@@ -47,6 +47,17 @@ Record = TypeVar("Record")
 
 _RESULTS = ("energy", "forces", "stress")
 
+SIGMAS = (
+    "energy_spread",
+    "energy_sigma",
+    "force_spread_max",
+    "force_sigma_max",
+    "atom_spread_max",
+    "atom_sigma_max",
+    "weight_min",
+)
+"""What a stored frame keeps of how sure the committee is, from :class:`Segment` to :class:`SelectRecord`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Segment:

@@ -169,6 +169,8 @@ def test_nothing_to_compare() -> None:
     found = reliability(np.zeros(0), np.zeros(0))
     assert (found.n, found.bins.shape) == (0, (0, 3))
     assert np.isnan(found.rms_z)
+    exact = reliability(np.zeros(5), np.zeros(5))
+    assert (exact.rms_z, exact.coverage_1, exact.crps) == (0.0, 1.0, 0.0)  # sure, and right
     same = reliability(np.array([1.0, 2.0, 3.0]), np.ones(3))
     assert np.isnan(same.spearman)
     assert same.coverage_1 == 0.0

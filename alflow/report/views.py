@@ -10,18 +10,8 @@ from ase import Atoms
 
 from alflow.calibration import Reliability
 from alflow.errors import AlflowError, ConfigError, StoreError
-from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord
+from alflow.records import SIGMAS, AssessRecord, LabelRecord, SampleRecord, SelectRecord
 from alflow.store import Store
-
-_SIGMAS = (
-    "energy_spread",
-    "energy_sigma",
-    "atom_spread_max",
-    "atom_sigma_max",
-    "force_spread_max",
-    "force_sigma_max",
-    "weight_min",
-)
 
 
 def run_directory(directory: Path) -> Store:
@@ -178,7 +168,7 @@ def _selected_in(store: Store, cycle: int) -> list[tuple[dict[str, Any], Atoms]]
                 record.frames[i],
                 results.get(name),
                 reason=record.reason[i],
-                **{name: float(getattr(record, name)[i]) for name in _SIGMAS},
+                **{name: float(getattr(record, name)[i]) for name in SIGMAS},
                 energy_predicted=float(record.energy_predicted[i]),
             )
             for i, name in enumerate(record.ids)
@@ -231,7 +221,7 @@ def _row(
         "id": name,
         "cycle": cycle,
         "formula": atoms.get_chemical_formula(),
-        **{name: sigma.get(name) for name in _SIGMAS},
+        **{name: sigma.get(name) for name in SIGMAS},
         "reason": reason,
         "status": "pending" if found is None else "failed" if failure else "labelled",
         "failure": failure,

@@ -12,10 +12,9 @@ from alflow.calibration import Reliability, reliability
 from alflow.errors import PotentialError
 from alflow.executors import limit_threads
 from alflow.potentials.ace import Committee
-from alflow.records import AssessRecord, LabelRecord, SampleRecord, TrainRecord
+from alflow.records import AssessRecord, LabelRecord, SampleRecord
 from alflow.steps.context import Context, labelled_frames
-from alflow.steps.training import load_model, model_path
-from alflow.store import read_file
+from alflow.steps.training import load_model, model_path, read_trained
 
 Array = NDArray[np.float64]
 
@@ -29,7 +28,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     context.progress.begin(f"cycle {cycle} assess", 1)
     labels = context.store.read(cycle, "label", LabelRecord)
     path = model_path(context, cycle)
-    model, left_out = load_model(path, context.baseline), read_file(path, TrainRecord).left_out
+    model, left_out = load_model(path, context.baseline), read_trained(path).left_out
     judgement = model.judgement
     before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
     sigma_max = math.nan

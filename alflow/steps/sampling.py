@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alflow.config import Settings
 from alflow.errors import SampleError
 from alflow.executors import run_all, shield
-from alflow.records import SampleRecord, Segment
+from alflow.records import SIGMAS, SampleRecord, Segment
 from alflow.reference import ReferenceMethod
 from alflow.sampling import Bounds, Walker, run_segment
 from alflow.statefile import checksum
@@ -168,18 +168,10 @@ def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str], driv
         walker=numbers.astype(np.int64),
         time=column("step") * np.array([walkers[n].timestep for n in numbers]),
         energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
-        energy=column("energy"),
-        energy_spread=column("energy_spread"),
-        energy_sigma=column("energy_sigma"),
-        force_spread_max=column("force_spread_max"),
-        force_sigma_max=column("force_sigma_max"),
-        atom_spread_max=column("atom_spread_max"),
-        atom_sigma_max=column("atom_sigma_max"),
-        weight_min=column("weight_min"),
-        grade_max=column("grade_max"),
-        force_max=column("force_max"),
-        temperature=column("temperature"),
-        distance_ratio=column("distance_ratio"),
+        **{
+            name: column(name)
+            for name in ("energy", *SIGMAS, "grade_max", "force_max", "temperature", "distance_ratio")
+        },
         walker_stop=tuple(segment.stop for segment in ends),
         walker_steps=np.array([segment.end_step for segment in ends], dtype=np.int64),
         walker_temperature=np.array([walker.temperature for walker in walkers]),

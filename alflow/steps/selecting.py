@@ -4,18 +4,17 @@ import numpy as np
 from ase import Atoms
 
 from alflow import structures
-from alflow.records import SampleRecord, SelectRecord, TrainRecord
+from alflow.records import SIGMAS, SampleRecord, SelectRecord
 from alflow.selection import select_fps
 from alflow.steps.context import Context, labelled_frames
-from alflow.steps.training import model_path
-from alflow.store import read_file
+from alflow.steps.training import model_path, read_trained
 
 
 def select(context: Context, cycle: int) -> SelectRecord:
     """Choose the frames of a cycle that go to the reference method."""
     settings = context.settings.select
     record = context.store.read(cycle, "sample", SampleRecord)
-    model = read_file(model_path(context, cycle - 1), TrainRecord).model
+    model = read_trained(model_path(context, cycle - 1)).model
     known_ids, known = labelled_frames(context.store, cycle - 1)
     context.progress.begin(f"cycle {cycle} select", 1)
     identity = context.method.identity()
@@ -45,13 +44,7 @@ def select(context: Context, cycle: int) -> SelectRecord:
             for k, d in zip(i, chosen.distances, strict=True)
         ),
         energy_predicted=record.energies[i].mean(axis=1),
-        energy_spread=record.energy_spread[i],
-        energy_sigma=record.energy_sigma[i],
-        force_spread_max=record.force_spread_max[i],
-        force_sigma_max=record.force_sigma_max[i],
-        atom_spread_max=record.atom_spread_max[i],
-        atom_sigma_max=record.atom_sigma_max[i],
-        weight_min=record.weight_min[i],
+        **{name: getattr(record, name)[i] for name in SIGMAS},
         n_candidates=len(record.frames),
         n_rejected_sigma=chosen.n_sigma,
         n_rejected_unphysical=chosen.n_unphysical,

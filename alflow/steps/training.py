@@ -67,7 +67,7 @@ def model_path(context: Context, cycle: int) -> Path:
     """
     path = context.store.path(cycle, "train")
     identity = "" if context.baseline is None else context.baseline.identity()
-    if _read(path).model.baseline_identity == identity:
+    if read_trained(path).model.baseline_identity == identity:
         return path
     made_of = (checksum(path), identity, context.settings.potential.model_dump_json(), str(context.settings.seed))
     name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
@@ -81,11 +81,12 @@ def model_path(context: Context, cycle: int) -> Path:
 
 def load_model(path: Path, baseline: ReferenceMethod | None) -> Committee:
     """The committee of a train record, with its baseline."""
-    model = _read(path).model
+    model = read_trained(path).model
     return model if baseline is None else model.with_baseline(baseline.calculator())
 
 
-def _read(path: Path) -> TrainRecord:
+def read_trained(path: Path) -> TrainRecord:
+    """A train record; the last one read is kept, as long as its file is the same."""
     return _read_once(path.absolute(), checksum(path))
 
 

@@ -49,8 +49,8 @@ class Committee:
 
     Made by :func:`fit` or :func:`load`. Structures are dealt to M groups, in an order that depends on the seed only;
     each group is seen by M // 2 members, and the others judge its structures (out of bag). The mean of members that see
-    half of the structures each is at least as accurate as one model of all structures. Members that see three quarters
-    differ so little that alpha is 6 to 10 instead of 2 to 5; those that see a quarter are less accurate in a solid.
+    half of the structures each is at least as accurate as one model of all structures. With members that see three
+    quarters alpha is two to three times as large; those that see a quarter are less accurate (docs/uncertainty.md).
 
     Attributes
     ----------
