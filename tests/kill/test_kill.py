@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alflow.calibration import Reliability
+from alflow.potentials import Committee
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
+from alflow.reference import described
 from alflow.report import views
 from alflow.store import Store
 
@@ -141,9 +143,15 @@ def assert_same(folder: Path, other: Path) -> None:
                     np.testing.assert_array_equal(f.get_forces(), g.get_forces())
                     assert f.get_potential_energy() == g.get_potential_energy()
             if step == "train":
-                p, q = (m.model.predict(b.read(0, "label", LabelRecord).frames[0]) for m in (x, y))
+                p, q = (whole(m.model).predict(b.read(0, "label", LabelRecord).frames[0]) for m in (x, y))
                 np.testing.assert_array_equal(p.energies, q.energies)
                 np.testing.assert_array_equal(p.forces_sigma, q.forces_sigma)
+
+
+def whole(model: Committee) -> Committee:
+    """With its baseline, if it has one."""
+    method = described(model.baseline_identity)
+    return model if method is None else model.with_baseline(method.calculator())
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +204,23 @@ def test_killed_by_the_clock(unbroken: Path, tmp_path: Path) -> None:
     assert kills >= 5
     wait_for_workers(folder)
     assert_same(folder, unbroken)
+
+
+def test_killed_with_a_weighted_baseline(tmp_path: Path) -> None:
+    """The same with GFN1-xTB below: walks on U, and the baseline's results beside the labels, end bit for bit alike."""
+    whole_run, killed = make(tmp_path / "whole"), make(tmp_path / "killed")
+    for folder in (whole_run, killed):
+        (folder / "alflow.toml").write_text(SETTINGS + '[baseline]\nweighting = "atom"\n')
+    assert finish(whole_run)[0] == 0
+    moments = ["link:*/labels/*:3", "fsync:*/000/*label.h5*:1", "link:*/000/*train.h5*:1", "link:*/walkers/*:3"]
+    for moment in [*moments, "fsync:*/walkers/*:2", "fsync:*/001/*label.h5*:1", "fsync:*/001/*assess.h5*:1"]:
+        code, error = finish(killed, moment)
+        assert code == -signal.SIGKILL, f"{moment} never came: {error}"
+        wait_for_workers(killed)
+    assert finish(killed)[0] == 0
+    assert_same(killed, whole_run)
+    assert (Store(killed).read(1, "sample", SampleRecord).weight_min < 1).all()
+    assert not (killed / "work").exists()
 
 
 def test_number_of_workers_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
