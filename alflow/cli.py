@@ -232,3 +232,50 @@ def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> Non
     click.echo(f"{output}: {len(frames)} structures")
     if committee.judgement.note:
         click.echo(committee.judgement.note, err=True)
+
+
+OBSERVABLES = """\b
+Observables, each with --observable (quote them):
+  potential_energy  total_energy  heat_capacity  volume  density
+  'rdf O-H [r_max=6] [bins=120]'
+  'coordination O-H 1.3'              'angle H-O-H 1.3 [bins=90]'
+  'hydrogen_bonds [r=3.5] [angle=30]'
+  'free_energy CV MIN..MAX [bins=50]' 'free_energy_difference CV A..B C..D'
+  with CV: distance 0 3, distance O-O, angle 0 1 2, coordination 0 O 2.5,
+  distance_difference 0 1 2
+  and your own functions, named in [[observable]] of alflow.toml
+"""
+
+
+@main.command(epilog=OBSERVABLES)
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--observable", "texts", multiple=True, metavar="TEXT", help="What to average; may be repeated.")
+@click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="Of the run, K.")
+@click.option("--system", help="Only walkers of this system.")
+@click.option("--method", type=click.Choice(["direct", "cea"]), help="[default: by the spread of h]")
+@click.option("--drop", type=click.FloatRange(0, 0.95), help="Share dropped at the beginning [default: detected].")
+@click.option("--ipi", metavar="PREFIX", help="Output of i-PI: PREFIX.out, .committee_pot_0, .pos_0.xyz.")
+@click.option(
+    "--energies", multiple=True, metavar="FILE", help="Member energies: rows are frames; one for each walker."
+)
+@click.option("--driving", multiple=True, metavar="FILE|mean", help="Energies of the potential that drove the run.")
+@click.option("--values", multiple=True, metavar="FILE", help="Observables: rows are frames.")
+@click.option("--unit", default="eV", show_default=True, help="Of energies: eV, Ha, Ry, kcal/mol, kJ/mol.")
+@click.option("--values-unit", default="", help="Of observables, for the table.")
+@click.option("--models", is_flag=True, help="The columns of --values are models of one property.")
+@json_option
+@click.option("--plot", type=FILE, help="Also draw the averages with their error bands.")
+def average(source: Path | None, as_json: bool, plot: Path | None, **asked: Any) -> None:
+    """Average observables over SOURCE with their statistical and model errors.
+
+    SOURCE is a production run (my-run/production/NAME) or a cycle's samples (my-run/cycles/001/sample.h5); foreign data
+    come with --ipi, or --energies, --driving and --values (.npy, text, or HDF5 as file.h5:dataset).
+    """
+    from alflow.report import averages
+
+    report = averages.asked(source, **asked)
+    if plot is not None:
+        averages.plot(report, plot)
+    click.echo(
+        averages.document(report) if as_json else "\n".join([*averages.lines(report), "", averages.text_table(report)])
+    )

@@ -27,6 +27,8 @@ from alflow.errors import ConfigError
 
 FILE = "alflow.toml"
 
+_NO_SYSTEM = {"system": [{"name": "none", "structures": "none"}]}  # for a file of which one section is wanted
+_LISTS = ("system", "observable")  # sections of which there may be several
 _LONGEST = 80  # characters of a refused value that a message repeats
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -186,9 +188,36 @@ class Converge(Section):
     """When to stop."""
 
     force_sigma: Positive | None = Field(None, description="stop when no sampled force sigma is above this, eV/Å")
-    cycles: Count = Field(2, description="for so many cycles in a row")
+    observable: str | None = Field(
+        None, min_length=1, description="an average, as `alflow average` takes it, whose model error each cycle records"
+    )
+    tolerance: Positive | None = Field(
+        None, description="stop when the model error of `observable` is below this, in its unit; of a curve the largest"
+    )
+    cycles: Count = Field(2, description="for so many cycles in a row; what is given of force_sigma and tolerance")
     max_cycles: Count = Field(10, description="stop after so many cycles in any case")
     max_labels: Count | None = Field(None, description="stop after so many labels in any case")
+
+    @model_validator(mode="after")
+    def _tolerance_of_something(self) -> "Converge":
+        if self.tolerance is not None and self.observable is None:
+            msg = f"tolerance = {self.tolerance:g} is of no observable: name one"
+            raise ValueError(msg)
+        return self
+
+
+class UserObservable(Section):
+    """An observable of your own, for `alflow average` and ``[converge]``; one ``[[observable]]`` for each."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="by which it is asked for; unique")
+    function: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
+        description="module:function of the structure (ASE Atoms), a number or an array; module.py may be here",
+    )
+    unit: str = Field("", description="of what it returns")
+    committee: bool = Field(
+        False, description="it returns a value of each of several models of the property, along the first axis"
+    )
 
 
 class Executor(Section):
@@ -215,14 +244,18 @@ class Settings(Section):
     sample: Sample = Field(Sample(), description="how new structures are found")
     select: Select = Field(Select(), description="which of them are labelled")
     converge: Converge = Field(Converge(), description="when to stop")
+    observable: tuple[UserObservable, ...] = Field((), description="observables of your own", strict=False)
     executor: Executor = Field(Executor(), description="where calculations run")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Settings":
-        names = [system.name for system in self.system]
-        if len(set(names)) < len(names):
-            msg = f"system names must differ, found {', '.join(names)}"
-            raise ValueError(msg)
+        for what, names in (
+            ("system", [s.name for s in self.system]),
+            ("observable", [o.name for o in self.observable]),
+        ):
+            if len(set(names)) < len(names):
+                msg = f"{what} names must differ, found {', '.join(names)}"
+                raise ValueError(msg)
         return self
 
 
@@ -248,10 +281,14 @@ def load_baseline(path: Path) -> TbliteBaseline | AseBaseline | ModelBaseline:
     if "baseline" not in data:
         msg = f"{path} has no [baseline]: expected a table that describes one, as in alflow.toml"
         raise ConfigError(msg)
-    nothing = {"system": [{"name": "none", "structures": "none"}]}
-    found = parse({"baseline": data["baseline"], **nothing}, str(path)).baseline
+    found = parse({"baseline": data["baseline"], **_NO_SYSTEM}, str(path)).baseline
     assert found is not None  # noqa: S101
     return found
+
+
+def load_observables(path: Path) -> tuple[UserObservable, ...]:
+    """The ``[[observable]]`` of a TOML file, whatever else it holds; ConfigError as of :func:`load`."""
+    return parse({"observable": _toml_of(path).get("observable", []), **_NO_SYSTEM}, str(path)).observable
 
 
 def _toml_of(path: Path) -> dict[str, Any]:
@@ -299,7 +336,7 @@ def _explain(problem: ErrorDetails) -> str:
         return f"{key} is missing: {about}" if about else f"{key} is missing"
     if problem["type"] in {"tuple_type", "model_type"}:
         table = f"[{key}]" if problem["type"] == "model_type" else "a number or a list of numbers"
-        expected = "tables [[system]]" if place[0] == "system" else table
+        expected = f"tables [[{place[0]}]]" if place[0] in _LISTS else table
         return f"{key}: expected {expected}, found {_found(problem['input'])}"
     if problem["type"] == "value_error":
         message = problem["msg"].removeprefix("Value error, ")
@@ -400,7 +437,7 @@ def document() -> str:
         if not models:
             lines += [f"`{name} = {field.default}`: {field.description}", ""]
             continue
-        title = f"[[{name}]]" if name == "system" else f"[{name}]"
+        title = f"[[{name}]]" if name in _LISTS else f"[{name}]"
         lines += [f"## `{title}`: {field.description}", ""]
         for model in models:
             if len(models) > 1:

@@ -57,6 +57,16 @@ def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
+class AverageError(AlflowError):
+    """Something cannot be averaged: arrays that do not fit each other, another temperature, no committee, ..."""
+
+    exit_code = 2
+
+
+class ObservableError(AverageError):
+    """An observable is misspelt, or has no value in a frame: a species that is not there, no momenta, ..."""
+
+
 class SampleError(AlflowError):
     """No walker could produce a usable frame."""
 

@@ -320,6 +320,13 @@ class AssessRecord:
         What could not be calibrated, and which labels were left out, and why.
     sigma_max : float
         Largest calibrated sigma of a force component in the frames sampled, eV/Å; NaN in cycle 0.
+    observable : str
+        The average that ``[converge]`` names; empty when none.
+    observable_error, observable_noise : float
+        Its model error over the frames sampled, in its unit, and the statistical error of that: of several values
+        or ensembles the largest. NaN in cycle 0, or when it cannot be computed.
+    observable_note : str
+        Of which value and ensemble, by which method, and what to beware of; or why there is none.
     converged : bool
         Whether the cycles end here.
     reason : str
@@ -342,6 +349,10 @@ class AssessRecord:
     new_force: Reliability
     note: str
     sigma_max: float
+    observable: str
+    observable_error: float
+    observable_noise: float
+    observable_note: str
     converged: bool
     reason: str
 

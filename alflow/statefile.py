@@ -24,7 +24,7 @@ import h5py
 from alflow import __version__, records
 from alflow.errors import AlflowError, StoreError
 
-SCHEMA = 2
+SCHEMA = 3
 
 REMEDY = (
     "restore it from a backup, or remove it together with everything that was made after it "

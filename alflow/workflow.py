@@ -30,7 +30,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "select": ("select", "converge", "seed", "potential", "baseline"),
     "label": ("reference", "baseline", "system", "seed"),
     "train": ("potential", "baseline", "seed"),
-    "assess": ("converge", "seed", "potential", "baseline"),
+    "assess": ("converge", "observable", "seed", "potential", "baseline"),
 }
 """The parts of alflow.toml that a step depends on: their hash is kept in the file the step leaves."""
 

@@ -19,6 +19,7 @@ MODELS = [config.Settings, *(model for models in SECTIONS.values() for model in 
 BASELINES = {get_args(model.model_fields["kind"].annotation)[0]: model for model in SECTIONS["baseline"]}
 REQUIRED: dict[type[config.Section], dict[str, Any]] = {
     config.System: {"name": "water", "structures": "water.xyz"},
+    config.UserObservable: {"name": "gap", "function": "gaps:largest"},
     config.AseBaseline: {"kind": "ase", "name": "ase.calculators.lj.LennardJones"},
     config.ModelBaseline: {"kind": "model", "file": "model.h5"},
 }
@@ -72,7 +73,10 @@ def test_not_toml_names_the_line(tmp_path: Path) -> None:
         (SYSTEM + '[baseline]\nmetod = ""\n', "unknown key baseline.metod: did you mean method?"),
         (
             SYSTEM + "[converge]\nxyzzy = 1\n",
-            "unknown key converge.xyzzy: expected one of cycles, force_sigma, max_cycles, max_labels",
+            (
+                "unknown key converge.xyzzy: expected one of cycles, force_sigma, max_cycles, max_labels, "
+                "observable, tolerance"
+            ),
         ),
         (SYSTEM + '[converge]\n"x y\\n" = 1\n', r'unknown key converge."x y\n": expected one of cycles, '),
         (
@@ -278,7 +282,7 @@ def test_the_laptop_template_shows_every_key_with_its_default() -> None:
     assert set(data) == set(config.Settings.model_fields)
     for name, models in SECTIONS.items():
         for model in models[:1]:
-            section = data[name][0] if name == "system" else data[name]
+            section = data[name][0] if isinstance(data[name], list) else data[name]
             assert set(section) == set(model.model_fields), name
     others = alternatives(text)
     assert [data["baseline"]["kind"], *others] == list(BASELINES)

@@ -322,6 +322,8 @@ def test_a_record_inside_a_record_comes_back() -> None:
         new_energy=Reliability(),
         new_force=replace(judged, bins=bins[:1]),
         note="energies: no structure judges",
+        observable="rdf O-O",
+        observable_note="r / Å = 2.8, water at 300 K, direct",
         converged=False,
         reason="goes on",
     )

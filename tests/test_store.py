@@ -58,6 +58,10 @@ def assessed(reason: str = "goes on", n: int = 3) -> AssessRecord:
         new_force=replace(judged, bins=bins[:1]),
         note="",
         sigma_max=float("inf"),
+        observable="",
+        observable_error=float("nan"),
+        observable_noise=float("nan"),
+        observable_note="",
         converged=False,
         reason=reason,
     )

@@ -8,11 +8,16 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.averages.measuring import average
+from alflow.averages.observables import parse
 from alflow.calibration import Reliability, reliability
-from alflow.errors import PotentialError
+from alflow.errors import AverageError, PotentialError
 from alflow.executors import limit_threads
 from alflow.potentials.ace import Committee
 from alflow.records import AssessRecord, LabelRecord, SampleRecord
+from alflow.sources.functions import user_functions
+from alflow.sources.samples import groups
+from alflow.sources.samples import sampled as sampled_source
 from alflow.steps.context import Context, labelled_frames
 from alflow.steps.training import load_model, model_path, read_trained
 
@@ -31,15 +36,15 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     model, left_out = load_model(path, context.baseline), read_trained(path).left_out
     judgement = model.judgement
     before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
-    sigma_max = math.nan
+    sigma_max, observed = math.nan, Observed(context.settings.converge.observable or "")
     with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
         if cycle:
             before = judged(load_model(model_path(context, cycle - 1), context.baseline), labels.frames)
             sampled = context.store.read(cycle, "sample", SampleRecord)
-            sigma_max = float(sampled.force_sigma_max.max())
+            sigma_max, observed = float(sampled.force_sigma_max.max()), observe(context, sampled)
         after = judged(model, labels.frames)
     n_labelled = len(labelled_frames(context.store, cycle)[0])
-    converged, reason = _converged(context, cycle, sigma_max, n_labelled)
+    converged, reason = _converged(context, cycle, sigma_max, observed, n_labelled)
     target = context.settings.converge.force_sigma
     if not converged and target is not None and judgement.force.floor > target:
         reason += f"; it cannot fall below its floor of {judgement.force.floor:.3g}, converge.force_sigma is {target:g}"
@@ -61,9 +66,46 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         new_force=before.force,
         note="; ".join(part for part in (judgement.note, left_out) if part),
         sigma_max=sigma_max,
+        observable=observed.observable,
+        observable_error=observed.error,
+        observable_noise=observed.noise,
+        observable_note=observed.note,
         converged=converged,
         reason=reason,
     )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Model error of the observable of ``[converge]``, as in :class:`alflow.records.AssessRecord`."""
+
+    observable: str
+    error: float = math.nan
+    noise: float = math.nan
+    note: str = ""
+
+
+def observe(context: Context, sampled: SampleRecord) -> Observed:
+    """The largest model error of the observable over the frames of a cycle, of all systems and temperatures."""
+    text = context.settings.converge.observable
+    if text is None:
+        return Observed("")
+    observable = parse(text, user_functions(context.settings.observable, context.store.directory))
+    found: list[Observed] = []
+    for system, temperature in groups(sampled):
+        source = sampled_source(sampled, "the cycle's sample", temperature, system)
+        try:
+            result = average(source, [observable])
+        except AverageError as error:
+            return Observed(text, note=str(error))
+        one = result.averages[0]
+        if np.isnan(one.model).all():
+            return Observed(text, note=f"{system} at {temperature:g} K: no value")
+        k = int(np.nanargmax(one.model))
+        place = "" if observable.grid is None else f"{observable.grid_name} = {observable.grid[k]:.3g}, "
+        note = "; ".join([f"{place}{system} at {temperature:g} K, {result.method}", *result.notes])
+        found.append(Observed(text, float(one.model[k]), float(one.model_noise[k]), note))
+    return max(found, key=lambda one: one.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,17 +140,28 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
     )
 
 
-def _converged(context: Context, cycle: int, sigma_max: float, n_labelled: int) -> tuple[bool, str]:
+def _converged(context: Context, cycle: int, sigma_max: float, observed: Observed, n_labelled: int) -> tuple[bool, str]:
     """Whether the cycles end here, and why."""
     settings = context.settings.converge
-    if settings.force_sigma is not None and cycle >= settings.cycles:
-        earlier = [
-            context.store.read(k, "assess", AssessRecord).sigma_max for k in range(cycle - settings.cycles + 1, cycle)
-        ]
-        if all(sigma <= settings.force_sigma for sigma in [*earlier, sigma_max]):
-            return True, f"largest sampled force sigma <= {settings.force_sigma:g} eV/Å for {settings.cycles} cycle(s)"
+    if cycle >= settings.cycles:
+        earlier = [context.store.read(k, "assess", AssessRecord) for k in range(cycle - settings.cycles + 1, cycle)]
+        reached = []
+        if settings.force_sigma is not None:
+            sigmas = [*(record.sigma_max for record in earlier), sigma_max]
+            reached.append((sigmas, settings.force_sigma, "largest sampled force sigma", " eV/Å"))
+        if settings.tolerance is not None:
+            errors = [
+                record.observable_error if record.observable == settings.observable else math.nan for record in earlier
+            ]
+            reached.append(([*errors, observed.error], settings.tolerance, f"model error of {settings.observable}", ""))
+        if reached and all(value <= limit for values, limit, _, _ in reached for value in values):
+            what = " and ".join(f"{name} <= {limit:g}{unit}" for _, limit, name, unit in reached)
+            return True, f"{what} for {settings.cycles} cycle(s)"
     if cycle >= settings.max_cycles:
         return True, f"converge.max_cycles = {settings.max_cycles} cycles done"
     if settings.max_labels is not None and n_labelled >= settings.max_labels:
         return True, f"converge.max_labels = {settings.max_labels} labels spent"
-    return False, f"largest sampled force sigma {sigma_max:.3g} eV/Å" if cycle else "initial structures only"
+    if not cycle:
+        return False, "initial structures only"
+    error = "" if not observed.observable else f", model error of {observed.observable} {observed.error:.3g}"
+    return False, f"largest sampled force sigma {sigma_max:.3g} eV/Å{error}"

@@ -1,0 +1,254 @@
+"""Trajectories of i-PI with a committee (``ffcommittee``): PREFIX.out, PREFIX.committee_pot_0 and positions.
+
+The frames of the three files are matched by their step; strides may differ. ``committee_pot`` holds the members as i-PI
+has rescaled them by its ``alpha``. With a weighted baseline these are corrections, and ``baseline_pot`` must have been
+written beside them. The driving energy is ``potential`` of PREFIX.out, and ``ensemble_bias`` where it is there.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.geometry import cellpar_to_cell
+from numpy.typing import NDArray
+
+from alflow.averages.measuring import Batch, Source
+from alflow.averages.statistics import inefficiency
+from alflow.errors import AverageError
+
+Array = NDArray[np.float64]
+
+_BATCH = 256
+_COLUMN = re.compile(r"#\s*(?:column|cols\.)\s+(\d+)(?:-(\d+))?\s+-->\s+([^\s:{]+)(?:\{([^}]*)\})?")
+_STEP = re.compile(r"Step:\s*(\d+)")
+_CELL = re.compile(r"CELL\((abcABC|H)\):((?:\s+[-+.\deE]+)+)")
+_UNITS = re.compile(r"(positions|cell)\{([^}]*)\}")
+_LENGTHS = {"atomic_unit": units.Bohr, "angstrom": 1.0, "nanometer": 10.0}
+_ENERGIES = {
+    "atomic_unit": units.Hartree,
+    "hartree": units.Hartree,
+    "": units.Hartree,
+    "electronvolt": 1.0,
+    "kelvin": units.kB,
+    "kilocal/mol": units.kcal / units.mol,
+    "kj/mol": units.kJ / units.mol,
+    "j/mol": units.J / units.mol,
+    "cal/mol": units.kcal / units.mol / 1000,
+}
+_FAR = 0.05  # of kT: how much the driving energy may wander from the mean of the members without a baseline
+_NEAR = 0.1  # of the temperature, that the mean kinetic one may be off without a word
+
+
+def ipi_source(prefix: str, temperature: float) -> Source:
+    """A run of i-PI.
+
+    Parameters
+    ----------
+    prefix : str
+        Path of the files up to the dot: ``run/simulation`` for ``run/simulation.out``.
+    temperature : float
+        Of its thermostat, K.
+
+    Raises
+    ------
+    AverageError
+        Files or columns that are missing or cannot be read; a path-integral run; a temperature that is not that of the
+        run; driving energies that are not those of the members.
+    """
+    files = _Files.find(prefix)
+    scalars = _scalars(files)
+    _check(files, scalars, temperature)
+    return Source(
+        name=f"{prefix} (i-PI)",
+        temperature=temperature,
+        pressure=None,
+        n_walkers=1,
+        batches=lambda: _batches(files, scalars),
+    )
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a run; ``baseline`` and ``positions`` need not be there."""
+
+    out: Path
+    energies: Path
+    baseline: Path | None
+    positions: Path | None
+
+    @classmethod
+    def find(cls, prefix: str) -> "_Files":
+        out = Path(f"{prefix}.out")
+        if not out.is_file():
+            msg = f"{out}: no such file: give the prefix of i-PI's output, as in its <output prefix='...'>"
+            raise AverageError(msg)
+        energies = _numbered(prefix, "committee_pot")
+        if energies is None:
+            msg = (
+                f"{prefix}.committee_pot_0: no such file: i-PI writes it with <trajectory filename='committee_pot' "
+                "extra_type='committee_pot'> extras </trajectory>"
+            )
+            raise AverageError(msg)
+        return cls(out, energies, _numbered(prefix, "baseline_pot"), _numbered(prefix, "pos", ".xyz"))
+
+
+def _numbered(prefix: str, name: str, suffix: str = "") -> Path | None:
+    """The file of bead 0; AverageError when there are more beads."""
+    pattern = re.compile(re.escape(f"{Path(prefix).name}.{name}_") + r"0*(\d+)" + re.escape(suffix))
+    found = {int(m[1]): path for path in Path(prefix).parent.glob("*") if (m := pattern.fullmatch(path.name))}
+    if len(found) > 1:
+        msg = f"{prefix}.{name}_*: found {len(found)} beads, expected one: averages are of classical runs only"
+        raise AverageError(msg)
+    return found.get(0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scalars:
+    """Columns of PREFIX.out and the members, of the steps that both have: energies in eV.
+
+    These are some numbers for each frame, so they are held in memory; structures are not.
+    """
+
+    steps: NDArray[np.int64]
+    driving: Array
+    energies: Array
+    kinetic: Array | None
+
+
+def _scalars(files: _Files) -> _Scalars:
+    columns = _properties(files.out)
+    if "step" not in columns or "potential" not in columns:
+        missing = " and ".join(name for name in ("step", "potential") if name not in columns)
+        msg = f"{files.out} has no column {missing}: driving energies are needed; let i-PI write step and potential"
+        raise AverageError(msg)
+    steps = columns["step"].astype(np.int64)
+    driving = columns["potential"] + columns.get("ensemble_bias", 0.0)
+    member_steps, energies = _extras(files.energies)
+    if files.baseline is not None:
+        baseline_steps, baseline = _extras(files.baseline)
+        _, i, j = np.intersect1d(member_steps, baseline_steps, return_indices=True)
+        member_steps, energies = member_steps[i], energies[i] + baseline[j]
+    common, i, j = np.intersect1d(steps, member_steps, return_indices=True)
+    if len(common) < 2:
+        msg = f"{files.out} and {files.energies} have {len(common)} steps in common: expected two or more"
+        raise AverageError(msg)
+    kinetic = columns.get("temperature")
+    return _Scalars(common, driving[i], energies[j], None if kinetic is None else kinetic[i])
+
+
+def _properties(path: Path) -> dict[str, Array]:
+    """Columns of PREFIX.out by name, those that are energies in eV."""
+    places: dict[str, tuple[int, str]] = {}
+    with path.open() as file:
+        for line in file:
+            if not line.startswith("#"):
+                break
+            if match := _COLUMN.match(line):
+                places[match[3]] = (int(match[1]) - 1, (match[4] or "").lower())
+    rows = _numbers(path)
+    columns: dict[str, Array] = {}
+    for name in ("step", "potential", "ensemble_bias", "temperature"):
+        if name in places:
+            column, unit = places[name]
+            factor = _factor(_ENERGIES, unit, path) if name in {"potential", "ensemble_bias"} else 1.0
+            columns[name] = rows[:, column] * factor
+    if "temperature" in places and places["temperature"][1] != "kelvin":
+        columns["temperature"] = columns["temperature"] * units.Hartree / units.kB
+    return columns
+
+
+def _factor(known: dict[str, float], unit: str, path: Path) -> float:
+    if unit not in known:
+        msg = f"{path}: unknown unit {unit!r}: expected one of {', '.join(name for name in known if name)}"
+        raise AverageError(msg)
+    return known[unit]
+
+
+def _numbers(path: Path) -> Array:
+    try:
+        return np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        msg = f"{path} cannot be read: {' '.join(str(error).split())}"
+        raise AverageError(msg) from error
+
+
+def _extras(path: Path) -> tuple[NDArray[np.int64], Array]:
+    """Steps and numbers, in eV, of a file of extras."""
+    with path.open() as file:
+        steps = [int(match[1]) for line in file if "#EXTRAS" in line and (match := _STEP.search(line))]
+    rows = _numbers(path)
+    if len(rows) != len(steps):
+        msg = f"{path}: expected one row for each of its {len(steps)} steps, found {len(rows)}"
+        raise AverageError(msg)
+    return np.array(steps, dtype=np.int64), rows * units.Hartree
+
+
+def _check(files: _Files, scalars: _Scalars, temperature: float) -> None:
+    if scalars.kinetic is not None:
+        late = scalars.kinetic[len(scalars.kinetic) // 2 :]
+        mean, g = float(late.mean()), float(inefficiency([late - late.mean()]))
+        error = float(late.std()) * np.sqrt(g / len(late)) if np.isfinite(g) else 0.0
+        if abs(mean - temperature) > max(_NEAR * temperature, 5 * error):
+            msg = (
+                f"{files.out} is of a run at {mean:.0f} K by its kinetic energy, found --temperature {temperature:g}: "
+                "give that of its thermostat"
+            )
+            raise AverageError(msg)
+    away = scalars.driving - scalars.energies.mean(axis=1)
+    if files.baseline is None and away.std() > _FAR * units.kB * temperature:
+        msg = (
+            f"{files.out}: the potential is not the mean of the members (they differ by {1e3 * away.std():.3g} meV, "
+            "rms): with a weighted baseline let i-PI write extra_type='baseline_pot' too; other forces must be members"
+        )
+        raise AverageError(msg)
+
+
+def _batches(files: _Files, scalars: _Scalars) -> Iterator[Batch]:
+    if files.positions is None:
+        for first in range(0, len(scalars.steps), _BATCH):
+            part = slice(first, first + _BATCH)
+            yield Batch(0, scalars.energies[part], scalars.driving[part], None)
+        return
+    rows: list[int] = []
+    frames: list[Atoms] = []
+    for step, atoms in _structures(files.positions):
+        row = int(np.searchsorted(scalars.steps, step))
+        if row < len(scalars.steps) and scalars.steps[row] == step:
+            rows.append(row)
+            frames.append(atoms)
+        if len(frames) == _BATCH:
+            yield Batch(0, scalars.energies[rows], scalars.driving[rows], frames)
+            rows, frames = [], []
+    if frames:
+        yield Batch(0, scalars.energies[rows], scalars.driving[rows], frames)
+
+
+def _structures(path: Path) -> Iterator[tuple[int, Atoms]]:
+    """Step and structure (Å) of every frame of i-PI's xyz."""
+    number = 0
+    with path.open() as file:
+        while (line := file.readline()).strip():
+            comment = file.readline()
+            rows = [row.split() for row in islice(file, int(line))]
+            step, cell = _STEP.search(comment), _CELL.search(comment)
+            known = dict(_UNITS.findall(comment))
+            if step is None or cell is None or len(rows) < int(line) or {"positions", "cell"} - set(known):
+                msg = (
+                    f"{path} frame {number}: expected {line.strip()} positions, a step, a cell and units as i-PI writes"
+                )
+                raise AverageError(msg)
+            length = _factor(_LENGTHS, known["positions"], path)
+            numbers = np.array(cell[2].split(), dtype=float)
+            matrix = cellpar_to_cell(numbers) if cell[1] == "abcABC" else numbers.reshape(3, 3).T
+            atoms = Atoms(
+                [row[0] for row in rows],
+                positions=length * np.array([row[1:4] for row in rows], dtype=float),
+                cell=_factor(_LENGTHS, known["cell"], path) * matrix,
+                pbc=True,
+            )
+            yield int(step[1]), atoms
+            number += 1

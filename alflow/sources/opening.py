@@ -1,0 +1,48 @@
+"""What a path names: a run directory, one of its production runs, or the sample of a cycle."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alflow import config
+from alflow.averages.measuring import Source
+from alflow.averages.observables import Observable, parse
+from alflow.errors import AverageError
+from alflow.sources.functions import user_functions
+from alflow.sources.samples import sample_source
+
+
+def open_source(path: Path, temperature: float | None = None, system: str | None = None) -> Source:
+    """The source at a path; ``temperature`` (K) and ``system`` choose walkers where there are several.
+
+    Raises
+    ------
+    AverageError
+        There is no such source.
+    """
+    if path.is_file():
+        return sample_source(path, temperature, system)
+    msg = (
+        f"{path}: no such source: expected a production run (my-run/production/NAME), the samples of a cycle "
+        "(my-run/cycles/001/sample.h5), --ipi PREFIX, or --energies with --driving and --values"
+    )
+    raise AverageError(msg)
+
+
+def observables(texts: Sequence[str], place: Path) -> list[Observable]:
+    """The observables that texts describe, with the user's own from the alflow.toml in or above ``place``.
+
+    Raises
+    ------
+    AverageError
+        None is given.
+    ObservableError
+        One is not known.
+    ConfigError
+        An alflow.toml that cannot be read, or a function that cannot be imported.
+    """
+    if not texts:
+        msg = "no observable is given: expected --observable potential_energy, 'rdf O-O', ...; --help lists them"
+        raise AverageError(msg)
+    folders = [folder for folder in (place, *place.absolute().parents) if (folder / config.FILE).is_file()]
+    own = user_functions(config.load_observables(folders[0] / config.FILE), folders[0]) if folders else {}
+    return [parse(text, own) for text in texts]
