@@ -234,6 +234,36 @@ def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> Non
         click.echo(committee.judgement.note, err=True)
 
 
+@main.command()
+@directory_argument
+@click.option("--steps", type=click.IntRange(min=1), required=True, help="Of each walker, in all.")
+@click.option("--name", default="run", show_default=True, help="Of the production run.")
+@click.option("--walkers", type=click.IntRange(1, 999), help="[default: 4]")
+@click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="K [default: of [sample]]")
+@click.option("--pressure", type=float, help="GPa [default: constant volume]")
+@click.option("--timestep", type=click.FloatRange(min=0, min_open=True), help="fs [default: of [sample]]")
+@click.option("--stride", type=click.IntRange(min=1), help="Steps between stored frames [default: of [sample]]")
+@click.option("--friction", type=click.FloatRange(min=0, min_open=True), help="1/fs [default: of [sample]]")
+@click.option("--system", help="Which, if there are several.")
+@click.option("--cycle", type=click.IntRange(min=0), help="Whose committee [default: the newest]")
+@click.option("--seed", type=click.IntRange(min=0), help="[default: of alflow.toml]")
+@click.option(
+    "--force-sigma-max", type=click.FloatRange(min=0, min_open=True), help="Stop above, eV/Å [default: never]"
+)
+def produce(directory: Path, **asked: Any) -> None:
+    """Run walkers with the newest committee, for averages; the same command goes on, more steps make it longer."""
+    from alflow import workflow
+    from alflow.report import averages
+    from alflow.report.progress import terminal_progress
+    from alflow.steps import Asked
+
+    with terminal_progress() as progress:
+        folder = workflow.produce(directory, progress, Asked(**asked))
+    for line in averages.walks(folder):
+        click.echo(line)
+    click.echo(f"next: alflow average {folder} --observable potential_energy")
+
+
 OBSERVABLES = """\b
 Observables, each with --observable (quote them):
   potential_energy  total_energy  heat_capacity  volume  density

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alflow.errors import LockedError, StoreError
-from alflow.records import LabelRecord, Segment
+from alflow.records import LabelRecord, ProductionRecord, Segment
 from alflow.statefile import checksum, commit_file, is_litter, make_folder, os_errors, read_file
 
-__all__ = ["FIRST_STEPS", "STEPS", "Store", "Writer", "commit_file", "make_folder", "read_file"]
+__all__ = ["FIRST_STEPS", "STEPS", "Store", "Writer", "commit_file", "make_folder", "read_file", "segment_path"]
 
 STEPS = ("sample", "select", "label", "train", "assess")
 FIRST_STEPS = STEPS[2:]
@@ -32,6 +32,11 @@ FIRST_STEPS = STEPS[2:]
 _PATIENCE = 0.5  # s that a writer waits for a lock: a reader's test for a writer holds it for microseconds
 
 T = TypeVar("T")
+
+
+def segment_path(folder: Path, walker: int, index: int, driver: str) -> Path:
+    """File of a segment of a walk; ``driver`` is the hash of what drives it."""
+    return folder / f"{walker:03d}-{index:04d}-{driver}.h5"
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,14 @@ class Store:
     def walkers(self, cycle: int) -> Path:
         """Folder of the segments of walks under way."""
         return self.folder(cycle) / "walkers"
+
+    def production(self, name: str) -> Path:
+        """Folder of a production run."""
+        return self.directory / "production" / name
+
+    def productions(self) -> list[str]:
+        """Names of the production runs that have begun."""
+        return sorted(path.parent.name for path in (self.directory / "production").glob("*/begin.h5"))
 
     @property
     def scratch(self) -> Path:
@@ -277,7 +290,7 @@ class Store:
     def _sweep(self) -> None:
         """Remove what a killed writer left: temporary files, and pieces already gathered."""
         cycles = self.cycles()
-        places = [self.directory / "labels", self.directory / "failed"]
+        places = [self.directory / "labels", self.directory / "failed", *(self.directory / "production").glob("*")]
         for cycle in cycles:
             places += [self.folder(cycle), self.walkers(cycle)]
         for path in (path for place in places for path in place.glob(".*.tmp")):
@@ -305,10 +318,12 @@ class Store:
         """
         results = [*(self.directory / "labels").glob("*.h5"), *(self.directory / "failed").glob("*.h5")]
         segments = [path for cycle in self.cycles() for path in self.walkers(cycle).glob("*.h5")]
+        segments += [path for name in self.productions() for path in self.production(name).glob("[0-9]*.h5")]
         reads: list[Callable[[], object]] = [
             *(partial(self._verify_step, c, s, kinds[s]) for c in self.cycles() for s in self.steps(c)),
             *(partial(read_file, path, LabelRecord) for path in sorted(results)),
             *(partial(read_file, path, Segment) for path in sorted(segments)),
+            *(partial(read_file, self.production(name) / "begin.h5", ProductionRecord) for name in self.productions()),
             self.next_step,
         ]
         problems: list[str] = []

@@ -61,6 +61,18 @@ def resume(directory: Path, progress: Reporter) -> list[AssessRecord]:
     return _run(directory, progress, 0, start_new=False)
 
 
+def produce(directory: Path, progress: Reporter, asked: steps.Asked) -> Path:
+    """Begin a production run with the committee of a cycle, go on with it, or make it longer; returns its folder.
+
+    Errors as of :func:`alflow.steps.production.produce`.
+    """
+    settings = config.load(directory)
+    store = Store(directory)
+    with store.lock():
+        pool = partial(open_executor, settings.executor.workers, settings.executor.threads)
+        return steps.produce(Context(settings, store, pool, progress), asked)
+
+
 def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[AssessRecord]:
     settings = config.load(directory)
     store = Store(directory)
@@ -71,6 +83,7 @@ def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: 
         context = Context(settings, store, pool, progress)
         if context.baseline is not None:
             context.baseline.calculator()  # one that cannot be made is told before anything is begun
+        steps.wanted(settings, directory)  # likewise
         cycle, step = store.next_step()
         first_of_cycle = step == store.steps(cycle)[0]
         if not first_of_cycle or (cycle == 0 and start_new) or store.begun(cycle):

@@ -117,6 +117,18 @@ def _arrays(
     return Arrays(energies, driving, values, energy_unit(unit), models)
 
 
+def walks(folder: Path) -> list[str]:
+    """How far each walker of a production run is, one line each."""
+    from alflow.sources.productions import read_beginning, walked
+
+    record = read_beginning(folder)
+    return [
+        f"walker {k}: {steps} steps, {steps * record.timestep / 1000:g} ps, {frames} frames"
+        f"{f'; stopped: {stop}' if stop else ''}"
+        for k, (steps, frames, stop) in enumerate(walked(folder))
+    ]
+
+
 def of_source(
     source: "Source", observables: Sequence["Observable"], method: Method | None = None, drop: float | None = None
 ) -> Report:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from alflow import config, structures
+from alflow.averages.observables import Frame
 from alflow.errors import AlflowError, ConfigError, LabelError, StoreError
 from alflow.reference import ReferenceMethod, build
 from alflow.report.views import problems
-from alflow.steps import baseline_method
+from alflow.steps import baseline_method, wanted
 
 
 def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
@@ -32,11 +34,27 @@ def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
         yield _tried("reference", build(**settings.reference.model_dump()), frames[0])
         if settings.baseline is not None:
             yield _tried("baseline", baseline_method(settings.baseline, directory), frames[0])
+        if settings.converge.observable is not None:
+            yield _measured(settings, directory, frames)
     wrong = problems(directory)
     for problem in wrong:
         yield "state", StoreError(problem)
     if not wrong:
         yield "state", None
+
+
+def _measured(settings: config.Settings, directory: Path, frames: list[Atoms]) -> tuple[str, AlflowError | None]:
+    """Measure the observable of [converge] on every initial structure."""
+    name = "observable"
+    try:
+        observable = wanted(settings, directory)
+        for atoms in frames:
+            atoms.set_momenta(np.zeros((len(atoms), 3)))  # walkers have some
+            if observable is not None:
+                observable.parts(Frame(atoms, np.zeros(2), settings.sample.temperature[0], None))
+    except AlflowError as error:
+        return name, error
+    return name, None
 
 
 def _tried(what: str, method: ReferenceMethod, atoms: Atoms) -> tuple[str, AlflowError | None]:

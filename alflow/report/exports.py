@@ -12,6 +12,7 @@ from alflow.potentials import Committee, load
 from alflow.records import LabelRecord, TrainRecord
 from alflow.reference import ReferenceMethod, described
 from alflow.report.views import run_directory
+from alflow.sources.productions import is_production, read_beginning, segments
 
 
 def export(directory: Path, output: Path) -> str:
@@ -22,6 +23,8 @@ def export(directory: Path, output: Path) -> str:
     ConfigError
         Another ending, or nothing to export yet.
     """
+    if is_production(directory):
+        return _production(directory, output)
     store = run_directory(directory)
     if output.suffix == ".h5":
         trained = [k for k in store.cycles() if store.exists(k, "train")]
@@ -47,6 +50,28 @@ def export(directory: Path, output: Path) -> str:
         raise ConfigError(msg)
     structures.write_structures(output, frames)
     return f"{output}: {len(frames)} labelled structures"
+
+
+def _production(folder: Path, output: Path) -> str:
+    """Write the frames of a production run, driving energies as their results."""
+    if output.suffix not in {".xyz", ".extxyz"}:
+        msg = f"{output}: expected a name ending in .xyz, found {output.suffix or 'no ending'!r}"
+        raise ConfigError(msg)
+    record = read_beginning(folder)
+    frames: list[Atoms] = []
+    for walker in range(len(record.frames)):
+        for segment in segments(folder, record, walker):
+            for k, atoms in enumerate(segment.frames):
+                atoms.info |= {
+                    "walker": walker,
+                    "time": float(segment.step[k]) * record.timestep,
+                    "energy_sigma": float(segment.energy_sigma[k]),
+                    "committee_energies": segment.energies[k],
+                }
+                atoms.calc = SinglePointCalculator(atoms, energy=float(segment.energy[k]))
+                frames.append(atoms)
+    structures.write_structures(output, frames)
+    return f"{output}: {len(frames)} frames of {len(record.frames)} walkers"
 
 
 def committee(model: Path, baseline: ReferenceMethod | None) -> Committee:

@@ -27,6 +27,8 @@ def cycle_table(record: AssessRecord, n_new: int, cycle: int) -> Table:
                 "n_labelled": n_new,
                 "n_failed": record.n_failed,
                 "sigma_max": record.sigma_max,
+                "observable": record.observable,
+                "observable_error": record.observable_error,
                 "energy_rmse": record.energy_rmse,
                 "force_rmse": record.force_rmse,
                 "energy_rmse_after": record.energy_rmse_after,
@@ -45,11 +47,15 @@ def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
     """Cycles, one a row; errors before -> after training, energies in meV/atom, forces and sigma in meV/Å.
 
     The coverage, the share of errors within one calibrated sigma (0.68 is ideal), is that of the new committee
-    out-of-bag (energies, forces), and that of the one before on the forces of the new labels.
+    out-of-bag (energies, forces), and that of the one before on the forces of the new labels. Where ``[converge]``
+    names an observable, its model error over the frames that were sampled, in its unit.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
+    observables = [c["observable"] for c in cycles if c["observable"]]
     for name in ("cycle", "labels", "failed", "sigma max\nmeV/Å", "energy error\nmeV/atom", "force error\nmeV/Å",
                  "alpha\nenergy, force", "within sigma\nenergy, force, new", "steps"):  # fmt: skip
+        if name == "steps" and observables:
+            table.add_column(f"model error\n{observables[-1]}", justify="right")
         table.add_column(name, justify="right" if name != "steps" else "left")
     for c in cycles:
         steps = " ".join(f"{step}:{state}" for step, state in c.get("steps", {}).items() if state != "done")
@@ -62,6 +68,7 @@ def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
             f"{_milli(c['force_rmse'], 1)} -> {_milli(c['force_rmse_after'], 1)}",
             f"{_plain(c['alpha_energy'])}, {_plain(c['alpha_force'])}",
             ", ".join(_plain((c[kind] or {}).get("coverage_1")) for kind in ("energy", "force", "new_force")),
+            *([_short(c["observable_error"])] if observables else []),
             steps or "done",
         )
     return table
@@ -121,6 +128,10 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def _milli(value: float | None, digits: int) -> str:
     return "-" if value is None or math.isnan(value) else f"{1e3 * value:.{digits}f}"
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2g}"
 
 
 def _plain(value: float | None) -> str:

@@ -33,7 +33,9 @@ def status(directory: Path) -> dict[str, Any]:
         None) and ``cycles``: a list with, for each, ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``sigma_max`` (eV/Å), ``energy_rmse`` (eV/atom), ``force_rmse``
         (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``, ``floor_energy`` (eV
-        per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, and ``energy``, ``force``,
+        per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, ``observable`` (of ``[converge]``),
+        ``observable_error`` and ``observable_noise`` (its model error and the error of that, in its unit),
+        ``observable_note``, and ``energy``, ``force``,
         ``new_energy`` and ``new_force``: the fields of :class:`alflow.calibration.Reliability`, of the new committee
         out-of-bag and of the one before on the cycle's labels; None where there is no value yet.
     """
@@ -88,6 +90,8 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
         "alpha_force",
         "floor_energy",
         "floor_force",
+        "observable_error",
+        "observable_noise",
     )
     kinds = ("energy", "force", "new_energy", "new_force")
     return {
@@ -98,6 +102,8 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
         "n_failed": n_failed,
         **{name: _number(getattr(assessed, name, None)) for name in names},
         "note": None if assessed is None else assessed.note,
+        "observable": None if assessed is None else assessed.observable,
+        "observable_note": None if assessed is None else assessed.observable_note,
         **{kind: None if assessed is None else _reliability(getattr(assessed, kind)) for kind in kinds},
     }
 

@@ -4,7 +4,10 @@ A walk is cut into segments. A segment is a pure function of the walker, its own
 segment before it ended: the random numbers are keyed by (cycle, walker, segment), never carried over, so a walk that
 was interrupted after any segment goes on exactly as if it had not been.
 
-The dynamics is ASE's ``Langevin`` (Vanden-Eijnden and Ciccotti, Chem. Phys. Lett. 429, 310 (2006)).
+The dynamics is ASE's ``Langevin`` (Vanden-Eijnden and Ciccotti, Chem. Phys. Lett. 429, 310 (2006)) or, at constant
+pressure, its ``LangevinBAOAB`` (Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013); Quigley and Probert, J.
+Chem. Phys. 120, 11432 (2004)) for a cell of constant shape. Neither holds the centre of mass: all 3 N momenta are
+canonical.
 """
 
 import math
@@ -14,17 +17,28 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculatorError
 from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
 from numpy.typing import NDArray
 
 from alflow.errors import PotentialError
 from alflow.potentials.ace import Committee
-from alflow.potentials.base import Prediction, Weighting
-from alflow.records import Segment
+from alflow.potentials.base import Weighting
+from alflow.records import SIGMAS, Segment
 from alflow.structures import distance_ratio
 
 Array = NDArray[np.float64]
 
+_OF_FORCES = {
+    "force_spread_max": "forces_spread",
+    "force_sigma_max": "forces_sigma",
+    "atom_spread_max": "atom_spread",
+    "atom_sigma_max": "atom_sigma",
+}
+_COLUMNS = ("energy", *SIGMAS, "grade_max", "force_max", "temperature", "distance_ratio")
 _FAILURES = (CalculatorError, PotentialError)  # a baseline that does not converge, atoms that coincide, ...
+_BAROSTAT = 10.0  # time constant of the barostat over that of the thermostat
+_MASS = 1.66  # fs; with it ASE's documentation estimates a barostat mass from its period: ((tau/4)/C)^2 N^(1/3)
+_P_EPS = "barostat_momentum"  # in Atoms.info of the state between two segments
 _VELOCITIES = 0  # last element of the random key of the initial velocities; segment s has s + 1
 
 
@@ -80,6 +94,11 @@ class Walker:
         How a baseline is weighted (:meth:`alflow.potentials.ace.Committee.drive`).
     baseline_error : float, optional
         s_b, eV; from the data by default.
+    pressure : float, optional
+        Of the barostat, eV/Å^3; constant volume by default.
+    force_sigma : bool
+        Whether stored frames have the uncertainty of forces, which costs as much as M forces, and those of atoms;
+        without it they are NaN, and ``bounds.force_sigma`` stops nothing.
     """
 
     start: Atoms
@@ -94,6 +113,8 @@ class Walker:
     key: tuple[int, ...]
     weighting: Weighting | None = None
     baseline_error: float | None = None
+    pressure: float | None = None
+    force_sigma: bool = True
 
     @property
     def n_segments(self) -> int:
@@ -126,17 +147,11 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
     atoms.calc = committee.calculator(walker.weighting, walker.baseline_error)
     first = index * walker.segment
     last = min(first + walker.segment, walker.steps)
-    dynamics = Langevin(
-        atoms,
-        timestep=walker.timestep * units.fs,
-        temperature_K=walker.temperature,
-        friction=walker.friction / units.fs,
-        fixcm=False,
-        rng=_rng(walker, index + 1),
-    )
     observed = _Observed(walker, committee, atoms)
     step = first
     stop = observed.begin(step) if state is None else ""
+    if not stop:
+        dynamics = _dynamics(walker, atoms, _rng(walker, index + 1))
     while not stop and step < last:
         # The members' spread is not a floating-point fault: an exploding walk is reported as its stop, not as warnings.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -148,7 +163,26 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
             stop = observed.check(step)
     if not stop and step == walker.steps:
         stop = "finished"
+    if not stop and isinstance(dynamics, LangevinBAOAB):
+        atoms.info[_P_EPS] = float(dynamics.p_eps)
     return observed.segment(step, stop)
+
+
+def _dynamics(walker: Walker, atoms: Atoms, rng: np.random.Generator) -> Langevin | LangevinBAOAB:
+    timestep = walker.timestep * units.fs
+    if walker.pressure is None:
+        return Langevin(
+            atoms, timestep=timestep, temperature_K=walker.temperature, friction=walker.friction / units.fs,
+            fixcm=False, rng=rng,
+        )  # fmt: skip
+    period = _BAROSTAT / walker.friction
+    dynamics = LangevinBAOAB(
+        atoms, timestep=timestep, temperature_K=walker.temperature, externalstress=-walker.pressure, hydrostatic=True,
+        T_tau=units.fs / walker.friction, P_tau=period * units.fs,
+        P_mass=(period / 4 / _MASS) ** 2 * len(atoms) ** (1 / 3), rng=rng,
+    )  # fmt: skip
+    dynamics.p_eps = atoms.info.pop(_P_EPS, 0.0)
+    return dynamics
 
 
 def _rng(walker: Walker, last: int) -> np.random.Generator:
@@ -175,8 +209,8 @@ class _Observed:
         self.committee = committee
         self.atoms = atoms
         self.frames: list[Atoms] = []
-        self.predictions: list[Prediction] = []
-        self.rows: list[tuple[float, ...]] = []  # step, force, temperature, distance ratio, energy, weight
+        self.energies: list[Array] = []
+        self.rows: list[dict[str, float]] = []
 
     def begin(self, step: int) -> str:
         """Check the start; a reason to stop, and no frame, when it cannot be evaluated."""
@@ -185,17 +219,18 @@ class _Observed:
         except _FAILURES as error:
             return _failed(error)
 
-    def advance(self, dynamics: Langevin) -> str:
+    def advance(self, dynamics: Langevin | LangevinBAOAB) -> str:
         """Do one step; a reason to stop when it cannot be done."""
-        before = self.atoms.get_positions(), self.atoms.get_momenta()
+        before = self.atoms.get_positions(), self.atoms.get_momenta(), self.atoms.cell.copy()
         stop = "not finite: positions or forces were no longer numbers"
         try:
-            dynamics.step()
+            dynamics.step()  # type: ignore[no-untyped-call]
             finite = np.isfinite(self.atoms.positions).all() and np.isfinite(self.atoms.get_momenta()).all()
             if finite and np.isfinite(self.atoms.get_forces()).all():
                 return ""
         except _FAILURES as error:
             stop = _failed(error)
+        self.atoms.set_cell(before[2])
         self.atoms.set_positions(before[0])
         self.atoms.set_momenta(before[1])
         return stop
@@ -214,7 +249,7 @@ class _Observed:
             stop = f"distance {ratio:.3f} of the covalent radii < {bounds.distance_ratio:g}"
         if stop or step % self.walker.stride == 0:
             sigma = self._store(step, measured)
-            if not stop and not sigma <= bounds.force_sigma:
+            if not stop and self.walker.force_sigma and not sigma <= bounds.force_sigma:
                 stop = f"force sigma {sigma:.3g} eV/Å > {bounds.force_sigma:g}"
         return stop
 
@@ -230,37 +265,40 @@ class _Observed:
 
     def _store(self, step: int, measured: tuple[float, float, float]) -> float:
         """Store the frame; its largest sigma of a force component."""
-        prediction = self.committee.predict(self.atoms)
+        results = self.atoms.calc.results  # of this very structure: the forces have just been measured
+        row = dict(zip(("force_max", "temperature", "distance_ratio"), measured, strict=True))
+        row |= {"step": float(step), "energy": float(results["energy"])}
+        row |= {"weight_min": float(np.min(results.get("weight", 1.0)))}
+        if self.walker.force_sigma:
+            energies = self._predict(row)
+        else:
+            energies = np.asarray(results["committee_energies"])
+            row |= dict.fromkeys(_OF_FORCES, np.nan)
+            row |= {name: float(results[name]) for name in ("energy_spread", "energy_sigma")}
+            row |= {"grade_max": float(self.committee.grade(self.atoms).max())}
         frame = self.atoms.copy()
         frame.calc = None
         self.frames.append(frame)
-        self.predictions.append(prediction)
-        results = self.atoms.calc.results  # of this very structure: the forces have just been measured
-        self.rows.append((float(step), *measured, float(results["energy"]), float(np.min(results.get("weight", 1.0)))))
-        return float(prediction.forces_sigma.max())
+        self.energies.append(energies)
+        self.rows.append(row)
+        return row["force_sigma_max"]
+
+    def _predict(self, row: dict[str, float]) -> Array:
+        """Add all that the committee says of its uncertainty; the energies of its members."""
+        p = self.committee.predict(self.atoms)
+        row |= {"energy_spread": p.energy_spread, "energy_sigma": p.energy_sigma, "grade_max": float(p.grade.max())}
+        row |= {name: float(getattr(p, of).max()) for name, of in _OF_FORCES.items()}
+        return p.energies
 
     def segment(self, step: int, stop: str) -> Segment:
         """Everything stored so far, as columns."""
         end = self.atoms.copy()
         end.calc = None
-        rows = np.array(self.rows, dtype=float).reshape(-1, 6)
-        predictions = self.predictions
+        columns = {name: np.array([row[name] for row in self.rows]) for name in ("step", *_COLUMNS)}
         return Segment(
             frames=tuple(self.frames),
-            step=rows[:, 0].copy(),
-            energies=np.array([p.energies for p in predictions]).reshape(len(predictions), self.committee.n_members),
-            energy=rows[:, 4].copy(),
-            energy_spread=np.array([p.energy_spread for p in predictions]),
-            energy_sigma=np.array([p.energy_sigma for p in predictions]),
-            force_spread_max=np.array([p.forces_spread.max() for p in predictions]),
-            force_sigma_max=np.array([p.forces_sigma.max() for p in predictions]),
-            atom_spread_max=np.array([p.atom_spread.max() for p in predictions]),
-            atom_sigma_max=np.array([p.atom_sigma.max() for p in predictions]),
-            weight_min=rows[:, 5].copy(),
-            grade_max=np.array([p.grade.max() for p in predictions]),
-            force_max=rows[:, 1].copy(),
-            temperature=rows[:, 2].copy(),
-            distance_ratio=rows[:, 3].copy(),
+            energies=np.array(self.energies).reshape(len(self.energies), self.committee.n_members),
+            **columns,
             end=(end,),
             end_step=step,
             stop=stop,

@@ -8,6 +8,7 @@ from alflow.averages.measuring import Source
 from alflow.averages.observables import Observable, parse
 from alflow.errors import AverageError
 from alflow.sources.functions import user_functions
+from alflow.sources.productions import is_production, production_source
 from alflow.sources.samples import sample_source
 
 
@@ -21,6 +22,8 @@ def open_source(path: Path, temperature: float | None = None, system: str | None
     """
     if path.is_file():
         return sample_source(path, temperature, system)
+    if is_production(path):
+        return production_source(path, temperature, system)
     msg = (
         f"{path}: no such source: expected a production run (my-run/production/NAME), the samples of a cycle "
         "(my-run/cycles/001/sample.h5), --ipi PREFIX, or --energies with --driving and --values"

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.averages.measuring import average
-from alflow.averages.observables import parse
+from alflow.averages.observables import Observable, parse
 from alflow.calibration import Reliability, reliability
+from alflow.config import Settings
 from alflow.errors import AverageError, PotentialError
 from alflow.executors import limit_threads
 from alflow.potentials.ace import Committee
@@ -85,12 +87,24 @@ class Observed:
     note: str = ""
 
 
+def wanted(settings: Settings, directory: Path) -> Observable | None:
+    """The observable of ``[converge]``, if there is one; functions of the user's are looked for in ``directory``.
+
+    Raises
+    ------
+    ObservableError, ConfigError
+        It is not known, or its function cannot be imported.
+    """
+    text = settings.converge.observable
+    return None if text is None else parse(text, user_functions(settings.observable, directory))
+
+
 def observe(context: Context, sampled: SampleRecord) -> Observed:
     """The largest model error of the observable over the frames of a cycle, of all systems and temperatures."""
-    text = context.settings.converge.observable
-    if text is None:
+    observable = wanted(context.settings, context.store.directory)
+    if observable is None:
         return Observed("")
-    observable = parse(text, user_functions(context.settings.observable, context.store.directory))
+    text = observable.text
     found: list[Observed] = []
     for system, temperature in groups(sampled):
         source = sampled_source(sampled, "the cycle's sample", temperature, system)
@@ -99,8 +113,8 @@ def observe(context: Context, sampled: SampleRecord) -> Observed:
         except AverageError as error:
             return Observed(text, note=str(error))
         one = result.averages[0]
-        if np.isnan(one.model).all():
-            return Observed(text, note=f"{system} at {temperature:g} K: no value")
+        if not np.any(one.model > 0):
+            return Observed(text, note=f"{system} at {temperature:g} K: constant or undefined in all frames")
         k = int(np.nanargmax(one.model))
         place = "" if observable.grid is None else f"{observable.grid_name} = {observable.grid[k]:.3g}, "
         note = "; ".join([f"{place}{system} at {temperature:g} K, {result.method}", *result.notes])

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from alflow.config import Settings
 from alflow.errors import SampleError
 from alflow.executors import run_all, shield
+from alflow.potentials.base import Weighting
 from alflow.records import SIGMAS, SampleRecord, Segment
 from alflow.reference import ReferenceMethod
 from alflow.sampling import Bounds, Walker, run_segment
 from alflow.statefile import checksum
 from alflow.steps.context import Context, labelled_frames
 from alflow.steps.training import load_model, model_path
-from alflow.store import STEPS, commit_file, make_folder, read_file
+from alflow.store import STEPS, commit_file, make_folder, read_file, segment_path
 
 Array = NDArray[np.float64]
 
@@ -35,8 +36,8 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     folder = context.store.walkers(cycle)
     make_folder(folder)
     model, baseline = model_path(context, cycle - 1), context.baseline
-    driver = _driver(model, baseline, walkers[0])
-    tasks = [(_Walk(walker, folder, number, model, baseline, driver),) for number, walker in enumerate(walkers)]
+    driver = driver_of(model, baseline, walkers[0].weighting, walkers[0].baseline_error)
+    tasks = [(Walk(w, w.n_segments, folder, number, model, baseline, driver),) for number, w in enumerate(walkers)]
     context.progress.begin(f"cycle {cycle} sample", len(tasks))
     for number, outcome in run_all(context.pool, walk, tasks):
         if isinstance(outcome, Exception):
@@ -46,17 +47,18 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     return _gather(folder, walkers, starts, driver)
 
 
-def _driver(model: Path, baseline: ReferenceMethod | None, walker: Walker) -> str:
-    """Name of what drives the walks: segments of another potential are not gone on with."""
-    parts = (checksum(model), "" if baseline is None else baseline.identity(), walker.weighting, walker.baseline_error)
+def driver_of(model: Path, baseline: ReferenceMethod | None, weighting: Weighting | None, error: float | None) -> str:
+    """Name of what drives walks: segments of another potential are not gone on with."""
+    parts = (checksum(model), "" if baseline is None else baseline.identity(), weighting, error)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, eq=False)
-class _Walk:
+class Walk:
     """A walker and where its segments are kept: what travels to the worker process."""
 
     walker: Walker
+    n_segments: int
     folder: Path
     number: int
     model: Path
@@ -64,19 +66,16 @@ class _Walk:
     driver: str
 
     def path(self, index: int) -> Path:
-        return _segment_path(self.folder, self.number, index, self.driver)
+        """File of one segment."""
+        return segment_path(self.folder, self.number, index, self.driver)
 
 
-def _segment_path(folder: Path, number: int, index: int, driver: str) -> Path:
-    return folder / f"{number:03d}-{index:04d}-{driver}.h5"
-
-
-def walk(task: _Walk) -> str:
+def walk(task: Walk) -> str:
     """Do, in a worker process, the segments of a walk that are not on disk yet; the reason it stopped."""
     committee = load_model(task.model, task.baseline)
     state: Atoms | None = None
     stop = ""
-    for index in range(task.walker.n_segments):
+    for index in range(task.n_segments):
         path = task.path(index)
         if path.exists():
             segment = read_file(path, Segment)
@@ -87,7 +86,7 @@ def walk(task: _Walk) -> str:
         state, stop = segment.end[0], segment.stop
         if stop:
             break
-    return f"{stop} after {segment.end_step} steps"
+    return f"{stop or 'goes on'} after {segment.end_step} steps"
 
 
 def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
@@ -149,7 +148,7 @@ def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str], driv
     ends: list[Segment] = []
     for number, walker in enumerate(walkers):
         for index in range(walker.n_segments):
-            segment = read_file(_segment_path(folder, number, index, driver), Segment)
+            segment = read_file(segment_path(folder, number, index, driver), Segment)
             segments.append((number, segment))
             if segment.stop:
                 break

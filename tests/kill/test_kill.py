@@ -86,18 +86,18 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def command(folder: Path, bullet: str = "never::0") -> subprocess.Popen[bytes]:
+def command(folder: Path, bullet: str = "never::0", what: tuple[str, ...] = ("iterate",)) -> subprocess.Popen[bytes]:
     environment = os.environ | {"BULLET": bullet, "LOG": str(folder.parent / f"{folder.name}.log")}
     return subprocess.Popen(
-        [sys.executable, str(DRIVER), "iterate", str(folder)],
+        [sys.executable, str(DRIVER), what[0], str(folder), *what[1:]],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
 
 
-def finish(folder: Path, bullet: str = "never::0") -> tuple[int, str]:
-    process = command(folder, bullet)
+def finish(folder: Path, bullet: str = "never::0", what: tuple[str, ...] = ("iterate",)) -> tuple[int, str]:
+    process = command(folder, bullet, what)
     _, error = process.communicate(timeout=120)
     return process.returncode, error.decode()
 
@@ -221,6 +221,33 @@ def test_killed_with_a_weighted_baseline(tmp_path: Path) -> None:
     assert_same(killed, whole_run)
     assert (Store(killed).read(1, "sample", SampleRecord).weight_min < 1).all()
     assert not (killed / "work").exists()
+
+
+def test_killed_in_production(unbroken: Path, tmp_path: Path) -> None:
+    """Killed at its beginning and at segments, made longer, and killed again: the same as at one go."""
+    whole_run, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole_run, killed):
+        shutil.copytree(unbroken, folder)
+    short, long = (("produce", "--steps", n, "--walkers", "2", "--temperature", "300") for n in ("15", "30"))
+    assert finish(whole_run, what=long)[0] == 0
+    for moment in (
+        "fsync:*/run/*begin.h5*:1",
+        "link:*/run/*begin.h5:1",
+        "fsync:*/run/*000-0*:2",
+        "link:*/run/*000-0002*:1",
+    ):
+        assert finish(killed, moment, short)[0] == -signal.SIGKILL, moment
+        wait_for_workers(killed)
+    assert finish(killed, what=short)[0] == 0
+    assert finish(killed, "link:*/run/*000-0004*:1", long)[0] == -signal.SIGKILL
+    wait_for_workers(killed)
+    assert finish(killed, what=("produce", "--steps", "30"))[0] == 0
+    files = sorted(path.name for path in Store(whole_run).production("run").iterdir())
+    assert len(files) == 1 + 2 * 6
+    for name in files:
+        a, b = (Store(folder).production("run") / name for folder in (whole_run, killed))
+        assert a.read_bytes() == b.read_bytes(), name
+    assert views.problems(killed) == []
 
 
 def test_number_of_workers_changes_nothing(unbroken: Path, tmp_path: Path) -> None:

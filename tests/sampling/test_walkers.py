@@ -5,6 +5,7 @@ from dataclasses import replace
 import alflow
 import numpy as np
 import pytest
+from alflow.averages.statistics import inefficiency
 from alflow.potentials import Committee, Prediction
 from alflow.records import Segment
 from alflow.reference import build
@@ -220,3 +221,71 @@ def test_labels_without_calculators_are_refused(committee: Committee) -> None:
     frame.calc = SinglePointCalculator(frame, energy=1.0)
     committee.predict(frame)  # a calculator on the structure is neither used nor changed
     assert frame.calc.results == {"energy": 1.0}
+
+
+class Nothing(Calculator):
+    """No forces at all: an ideal gas."""
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
+
+    def calculate(self, atoms=None, properties=None, system_changes=None) -> None:
+        energies = np.zeros(3)
+        self.results = {
+            "energy": 0.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6), "energy_spread": 0.0,
+            "energy_sigma": 0.0, "committee_energies": energies,
+        }  # fmt: skip
+
+
+class IdealGas:
+    """Stands for a committee."""
+
+    n_members = 3
+
+    def calculator(self, *_: object) -> Calculator:
+        return Nothing()
+
+    def grade(self, atoms: Atoms) -> np.ndarray:
+        return np.ones(len(atoms))
+
+
+def test_constant_pressure_samples_the_volume_of_an_ideal_gas() -> None:
+    """Volumes are gamma distributed: <V> = (N + 1) kT/P, and relative fluctuations of 1/sqrt(N + 1)."""
+    n, pressure = 20, 0.01
+    known = (n + 1) * units.kB * 300 / pressure
+    start = Atoms("He20", positions=np.random.default_rng(0).uniform(0, 5, size=(n, 3)), cell=[known ** (1 / 3)] * 3)
+    start.pbc = True
+    gas = walker(start, pressure=pressure, force_sigma=False, timestep=2.0, friction=0.05, steps=12_000, segment=6000)
+    state, volumes = None, []
+    for index in range(gas.n_segments):
+        segment = run_segment(gas, index, state, IdealGas())
+        state = segment.end[0]
+        volumes += [frame.get_volume() for frame in segment.frames]
+    volumes = np.array(volumes)[100:]
+    g = inefficiency([volumes - volumes.mean()])
+    error = volumes.std() * np.sqrt(g / len(volumes))
+    assert volumes.mean() == pytest.approx(known, abs=3.5 * error)
+    assert error < 0.06 * known
+    assert volumes.std() == pytest.approx(known / np.sqrt(n + 1), rel=0.2)
+    assert np.isnan(segment.force_sigma_max).all()
+    assert segment.stop == "finished"
+
+
+def test_pieces_at_constant_pressure_equal_the_whole(tmp_path) -> None:
+    """The barostat's momentum is part of the state."""
+    start = Atoms("He4", positions=[[0, 0, 0], [2, 0, 0], [0, 2, 0], [0, 0, 2]], cell=[5, 5, 5], pbc=True)
+    plan = walker(start, pressure=0.01, force_sigma=False)
+    ends = []
+    for interrupted in (False, True):
+        state = None
+        for index in range(plan.n_segments):
+            segment = run_segment(plan, index, state, IdealGas())
+            if interrupted:
+                commit_file(tmp_path / f"{index}.h5", segment)
+                segment = read_file(tmp_path / f"{index}.h5", Segment)
+            state = segment.end[0]
+            if not segment.stop:
+                assert state.info["barostat_momentum"] != 0
+        ends.append(state)
+    np.testing.assert_array_equal(ends[0].positions, ends[1].positions)
+    np.testing.assert_array_equal(ends[0].cell.array, ends[1].cell.array)
+    assert ends[0].get_volume() != 125

@@ -1,0 +1,186 @@
+"""Production runs: begun, made longer, averaged over, exported; and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import znh5md
+from alflow import workflow
+from alflow.errors import AlflowError, AverageError
+from alflow.records import SampleRecord
+from alflow.report import averages, exports, views
+from alflow.report.progress import _Plain
+from alflow.sources.opening import observables, open_source
+from alflow.sources.productions import read_beginning, segments, walked
+from alflow.steps import Asked
+from alflow.store import Store
+
+from conftest import alflow
+
+
+@pytest.fixture(scope="module")
+def run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a production of three walkers."""
+    folder = tmp_path_factory.mktemp("production") / "run"
+    shutil.copytree(finished_run, folder)
+    text = (folder / "alflow.toml").read_text()
+    (folder / "alflow.toml").write_text(text.replace("stride = 10", "stride = 10\ncheckpoint = 40"))
+    done = alflow("produce", folder, "--steps", 100, "--walkers", 3)
+    assert done.returncode == 0, done.stderr
+    assert "next: alflow average" in done.stdout
+    assert "walker 2: 120 steps, 0.06 ps, 13 frames" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def produce(folder: Path, **asked: object) -> Path:
+    return workflow.produce(folder, _Plain(), Asked(**asked))
+
+
+def test_every_frame_has_member_energies_driving_energy_and_sigma(run: Path) -> None:
+    folder = Store(run).production("run")
+    record = read_beginning(folder)
+    assert (len(record.frames), record.temperature, record.cycle, record.segment) == (3, 300, 1, 40)
+    model = exports.load(Store(run).path(1, "train"))
+    for walker in range(3):
+        found = list(segments(folder, record, walker))
+        assert [len(s.frames) for s in found] == [5, 4, 4]
+        for segment in found:
+            for k, frame in enumerate(segment.frames):
+                prediction = model.predict(frame)
+                np.testing.assert_allclose(segment.energies[k], prediction.energies, rtol=1e-12)
+                assert segment.energy[k] == pytest.approx(prediction.energy, rel=1e-12)
+                assert segment.energy_sigma[k] == pytest.approx(prediction.energy_sigma, rel=1e-9)
+                assert segment.grade_max[k] == pytest.approx(prediction.grade.max())
+                assert frame.has("momenta")
+
+
+def test_walkers_differ_and_start_from_the_later_half_of_the_newest_sample(run: Path) -> None:
+    record = read_beginning(Store(run).production("run"))
+    sampled = Store(run).read(1, "sample", SampleRecord)
+    late = [f.positions for f, t in zip(sampled.frames, sampled.time, strict=True) if t >= 15.0]
+    for frame in record.frames:
+        assert any(np.array_equal(frame.positions, positions) for positions in late)
+    ends = [next(iter(segments(Store(run).production("run"), record, w))).end[0].positions for w in range(3)]
+    assert not np.array_equal(ends[0], ends[1])
+
+
+def test_files_are_h5md(run: Path) -> None:
+    path = next(Store(run).production("run").glob("000-0000-*.h5"))
+    assert len(znh5md.IO(path, particles_group="frames")[:]) == 5
+
+
+def test_averages(run: Path) -> None:
+    place = Store(run).production("run")
+    texts = ["potential_energy", "total_energy", "heat_capacity", "coordination O-H 1.3"]
+    report = averages.of_source(open_source(place), observables(texts, place), drop=0.0)
+    assert (report.result.n_frames, report.result.n_walkers, report.result.n_members) == (39, 3, 8)
+    every = [s for w in range(3) for s in segments(place, read_beginning(place), w)]
+    driving = np.concatenate([s.energy for s in every])
+    kinetic = [f.get_kinetic_energy() for s in every for f in s.frames]
+    energy, total = (row.average for row in report.rows[:2])
+    assert energy.driven[0] == pytest.approx(driving.mean(), rel=1e-10)
+    assert total.driven[0] - energy.driven[0] == pytest.approx(np.mean(kinetic), rel=1e-6)
+    assert report.rows[3].average.value[0] == pytest.approx(2)
+
+
+def test_it_can_be_made_longer(copy: Path) -> None:
+    folder = Store(copy).production("run")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.h5")}
+    assert produce(copy, steps=100) == folder
+    assert {path.name for path in folder.glob("*.h5")} == set(before)
+    produce(copy, steps=150, temperature=300.0, walkers=3)
+    after = {path.name: path.read_bytes() for path in folder.glob("*.h5")}
+    assert len(after) == len(before) + 3
+    assert {name: after[name] for name in before} == before
+    assert [steps for steps, _, _ in walked(folder)] == [160] * 3
+
+
+def test_another_name_is_another_run(copy: Path) -> None:
+    a, b = Store(copy).production("run"), produce(copy, steps=40, name="other", force_sigma_max=100.0)
+    ends = [next(iter(segments(f, read_beginning(f), 0))) for f in (a, b)]
+    assert not np.array_equal(ends[0].end[0].positions, ends[1].end[0].positions)
+    assert np.isnan(ends[0].force_sigma_max).all()
+    assert (ends[1].force_sigma_max > 0).all()
+
+
+def test_a_walker_that_leaves_its_bounds_stops_and_that_is_told(copy: Path) -> None:
+    folder = produce(copy, steps=400, name="hot", force_sigma_max=1e-6)
+    done = walked(folder)
+    assert all("force sigma" in stop and steps == 0 for steps, _, stop in done)
+    assert "stopped: force sigma" in averages.walks(folder)[0]
+    assert any("stopped" in note for note in open_source(folder).notes)
+
+
+REFUSED = [
+    ({"temperature": 400.0}, r"begun with temperature 300.0, found 400.0: leave it out, or choose another --name"),
+    ({"walkers": 2}, "begun with walkers 3, found 2"),
+    ({"pressure": 0.1}, "begun with pressure none, found 0.1"),
+    ({"cycle": 0}, "begun with cycle 1, found 0"),
+    ({"name": "new", "cycle": 7}, "cycle 7 has no committee: expected one of 0 to 1"),
+    ({"name": "new", "system": "ice"}, "unknown system ice: expected one of water"),
+    ({"name": "new", "pressure": 0.0}, "constant pressure needs structures that are periodic"),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), REFUSED)
+def test_what_cannot_be_is_refused(copy: Path, asked: dict[str, object], message: str) -> None:
+    with pytest.raises(AlflowError, match=message):
+        produce(copy, steps=10, **asked)
+    assert Store(copy).productions() == ["run"]
+
+
+def test_several_temperatures_need_a_choice(copy: Path) -> None:
+    text = (copy / "alflow.toml").read_text()
+    (copy / "alflow.toml").write_text(text.replace("temperature = [300]", "temperature = [300, 400]"))
+    with pytest.raises(
+        AlflowError, match=r"which temperature\? alflow.toml has 300.0, 400.0: choose with --temperature"
+    ):
+        produce(copy, steps=10, name="new")
+    produce(copy, steps=10, name="new", temperature=350.0, walkers=1)
+
+
+def test_another_committee_or_baseline_does_not_go_on(copy: Path) -> None:
+    with (copy / "alflow.toml").open("a") as file:
+        file.write('[baseline]\nkind = "tblite"\n')
+    with pytest.raises(AlflowError, match="begun with another committee or baseline"):
+        produce(copy, steps=200)
+
+
+def test_a_run_without_a_committee(tmp_path: Path, finished_run: Path) -> None:
+    for name in ("alflow.toml", "water.xyz"):
+        shutil.copy(finished_run / name, tmp_path)
+    with pytest.raises(AlflowError, match="has no committee yet"):
+        produce(tmp_path, steps=10)
+
+
+def test_a_temperature_that_is_not_that_of_the_run(run: Path) -> None:
+    with pytest.raises(AverageError, match=r"is a run of temperature 300.0, found --temperature 350.0: leave it out"):
+        open_source(Store(run).production("run"), 350.0)
+
+
+def test_damage_is_found(copy: Path) -> None:
+    assert views.problems(copy) == []
+    path = next(Store(copy).production("run").glob("001-0001-*.h5"))
+    path.write_bytes(path.read_bytes()[:-10])
+    assert any("001-0001" in problem for problem in views.problems(copy))
+    done = alflow("average", copy / "production" / "run", "-o", "potential_energy")
+    assert done.returncode == 1
+    assert "is damaged" in done.stderr
+
+
+def test_frames_are_exported(run: Path, tmp_path: Path) -> None:
+    assert alflow("export", Store(run).production("run"), tmp_path / "all.xyz").returncode == 0
+    frames = ase.io.read(tmp_path / "all.xyz", ":")
+    assert len(frames) == 39
+    assert frames[-1].info["walker"] == 2
+    assert frames[-1].info["time"] == pytest.approx(60)
+    energies = frames[-1].info["committee_energies"]
+    assert np.mean(energies) == pytest.approx(frames[-1].get_potential_energy(), rel=1e-9)
