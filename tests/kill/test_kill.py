@@ -228,22 +228,22 @@ def test_killed_in_production(unbroken: Path, tmp_path: Path) -> None:
     whole_run, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole_run, killed):
         shutil.copytree(unbroken, folder)
-    short, long = (("produce", "--steps", n, "--walkers", "2", "--temperature", "300") for n in ("15", "30"))
+    short, long = (("produce", "--steps", n, "--walkers", "2", "--temperature", "300") for n in ("40", "60"))
     assert finish(whole_run, what=long)[0] == 0
     for moment in (
         "fsync:*/run/*begin.h5*:1",
         "link:*/run/*begin.h5:1",
-        "fsync:*/run/*000-0*:2",
-        "link:*/run/*000-0002*:1",
+        "fsync:*/run/.000-0001*:1",
+        "link:*/run/000-0006*:1",
     ):
         assert finish(killed, moment, short)[0] == -signal.SIGKILL, moment
         wait_for_workers(killed)
     assert finish(killed, what=short)[0] == 0
-    assert finish(killed, "link:*/run/*000-0004*:1", long)[0] == -signal.SIGKILL
+    assert finish(killed, "link:*/run/000-0009*:1", long)[0] == -signal.SIGKILL
     wait_for_workers(killed)
-    assert finish(killed, what=("produce", "--steps", "30"))[0] == 0
+    assert finish(killed, what=("produce", "--steps", "60"))[0] == 0
     files = sorted(path.name for path in Store(whole_run).production("run").iterdir())
-    assert len(files) == 1 + 2 * 6
+    assert len(files) == 1 + 2 * 12
     for name in files:
         a, b = (Store(folder).production("run") / name for folder in (whole_run, killed))
         assert a.read_bytes() == b.read_bytes(), name
