@@ -98,7 +98,8 @@ def main() -> None:
             f"{row.text}: {a.value[0]:.4f} +- {a.statistical[0]:.4f} (statistical) +- {a.model[0]:.4f} (model) {row.unit}"
         )
         if row.text in found:
-            print(f"    GFN1-xTB itself: {found[row.text]['value'][0]:.4f} +- {found[row.text]['statistical'][0]:.4f}")
+            value, error = (found[row.text][key][0] for key in ("value", "statistical"))
+            print(f"    GFN1-xTB itself: {value:.4f} +- {error:.4f}")
     of_production(report, direct, options.output / "averages.png")
     of_cycles(options.run, options.output / "cycles.png")
 
