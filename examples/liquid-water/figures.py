@@ -94,9 +94,8 @@ def main() -> None:
     found = {row["observable"]: row for row in direct.get("averages", [])}
     for row in report.rows[4:]:
         a = row.average
-        print(
-            f"{row.text}: {a.value[0]:.4f} +- {a.statistical[0]:.4f} (statistical) +- {a.model[0]:.4f} (model) {row.unit}"
-        )
+        errors = f"+- {a.statistical[0]:.4f} (statistical) +- {a.model[0]:.4f} (model)"
+        print(f"{row.text}: {a.value[0]:.4f} {errors} {row.unit}")
         if row.text in found:
             value, error = (found[row.text][key][0] for key in ("value", "statistical"))
             print(f"    GFN1-xTB itself: {value:.4f} +- {error:.4f}")

@@ -3,8 +3,8 @@
 Usage: python tests/benchmarks/averages_speed.py [--repeat 7] [--folder FOLDER]
 
 20,000 frames of 16 members and 50 observables, as text (i-PI's input), NumPy and HDF5 files. "call" is the function
-that reads, averages and prints, in a process where everything is imported; "command" is the whole command, of which i-PI
-spends 0.4 s and alflow 0.1 s on starting Python and importing. Ratios are of medians. i-PI's tool gives neither
+that reads, averages and prints, in a process where everything is imported; "command" is the whole command, of which
+i-PI spends 0.4 s and alflow 0.1 s on starting Python and importing. Ratios are of medians. i-PI's tool gives neither
 statistical errors nor equilibration. Then the memory of the command on 1,000,000 frames.
 """
 
