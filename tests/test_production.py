@@ -124,6 +124,7 @@ REFUSED = [
     ({"walkers": 2}, "begun with walkers 3, found 2"),
     ({"pressure": 0.1}, "begun with pressure none, found 0.1"),
     ({"cycle": 0}, "begun with cycle 1, found 0"),
+    ({"name": "../x"}, r"name '\.\./x' of a production run: expected letters, digits, - and _"),
     ({"name": "new", "cycle": 7}, "cycle 7 has no committee: expected one of 0 to 1"),
     ({"name": "new", "system": "ice"}, "unknown system ice: expected one of water"),
     ({"name": "new", "pressure": 0.0}, "constant pressure needs structures that are periodic"),
@@ -164,6 +165,11 @@ def test_a_run_without_a_committee(tmp_path: Path, finished_run: Path) -> None:
 def test_a_temperature_that_is_not_that_of_the_run(run: Path) -> None:
     with pytest.raises(AverageError, match=r"is a run of temperature 300.0, found --temperature 350.0: leave it out"):
         open_source(Store(run).production("run"), 350.0)
+
+
+def test_a_run_directory_names_its_production_runs(run: Path) -> None:
+    with pytest.raises(AverageError, match=r"is a run directory: expected one of .*production/run"):
+        open_source(run)
 
 
 def test_damage_is_found(copy: Path) -> None:

@@ -10,6 +10,7 @@ from alflow.errors import AverageError
 from alflow.sources.functions import user_functions
 from alflow.sources.productions import is_production, production_source
 from alflow.sources.samples import sample_source
+from alflow.store import Store
 
 
 def open_source(path: Path, temperature: float | None = None, system: str | None = None) -> Source:
@@ -24,6 +25,9 @@ def open_source(path: Path, temperature: float | None = None, system: str | None
         return sample_source(path, temperature, system)
     if is_production(path):
         return production_source(path, temperature, system)
+    if names := Store(path).productions():
+        msg = f"{path} is a run directory: expected one of its production runs, {path}/production/{' or '.join(names)}"
+        raise AverageError(msg)
     msg = (
         f"{path}: no such source: expected a production run (my-run/production/NAME), the samples of a cycle "
         "(my-run/cycles/001/sample.h5), --ipi PREFIX, or --energies with --driving and --values"

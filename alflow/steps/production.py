@@ -5,6 +5,7 @@ of its walkers stand beside it. It goes on from where it is, also after a kill, 
 """
 
 import math
+import re
 import threading
 import zlib
 from collections.abc import Iterator
@@ -80,6 +81,9 @@ def produce(context: Context, asked: Asked) -> Path:
     SampleError
         No structure to start from, or one that has no pressure.
     """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", asked.name):
+        msg = f"name {asked.name!r} of a production run: expected letters, digits, - and _"
+        raise ConfigError(msg)
     folder = context.store.production(asked.name)
     if is_production(folder):
         record = read_beginning(folder)
