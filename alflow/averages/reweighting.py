@@ -374,8 +374,8 @@ def _equilibrium(sums: Sums, block: int) -> int:
 
 
 def _choose(run: _Run, method: Method | None) -> tuple[Method, str]:
-    spread = float(run.h_spread.max())
-    found = f"spread of h up to {spread:.2g}, {100 * run.kept:.2g} % of the frames effective"
+    worst = int(np.argmax(run.h_spread))
+    found = f"spread of h up to {run.h_spread[worst]:.2g} (member {worst}), {100 * run.kept:.3g} % of frames effective"
     if method is not None:
         return method, f"asked for ({found})"
     if run.kept >= KEPT_MIN:
