@@ -28,32 +28,34 @@ OBSERVABLES = (
 OF_CYCLES = "rdf O-O r_max=4.9 bins=49"
 
 
-def draw(ax: Any, row: averages.Row, direct: dict[str, Any] | None, shift: float) -> None:
-    """A curve with its errors, and the same of the direct trajectory."""
+def draw(ax: Any, below: Any, row: averages.Row, direct: dict[str, Any] | None) -> None:
+    """A curve with both errors as a band, and the same of the direct trajectory; below it the errors by themselves."""
     a, x = row.average, row.grid
-    ax.fill_between(
-        x, a.value - a.total - shift, a.value + a.total - shift, color="C0", alpha=0.25, lw=0, label="total error"
-    )
-    ax.fill_between(
-        x, a.value - a.model - shift, a.value + a.model - shift, color="C0", alpha=0.6, lw=0, label="model error"
-    )
+    shift = float(np.nanmin(a.value)) if row.unit else 0.0
+    ax.fill_between(x, a.value - a.total - shift, a.value + a.total - shift, color="C0", alpha=0.4, lw=0)
     ax.plot(x, a.value - shift, color="C0", lw=1, label="committee")
     if direct is not None:
         value, error = (np.array(direct[key], dtype=float) for key in ("value", "statistical"))
         ax.errorbar(x[::2], value[::2] - shift, error[::2], fmt=".", color="k", ms=3, lw=0.7, label="GFN1-xTB itself")
-    ax.set_xlabel(row.grid_name)
-    ax.set_ylabel(f"{row.text.split(' r_max')[0].split(' 2.4')[0]}{f' / {row.unit}' if row.unit else ''}")
+    ax.set_ylabel(f"{' '.join(row.text.split()[:3]).replace(' 2.4..4.9', '')}{f' / {row.unit}' if row.unit else ''}")
+    if not row.unit:
+        ax.set_ylim(-0.1, 3.7)
     ax.legend(frameon=False, fontsize="small")
+    below.plot(x, a.model, color="C1", lw=1, label="model error")
+    below.plot(x, a.statistical, color="C2", lw=1, label="statistical error")
+    below.set_xlabel(row.grid_name)
+    below.set_ylim(0, 3 * float(np.nanquantile(a.total, 0.8)))
+    below.legend(frameon=False, fontsize="small")
 
 
 def of_production(report: averages.Report, direct: dict[str, Any], path: Path) -> None:
     """g(r) and the free energy."""
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = Figure(figsize=(15, 6), layout="constrained")
     found = {row["observable"]: row for row in direct.get("averages", [])}
-    for ax, row in zip(figure.subplots(2, 2).ravel(), report.rows[:4], strict=True):
-        shift = float(np.nanmin(row.average.value)) if row.unit else 0.0
-        draw(ax, row, found.get(row.text), shift)
-    figure.savefig(path, dpi=110)
+    axes = figure.subplots(2, 4, height_ratios=[2, 1], sharex="col")
+    for ax, below, row in zip(*axes, report.rows[:4], strict=True):
+        draw(ax, below, row, found.get(row.text))
+    figure.savefig(path, dpi=100)
 
 
 def of_cycles(run: Path, path: Path) -> None:
