@@ -31,7 +31,7 @@ OF_CYCLES = "rdf O-O r_max=4.9 bins=49"
 def draw(ax: Any, below: Any, row: averages.Row, direct: dict[str, Any] | None) -> None:
     """A curve with both errors as a band, and the same of the direct trajectory; below it the errors by themselves."""
     a, x = row.average, row.grid
-    shift = float(np.nanmin(a.value)) if row.unit else 0.0
+    shift = float(a.driven[np.isfinite(a.driven)].min()) if row.unit else 0.0
     ax.fill_between(x, a.value - a.total - shift, a.value + a.total - shift, color="C0", alpha=0.4, lw=0)
     ax.plot(x, a.value - shift, color="C0", lw=1, label="committee")
     if direct is not None:
@@ -44,7 +44,9 @@ def draw(ax: Any, below: Any, row: averages.Row, direct: dict[str, Any] | None) 
     below.plot(x, a.model, color="C1", lw=1, label="model error")
     below.plot(x, a.statistical, color="C2", lw=1, label="statistical error")
     below.set_xlabel(row.grid_name)
-    below.set_ylim(0, 3 * float(np.nanquantile(a.total, 0.8)))
+    known = a.total[np.isfinite(a.total)]
+    if len(known):
+        below.set_ylim(0, 3 * float(np.quantile(known, 0.8)))
     below.legend(frameon=False, fontsize="small")
 
 
