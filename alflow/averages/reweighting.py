@@ -301,6 +301,9 @@ class _Run:
             kept.append({key: value[first:] for key, value in one.items()})
             most = max(most, first / count)
         every = {key: np.concatenate([one[key] for one in kept]) for key in kept[0]}
+        if len(every["n"]) < 2:
+            msg = "fewer than two blocks of frames are left: expected a longer run, or less of it dropped"
+            raise AverageError(msg)
         everything = {key: value.sum(axis=0) for key, value in every.items()}
         total = {key: np.concatenate([value[None], value - every[key]]) for key, value in everything.items()}
         n_all = sum(float(one["n"].sum()) for one in sums)

@@ -272,6 +272,11 @@ def test_one_frame_is_refused() -> None:
         run(np.zeros((1, 2)), np.zeros(1), np.zeros((1, 1)))
 
 
+def test_what_is_left_must_have_an_error() -> None:
+    with pytest.raises(AverageError, match="fewer than two blocks of frames are left"):
+        run(np.zeros((2, 2)), np.zeros(2), np.zeros((2, 1)), drop=0.9)
+
+
 def test_members_that_change_their_number_are_refused() -> None:
     chunks = [Chunk(0, np.zeros((3, m)), np.zeros(3), [np.zeros((3, 1))]) for m in (2, 3)]
     with pytest.raises(AverageError, match="frame 3: expected 2 members as before, found 3"):
