@@ -91,6 +91,8 @@ def test_samples_of_a_cycle(finished_run: Path) -> None:
     for wrong in ({"temperature": 350.0}, {"system": "ice"}):
         with pytest.raises(AverageError, match=r"has no frames of .*expected one of water at 300 K"):
             open_source(path, **wrong)
+    with pytest.raises(AverageError, match=r"train.h5: no such source: expected a production run"):
+        open_source(Store(finished_run).path(1, "train"))
     with pytest.raises(AverageError, match="no observable is given"):
         observables([], path)
 

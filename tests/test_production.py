@@ -124,6 +124,7 @@ REFUSED = [
     ({"walkers": 2}, "begun with walkers 3, found 2"),
     ({"pressure": 0.1}, "begun with pressure none, found 0.1"),
     ({"cycle": 0}, "begun with cycle 1, found 0"),
+    ({"name": "new", "pressure": float("nan")}, "pressure of a production run: expected a number, found nan"),
     ({"name": "../x"}, r"name '\.\./x' of a production run: expected letters, digits, - and _"),
     ({"name": "new", "cycle": 7}, "cycle 7 has no committee: expected one of 0 to 1"),
     ({"name": "new", "system": "ice"}, "unknown system ice: expected one of water"),

@@ -195,8 +195,12 @@ def reweight(
     Raises
     ------
     AverageError
-        Arrays that do not fit each other, or are not finite; fewer than two members; fewer than two frames.
+        Arrays that do not fit each other, or are not finite; fewer than two members; fewer than two frames; a kT that
+        is not a positive number.
     """
+    if not (np.isfinite(kT) and kT > 0):
+        msg = f"kT: expected a number > 0 (eV), found {kT}: give the temperature of the thermostat"
+        raise AverageError(msg)
     walkers = _accumulate(chunks, quantities, kT, n_walkers)
     run = _Run.of(walkers, drop)
     method, reason = _choose(run, method)

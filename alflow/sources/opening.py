@@ -21,7 +21,7 @@ def open_source(path: Path, temperature: float | None = None, system: str | None
     AverageError
         There is no such source.
     """
-    if path.is_file():
+    if path.is_file() and path.name.startswith("sample") and path.suffix == ".h5":
         return sample_source(path, temperature, system)
     if is_production(path):
         return production_source(path, temperature, system)

@@ -84,6 +84,11 @@ def produce(context: Context, asked: Asked) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", asked.name):
         msg = f"name {asked.name!r} of a production run: expected letters, digits, - and _"
         raise ConfigError(msg)
+    for f in fields(asked):
+        value = getattr(asked, f.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            msg = f"{f.name} of a production run: expected a number, found {value}"
+            raise ConfigError(msg)
     folder = context.store.production(asked.name)
     if is_production(folder):
         record = read_beginning(folder)

@@ -272,6 +272,13 @@ def test_one_frame_is_refused() -> None:
         run(np.zeros((1, 2)), np.zeros(1), np.zeros((1, 1)))
 
 
+@pytest.mark.parametrize("kT", [0.0, -1.0, np.nan, np.inf])
+def test_a_temperature_that_is_none(kT: float) -> None:
+    chunk = Chunk(0, np.zeros((5, 2)), np.zeros(5), [np.zeros((5, 1))])
+    with pytest.raises(AverageError, match="kT: expected a number > 0"):
+        reweight([chunk], [Quantity("a")], kT)
+
+
 def test_what_is_left_must_have_an_error() -> None:
     with pytest.raises(AverageError, match="fewer than two blocks of frames are left"):
         run(np.zeros((2, 2)), np.zeros(2), np.zeros((2, 1)), drop=0.9)
