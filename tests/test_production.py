@@ -168,6 +168,16 @@ def test_a_temperature_that_is_not_that_of_the_run(run: Path) -> None:
         open_source(Store(run).production("run"), 350.0)
 
 
+def test_segments_that_are_missing_or_without_a_beginning(copy: Path) -> None:
+    folder = Store(copy).production("run")
+    next(folder.glob("000-0001-*.h5")).unlink()
+    with pytest.raises(AlflowError, match=r"000-0001-.*is missing, although later segments are there"):
+        averages.of_source(open_source(folder), observables(["potential_energy"], folder))
+    (folder / "begin.h5").unlink()
+    with pytest.raises(AlflowError, match=r"has segments but no begin.h5"):
+        produce(copy, steps=10)
+
+
 def test_a_run_directory_names_its_production_runs(run: Path) -> None:
     with pytest.raises(AverageError, match=r"is a run directory: expected one of .*production/run"):
         open_source(run)

@@ -13,7 +13,8 @@ key                             shape                    sum over the frames of 
 ``n``                           (K,)                     1
 ``u, uu``                       (K,)                     U/kT and its square
 ``h, hh``                       (K, M)                   h, h^2
-``w, ww``                       (K, M)                   exp(low - h) and its square; low (M,) is the smallest h so far
+``low``                         (K, M)                   (not a sum) the smallest h of the block
+``w, ww``                       (K, M)                   exp(low - h) and its square
 ``a0``                          (K, P, 1) or (K, P, M)   a, of observable 0; the second if it depends on the member
 ``ah0, ahh0, aw0``              (K, P, M)                a h, a h^2, a exp(low - h)
 ==============================  =======================  ============================================================
@@ -66,7 +67,6 @@ class Blocks:
         self.origin = origin
         self.most = most
         self.length = 1
-        self.low = np.full(len(origin.h), np.inf)
         self.sums: Sums = {}
         self._open = 0  # frames in the last block while it is not full
 
@@ -83,14 +83,13 @@ class Blocks:
         h = h - self.origin.h
         u = u - self.origin.u
         values = [value - a for value, a in zip(values, self.origin.a, strict=True)]
-        self._lower(h.min(axis=0))
         start = 0
         while start < len(h):
             room = 2 * self.most - len(self.sums.get("n", ()))
             whole = 0 if self._open else min((len(h) - start) // self.length, room)
             count = whole * self.length or min(self.length - self._open, len(h) - start)
             part = slice(start, start + count)
-            self._append(_summed(h[part], u[part], [value[part] for value in values], self.low, max(whole, 1)))
+            self._append(_summed(h[part], u[part], [value[part] for value in values], max(whole, 1)))
             self._open = (self._open + count) % self.length
             start += count
             if len(self.sums["n"]) == 2 * self.most and not self._open:
@@ -99,24 +98,19 @@ class Blocks:
     def _append(self, new: Sums) -> None:
         if not self.sums:
             self.sums = new
-        elif self._open:
-            for key, value in new.items():
-                self.sums[key][-1] += value[0]
-        else:
-            self.sums = {key: np.concatenate([value, new[key]]) for key, value in self.sums.items()}
-
-    def _lower(self, lowest: Array) -> None:
-        """Let the exponentials be relative to a smaller h, where one was met."""
-        low = np.minimum(self.low, lowest)
-        if self.sums:
-            self.sums = relative_to(self.sums, low - self.low)
-        self.low = low
+            return
+        sums = self.sums
+        if self._open:
+            new = _plus({key: value[-1:] for key, value in sums.items()}, new)
+            sums = {key: value[:-1] for key, value in sums.items()}
+        self.sums = {key: np.concatenate([value, new[key]]) for key, value in sums.items()}
 
 
-def _summed(h: Array, u: Array, values: Sequence[Array], low: Array, blocks: int) -> Sums:
+def _summed(h: Array, u: Array, values: Sequence[Array], blocks: int) -> Sums:
     """Sums over the frames of ``blocks`` blocks of equal length."""
     h = h.reshape(blocks, -1, h.shape[1])
-    w = np.exp(low - h)
+    low = h.min(axis=1)
+    w = np.exp(low[:, None] - h)
     factors = np.concatenate([h, h**2, w], axis=2)  # (K, length, 3 M)
     first = factors.sum(axis=1)
     length = h.shape[1]
@@ -125,6 +119,7 @@ def _summed(h: Array, u: Array, values: Sequence[Array], low: Array, blocks: int
         "u": u.reshape(blocks, -1).sum(axis=1),
         "uu": (u.reshape(blocks, -1) ** 2).sum(axis=1),
         **dict(zip(("h", "hh", "w"), np.split(first, 3, axis=1), strict=True)),
+        "low": low,
         "ww": np.einsum("klm,klm->km", w, w),
     }
     for j, value in enumerate(values):
@@ -141,30 +136,35 @@ def _summed(h: Array, u: Array, values: Sequence[Array], low: Array, blocks: int
 
 def merged(sums: Sums) -> Sums:
     """Neighbouring blocks together; a last one without a neighbour stays as it is."""
-    return {key: value[::2] + _padded(value[1::2], len(value[::2])) for key, value in sums.items()}
+    first, second = ({key: value[k::2] for key, value in sums.items()} for k in (0, 1))
+    count = len(first["n"])
+    return _plus(first, {key: _padded(value, count, np.inf if key == "low" else 0.0) for key, value in second.items()})
 
 
-def _padded(value: Array, length: int) -> Array:
-    return np.concatenate([value, np.zeros((length - len(value), *value.shape[1:]))])
+def _padded(value: Array, length: int, filling: float) -> Array:
+    return np.concatenate([value, np.full((length - len(value), *value.shape[1:]), filling)])
 
 
-def relative_to(sums: Sums, change: Array) -> Sums:
-    """With the reference of the exponentials changed, ``change`` (M,) <= 0."""
-    factor = np.exp(change)
-    powers = {"w": factor, "ww": factor**2}
-    return {
-        key: value * powers["w" if key.startswith("aw") else key] if key in powers or key.startswith("aw") else value
-        for key, value in sums.items()
-    }
+def _plus(a: Sums, b: Sums) -> Sums:
+    """Blocks together with those at the same place."""
+    low = np.minimum(a["low"], b["low"])
+    a, b = relative_to(a, low), relative_to(b, low)
+    return {key: low if key == "low" else value + b[key] for key, value in a.items()}
+
+
+def relative_to(sums: Sums, low: Array) -> Sums:
+    """With exponentials relative to ``low``, (K, M) or (M,), which is not above their own."""
+    factor = np.exp(low - sums["low"])
+    out = {key: value * factor[:, None] if key.startswith("aw") else value for key, value in sums.items()}
+    return out | {"w": sums["w"] * factor, "ww": sums["ww"] * factor**2, "low": np.broadcast_to(low, factor.shape)}
 
 
 def joined(walkers: Sequence[Blocks]) -> list[Sums]:
-    """The sums of each walker in blocks of the same length, and relative to the same ``low``."""
-    low = np.min([walker.low for walker in walkers], axis=0)
+    """The sums of each walker in blocks of the same length."""
     longest = max(walker.length for walker in walkers)
     out = []
     for walker in walkers:
-        sums = relative_to(walker.sums, low - walker.low)
+        sums = walker.sums
         for _ in range((longest // walker.length).bit_length() - 1):
             sums = merged(sums)
         out.append(sums)

@@ -28,7 +28,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from alflow.averages.blocks import Blocks, Origin, Sums, joined, n_blocks
+from alflow.averages.blocks import Blocks, Origin, Sums, joined, n_blocks, relative_to
 from alflow.averages.statistics import equilibrated, inefficiency
 from alflow.errors import AverageError
 
@@ -40,6 +40,7 @@ KEPT_MIN = float(np.exp(-1))
 """Share of the frames that every member must keep for direct reweighting."""
 
 _NEXT_MAX = 0.3  # of the CEA's correction that its next term may be before it is said
+_STEP = 0.01  # of the CEA's correction, by which functions of averages are differentiated
 _FEW = 50  # independent frames below which the error of an error is not small
 _CONSTANT = 1e-12  # relative
 
@@ -201,6 +202,9 @@ def reweight(
     if not (np.isfinite(kT) and kT > 0):
         msg = f"kT: expected a number > 0 (eV), found {kT}: give the temperature of the thermostat"
         raise AverageError(msg)
+    if drop is not None and not 0 <= drop < 1:
+        msg = f"drop: expected a share of 0 or more and less than 1, found {drop}"
+        raise AverageError(msg)
     walkers = _accumulate(chunks, quantities, kT, n_walkers)
     run = _Run.of(walkers, drop)
     method, reason = _choose(run, method)
@@ -303,11 +307,12 @@ class _Run:
             count = len(one["n"])
             first = _equilibrium(one, block) if drop is None else int(drop * count)
             kept.append({key: value[first:] for key, value in one.items()})
-            most = max(most, first / count)
+            most = max(most, first / count) if drop is None else 0.0
         every = {key: np.concatenate([one[key] for one in kept]) for key in kept[0]}
         if len(every["n"]) < 2:
             msg = "fewer than two blocks of frames are left: expected a longer run, or less of it dropped"
             raise AverageError(msg)
+        every = relative_to(every, every["low"].min(axis=0))
         everything = {key: value.sum(axis=0) for key, value in every.items()}
         total = {key: np.concatenate([value[None], value - every[key]]) for key, value in everything.items()}
         n_all = sum(float(one["n"].sum()) for one in sums)
@@ -392,7 +397,7 @@ def _choose(run: _Run, method: Method | None) -> tuple[Method, str]:
 
 def _average(run: _Run, j: int, quantity: Quantity, method: Method) -> Average:
     plain = _finished(run.averages(j, "plain"), quantity)
-    members = _finished(run.averages(j, method), quantity)
+    members = _reweighted(run, j, quantity, method)
     driven = plain.mean(axis=(2, 3))
     value = members.mean(axis=(2, 3))
     sigma_a, sigma_aV, sigma = decompose(members)
@@ -407,6 +412,21 @@ def _average(run: _Run, j: int, quantity: Quantity, method: Method) -> Average:
         sigma_a=sigma_a[0],
         sigma_aV=sigma_aV[0],
     )
+
+
+def _reweighted(run: _Run, j: int, quantity: Quantity, method: Method | Literal["next"]) -> Array:
+    """Values (K + 1, D, M_a, M) with each member.
+
+    Under the cumulant expansion a function of averages is expanded to first order too: its second order would be as
+    wrong as what the expansion neglects, and a variance would get minus the square of the shift of its mean.
+    """
+    parts = run.averages(j, method)
+    if method == "direct":
+        return _finished(parts, quantity)
+    plain = np.broadcast_to(run.averages(j, "plain"), parts.shape)
+    step = _STEP * (parts - plain)
+    up, down = _finished(plain + step, quantity), _finished(plain - step, quantity)
+    return _finished(plain, quantity) + (up - down) / (2 * _STEP)
 
 
 def _finished(averages: Array, quantity: Quantity) -> Array:
@@ -455,6 +475,9 @@ def _notes(
             "dominate, and errors may be far too small; the CEA is what alflow would choose"
         )
     for j, (quantity, average) in enumerate(zip(quantities, averages, strict=True)):
+        if not np.isfinite(average.value).any():
+            yield f"{quantity.name} has no value: what it is of was never visited"
+            continue
         if np.all(average.statistical == 0) and np.all(average.model == 0):
             yield f"{quantity.name} is constant: it has no error, and says nothing of the model"
             continue
@@ -472,7 +495,8 @@ def _notes(
 
 def _neglected(run: _Run, j: int, quantity: Quantity) -> float:
     """Root mean square of the CEA's next term over that of its first, noise subtracted; 0 where all is noise."""
-    plain, first, second = (_finished(run.averages(j, what), quantity) for what in ("plain", "cea", "next"))
+    plain = _finished(run.averages(j, "plain"), quantity)
+    first, second = _reweighted(run, j, quantity, "cea"), _reweighted(run, j, quantity, "next")
     correction, rest = first - plain, second - first
     squares = [np.nansum(x[0] ** 2) - np.nansum(run.errors(x) ** 2) for x in (correction, rest)]
     return float(np.sqrt(squares[1] / squares[0])) if min(squares) > 0 else 0.0

@@ -51,7 +51,7 @@ def equilibrated(series: Array) -> int:
 
     0 unless these are half as many again as there are without dropping any. Of a short series in equilibrium the best
     start is often a late one by chance: of 75 values with a correlation time of 2, dropping for any gain makes errors
-    2.2 times as large as stated, and with this margin 1.4 times; a drift is found as well as before.
+    2.2 times as large as stated, and with this margin 1.4 times. Slow drifts of short series are found by neither.
     """
     starts = range(0, max(len(series) - 1, 1), max(1, len(series) // _TRIES))
     independent: list[float] = []

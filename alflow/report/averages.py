@@ -212,7 +212,7 @@ def lines(report: Report) -> list[str]:
     return [
         f"{report.source}, {report.temperature:g} K",
         (
-            f"{r.n_frames} frames of {walkers}; {r.n_dropped} at the beginning dropped as not in equilibrium; "
+            f"{r.n_frames} frames of {walkers}; {r.n_dropped} at the beginning dropped; "
             f"{r.independent:.0f} independent ({r.inefficiency:.3g} frames count as one)"
         ),
         f"{r.n_members} members, {name}: {r.reason}",
@@ -261,7 +261,7 @@ def _digits(error: float) -> int:
 
 def document(report: Report) -> str:
     """The report as one JSON document."""
-    return json.dumps(as_dict(report), indent=2)
+    return json.dumps(as_dict(report), indent=2, allow_nan=False)
 
 
 def plot(report: Report, path: Path) -> None:

@@ -6,6 +6,7 @@ written beside them. The driving energy is ``potential`` of PREFIX.out, and ``en
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -114,6 +115,7 @@ class _Scalars:
     """
 
     steps: NDArray[np.int64]
+    potential: Array
     driving: Array
     energies: Array
     kinetic: Array | None
@@ -137,19 +139,22 @@ def _scalars(files: _Files) -> _Scalars:
         msg = f"{files.out} and {files.energies} have {len(common)} steps in common: expected two or more"
         raise AverageError(msg)
     kinetic = columns.get("temperature")
-    return _Scalars(common, driving[i], energies[j], None if kinetic is None else kinetic[i])
+    return _Scalars(common, columns["potential"][i], driving[i], energies[j], None if kinetic is None else kinetic[i])
 
 
 def _properties(path: Path) -> dict[str, Array]:
     """Columns of PREFIX.out by name, those that are energies in eV."""
     places: dict[str, tuple[int, str]] = {}
-    with path.open() as file:
+    with path.open(errors="replace") as file:
         for line in file:
             if not line.startswith("#"):
                 break
             if match := _COLUMN.match(line):
                 places[match[3]] = (int(match[1]) - 1, (match[4] or "").lower())
     rows = _numbers(path)
+    if rows.shape[1] <= max((column for column, _ in places.values()), default=0):
+        msg = f"{path}: expected the columns that its first lines name, found {rows.shape[1]}"
+        raise AverageError(msg)
     columns: dict[str, Array] = {}
     for name in ("step", "potential", "ensemble_bias", "temperature"):
         if name in places:
@@ -170,8 +175,10 @@ def _factor(known: dict[str, float], unit: str, path: Path) -> float:
 
 def _numbers(path: Path) -> Array:
     try:
-        return np.loadtxt(path, ndmin=2)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file without numbers
+            return np.loadtxt(path, ndmin=2)
+    except ValueError as error:  # a decoding error is one too
         msg = f"{path} cannot be read: {' '.join(str(error).split())}"
         raise AverageError(msg) from error
 
@@ -198,7 +205,7 @@ def _check(files: _Files, scalars: _Scalars, temperature: float) -> None:
                 "give that of its thermostat"
             )
             raise AverageError(msg)
-    away = scalars.driving - scalars.energies.mean(axis=1)
+    away = scalars.potential - scalars.energies.mean(axis=1)
     if files.baseline is None and away.std() > _FAR * units.kB * temperature:
         msg = (
             f"{files.out}: the potential is not the mean of the members (they differ by {1e3 * away.std():.3g} meV, "
@@ -215,7 +222,12 @@ def _batches(files: _Files, scalars: _Scalars) -> Iterator[Batch]:
         return
     rows: list[int] = []
     frames: list[Atoms] = []
+    last = -1
     for step, atoms in _structures(files.positions):
+        if step <= last:
+            msg = f"{files.positions}: step {step} comes after step {last}: expected each once; remove one of them"
+            raise AverageError(msg)
+        last = step
         row = int(np.searchsorted(scalars.steps, step))
         if row < len(scalars.steps) and scalars.steps[row] == step:
             rows.append(row)
@@ -233,22 +245,21 @@ def _structures(path: Path) -> Iterator[tuple[int, Atoms]]:
     with path.open() as file:
         while (line := file.readline()).strip():
             comment = file.readline()
-            rows = [row.split() for row in islice(file, int(line))]
+            count = int(line) if line.strip().isdigit() else -1
+            rows = [row.split() for row in islice(file, max(count, 0))]
             step, cell = _STEP.search(comment), _CELL.search(comment)
             known = dict(_UNITS.findall(comment))
-            if step is None or cell is None or len(rows) < int(line) or {"positions", "cell"} - set(known):
-                msg = (
-                    f"{path} frame {number}: expected {line.strip()} positions, a step, a cell and units as i-PI writes"
-                )
+            msg = f"{path} frame {number}: expected {line.strip()} positions, a step, a cell and units as i-PI writes"
+            if step is None or cell is None or len(rows) != count or {"positions", "cell"} - set(known):
                 raise AverageError(msg)
             length = _factor(_LENGTHS, known["positions"], path)
-            numbers = np.array(cell[2].split(), dtype=float)
-            matrix = cellpar_to_cell(numbers) if cell[1] == "abcABC" else numbers.reshape(3, 3).T
-            atoms = Atoms(
-                [row[0] for row in rows],
-                positions=length * np.array([row[1:4] for row in rows], dtype=float),
-                cell=_factor(_LENGTHS, known["cell"], path) * matrix,
-                pbc=True,
-            )
+            size = _factor(_LENGTHS, known["cell"], path)
+            try:
+                numbers = np.array(cell[2].split(), dtype=float)
+                matrix = cellpar_to_cell(numbers) if cell[1] == "abcABC" else numbers.reshape(3, 3).T
+                positions = length * np.array([row[1:4] for row in rows], dtype=float).reshape(count, 3)
+                atoms = Atoms([row[0] for row in rows], positions=positions, cell=size * matrix, pbc=True)
+            except (ValueError, KeyError, IndexError) as error:
+                raise AverageError(msg) from error
             yield int(step[1]), atoms
             number += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alflow.averages.measuring import Batch, Source
-from alflow.errors import AverageError
+from alflow.errors import AverageError, StoreError
 from alflow.records import ProductionRecord, Segment
 from alflow.store import read_file, segment_path
 
@@ -33,8 +33,11 @@ def _paths(folder: Path, record: ProductionRecord, walker: int) -> Iterator[Path
     for index in count():
         path = segment_path(folder, walker, index, record.driver)
         if not path.exists():
-            return
+            break
         yield path
+    if len(list(folder.glob(f"{walker:03d}-*-{record.driver}.h5"))) > index:
+        msg = f"{path} is missing, although later segments are there: restore it from a backup, or remove these"
+        raise StoreError(msg)
 
 
 def production_source(folder: Path, temperature: float | None = None, system: str | None = None) -> Source:
@@ -60,8 +63,10 @@ def production_source(folder: Path, temperature: float | None = None, system: st
     def batches() -> Iterator[Batch]:
         for walker in walkers:
             for segment in segments(folder, record, walker):
-                if segment.frames:
-                    yield Batch(walker, segment.energies, segment.energy, segment.frames)
+                # Where a walker left its bounds is no sample of the ensemble.
+                kept = slice(len(segment.frames) - bool(segment.stop))
+                if segment.frames[kept]:
+                    yield Batch(walker, segment.energies[kept], segment.energy[kept], segment.frames[kept])
 
     return Source(
         name=str(folder),

@@ -72,7 +72,10 @@ def sampled(record: SampleRecord, name: str, temperature: float | None = None, s
     def batches() -> Iterator[Batch]:
         for walker in walkers:
             mine = np.flatnonzero(record.walker == walker)
-            yield Batch(walker, record.energies[mine], record.energy[mine], [record.frames[k] for k in mine])
+            if record.walker_stop[walker] != "finished":
+                mine = mine[:-1]  # where it left its bounds is no sample of the ensemble
+            if len(mine):
+                yield Batch(walker, record.energies[mine], record.energy[mine], [record.frames[k] for k in mine])
 
     return Source(f"{name}, {system} at {kelvin:g} K", kelvin, None, len(walkers), batches, notes)
 

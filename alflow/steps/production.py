@@ -93,6 +93,9 @@ def produce(context: Context, asked: Asked) -> Path:
     if is_production(folder):
         record = read_beginning(folder)
         _same(folder, record, asked)
+    elif any(folder.glob("[0-9]*.h5")):
+        msg = f"{folder} has segments but no begin.h5: restore it from a backup, or choose another --name"
+        raise ConfigError(msg)
     else:
         record = _begin(context, asked)
     model = model_path(context, record.cycle)

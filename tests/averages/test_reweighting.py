@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from alflow.averages.blocks import BLOCKS, Blocks, Origin, joined
+from alflow.averages.blocks import BLOCKS, Blocks, Origin, joined, relative_to
 from alflow.averages.reweighting import KEPT_MIN, Chunk, Quantity, Reweighted, decompose, reweight
 from alflow.errors import AverageError
 from hypothesis import given, settings
@@ -246,7 +246,8 @@ def test_blocks_stay_few() -> None:
     together = joined([blocks, short])
     assert [one["n"].sum() for one in together] == [50 * 997, 5]
     assert together[1]["n"].tolist() == [5]
-    assert together[1]["w"][0] == pytest.approx(np.full(2, 5 * np.exp(-1)))
+    assert together[1]["low"].tolist() == [[1, 1]]
+    assert relative_to(together[1], np.zeros(2))["w"][0] == pytest.approx(np.full(2, 5 * np.exp(-1)))
 
 
 BAD = [
@@ -297,10 +298,54 @@ def test_a_constant_observable_has_no_error_and_that_is_said() -> None:
     assert any("a is constant" in note for note in found.notes)
 
 
+def test_a_beginning_far_away_does_not_count_once_it_is_dropped() -> None:
+    """A member that is far below there leaves the weights of what is kept as they are."""
+    energies, driving, values = committee(np.random.default_rng(0), 4000, 3)
+    far = np.zeros((4000, 3))
+    far[:200] = -1e3 * KT * np.array([0, 1, 2])
+    for method in ("direct", "cea"):
+        found = run(energies + far, driving, values, drop=0.1, method=method)
+        plain = run(
+            energies[found.n_dropped :], driving[found.n_dropped :], values[found.n_dropped :], method=method, drop=0
+        )
+        assert found.n_dropped >= 200
+        assert found.kept == pytest.approx(plain.kept)
+        np.testing.assert_allclose(found.averages[0].members, plain.averages[0].members, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.5])
+@pytest.mark.parametrize("method", ["direct", "cea"])
+def test_heat_capacity_of_scaled_members(method: str, spread: float) -> None:
+    """Oscillators have kB/2 each whatever their stiffness: no error of the model, also where means are shifted."""
+    if method == "direct" and spread > 1:
+        pytest.skip("few frames would be left")
+    d = 600
+    stiffer = np.array([-1, -0.5, 0.5, 1]) * spread / np.sqrt(d / 2)
+    energies, driving, _ = harmonic(3, 20_000, stiffer, d)
+    parts = np.stack([energies, energies**2], axis=1)
+    found = run(energies, driving, parts, method=method, finish=lambda a: (a[..., 1:] - a[..., :1] ** 2) / KT**2)
+    average = found.averages[0]
+    assert average.driven[0] == pytest.approx(d / 2, rel=0.1)
+    assert average.value[0] == pytest.approx(d / 2, abs=4 * average.total[0])
+    assert average.model[0] < 0.05 * d / 2
+
+
+def test_what_was_never_visited_is_said() -> None:
+    energies, driving, values = committee(np.random.default_rng(0), 500, 3)
+    found = run(energies, driving, values, finish=lambda a: a * np.nan)
+    assert any("never visited" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("drop", [1.0, -0.1, np.nan])
+def test_a_share_to_drop_that_is_none(drop: float) -> None:
+    with pytest.raises(AverageError, match="drop: expected a share"):
+        run(np.zeros((5, 2)), np.zeros(5), np.zeros((5, 1)), drop=drop)
+
+
 def test_a_member_that_would_visit_none_of_the_frames() -> None:
-    """The lowest h of that member is in a frame that is dropped; nothing is divided by zero with a warning."""
+    """One frame has all the weight of that member; nothing is divided by zero with a warning."""
     energies, driving, values = committee(np.random.default_rng(0), 500, 3)
     energies[0, 0] -= 1e4 * KT
-    found = run(energies, driving, values, drop=0.1)
-    assert found.kept == 0
+    found = run(energies, driving, values, drop=0.0)
+    assert found.kept == pytest.approx(0, abs=1e-3)
     assert found.method == "cea"

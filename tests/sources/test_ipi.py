@@ -158,3 +158,53 @@ def test_a_broken_trajectory_is_told(tmp_path: Path) -> None:
     (tmp_path / "sim.pos_0.xyz").write_text("2\n# CELL(abcABC): 9 9 9 90 90 90 Step: 0\nH 0 0 0\n")
     with pytest.raises(AverageError, match="frame 0: expected 2 positions, a step, a cell and units"):
         list(ipi_source(str(tmp_path / "sim"), 300).batches())
+
+
+FRAME = "1\n# CELL(abcABC): 9 9 9 90 90 90 Step: 0 positions{angstrom} cell{angstrom}\nH 0 0 0\n"
+TRAJECTORIES = {
+    "count": FRAME.replace("1\n#", "x\n#"),
+    "coordinate": FRAME.replace("H 0 0 0", "H 0 y 0"),
+    "element": FRAME.replace("H 0 0 0", "Qq 0 0 0"),
+    "columns": FRAME.replace("H 0 0 0", "H 0 0"),
+    "cell": FRAME.replace("9 9 9 90 90 90", "9 9 9 90 90"),
+    "cell matrix": FRAME.replace("abcABC", "H"),
+}
+
+
+def written(folder: Path, trajectory: str) -> str:
+    for name, text in FILES.items():
+        (folder / f"sim.{name}").write_text(text)
+    energies = enumerate((1 / units.Hartree, 2 / units.Hartree))
+    (folder / "sim.committee_pot_0").write_text(
+        "".join(f" #EXTRAS(committee_pot)# Step: {k}\n {v} {v}\n" for k, v in energies)
+    )
+    (folder / "sim.pos_0.xyz").write_text(trajectory)
+    return str(folder / "sim")
+
+
+@pytest.mark.parametrize("text", TRAJECTORIES.values(), ids=TRAJECTORIES)
+def test_a_trajectory_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AverageError, match=r"frame 0: expected .* positions, a step, a cell and units"):
+        list(ipi_source(written(tmp_path, text), 300).batches())
+
+
+def test_steps_written_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AverageError, match=r"step 0 comes after step 0: expected each once"):
+        list(ipi_source(written(tmp_path, FRAME + FRAME), 300).batches())
+
+
+def test_a_bias_is_part_of_the_driving_energy(tmp_path: Path) -> None:
+    prefix = written(tmp_path, FRAME)
+    header = FILES["out"] + "# column   3     --> ensemble_bias{electronvolt} : b\n"
+    lines = [line for line in header.splitlines() if line.startswith("#")]
+    (tmp_path / "sim.out").write_text("\n".join([*lines, "0 1.0 0.5", "1 2.0 0.1"]) + "\n")
+    (batch,) = ipi_source(prefix, 300).batches()
+    assert batch.driving == pytest.approx([1.5])
+    assert batch.energies[0] == pytest.approx([1.0, 1.0])
+
+
+def test_an_output_without_its_columns(tmp_path: Path) -> None:
+    prefix = written(tmp_path, FRAME)
+    (tmp_path / "sim.out").write_text(FILES["out"].replace("0 1.0\n1 2.0\n", "0\n1\n"))
+    with pytest.raises(AverageError, match="expected the columns that its first lines name, found 1"):
+        ipi_source(prefix, 300)
