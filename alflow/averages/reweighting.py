@@ -498,5 +498,5 @@ def _neglected(run: _Run, j: int, quantity: Quantity) -> float:
     plain = _finished(run.averages(j, "plain"), quantity)
     first, second = _reweighted(run, j, quantity, "cea"), _reweighted(run, j, quantity, "next")
     correction, rest = first - plain, second - first
-    squares = [np.nansum(x[0] ** 2) - np.nansum(run.errors(x) ** 2) for x in (correction, rest)]
+    squares = [np.nansum(x[0] ** 2 - run.errors(x) ** 2) for x in (correction, rest)]
     return float(np.sqrt(squares[1] / squares[0])) if min(squares) > 0 else 0.0
