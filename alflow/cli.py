@@ -36,7 +36,8 @@ class Alflow(click.Group):
         except AlflowError as error:
             self._fail(ctx, str(error), error.exit_code)
         except KeyboardInterrupt:
-            self._fail(ctx, "interrupted: what was finished is kept; go on with `alflow resume`", 1)
+            again = "the same command" if ctx.invoked_subcommand == "produce" else "`alflow resume`"
+            self._fail(ctx, f"interrupted: what was finished is kept; go on with {again}", 1)
         except BrokenPipeError:
             sys.stderr.close()
             ctx.exit(1)
@@ -241,7 +242,7 @@ def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> Non
 @click.option("--walkers", type=click.IntRange(1, 999), help="[default: 4]")
 @click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="K [default: of [sample]]")
 @click.option("--pressure", type=float, help="GPa [default: constant volume]")
-@click.option("--timestep", type=click.FloatRange(min=0, min_open=True), help="fs [default: of [sample]]")
+@click.option("--timestep", type=click.FloatRange(0, 10, min_open=True), help="fs [default: of [sample]]")
 @click.option("--stride", type=click.IntRange(min=1), help="Steps between stored frames [default: of [sample]]")
 @click.option("--friction", type=click.FloatRange(min=0, min_open=True), help="1/fs [default: of [sample]]")
 @click.option("--system", help="Which, if there are several.")
@@ -281,6 +282,7 @@ Observables, each with --observable (quote them):
 @click.argument("source", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--observable", "texts", multiple=True, metavar="TEXT", help="What to average; may be repeated.")
 @click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="Of the run, K.")
+@click.option("--pressure", type=float, help="Of a run of i-PI at constant pressure, GPa.")
 @click.option("--system", help="Only walkers of this system.")
 @click.option("--method", type=click.Choice(["direct", "cea"]), help="[default: by the spread of h]")
 @click.option("--drop", type=click.FloatRange(0, 0.95), help="Share dropped at the beginning [default: detected].")
@@ -290,8 +292,8 @@ Observables, each with --observable (quote them):
 )
 @click.option("--driving", multiple=True, metavar="FILE|mean", help="Energies of the potential that drove the run.")
 @click.option("--values", multiple=True, metavar="FILE", help="Observables: rows are frames.")
-@click.option("--unit", default="eV", show_default=True, help="Of energies: eV, Ha, Ry, kcal/mol, kJ/mol.")
-@click.option("--values-unit", default="", help="Of observables, for the table.")
+@click.option("--unit", help="Of energies: eV, Ha, Ry, kcal/mol, kJ/mol [default: eV]")
+@click.option("--values-unit", help="Of observables, for the table.")
 @click.option("--models", is_flag=True, help="The columns of --values are models of one property.")
 @json_option
 @click.option("--plot", type=FILE, help="Also draw the averages with their error bands.")

@@ -199,6 +199,8 @@ class ProductionRecord:
         Where a walker stops (:class:`alflow.sampling.Bounds`); infinite when nowhere.
     note : str
         What the committee could not be calibrated for.
+    model : Committee
+        What drives it: a run goes on whatever becomes of the cycle.
     """
 
     frames: tuple[Atoms, ...]
@@ -220,6 +222,7 @@ class ProductionRecord:
     distance_ratio_min: float
     force_sigma_max: float
     note: str
+    model: Committee
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ SCHEMA = 3
 
 REMEDY = (
     "restore it from a backup, or remove it together with everything that was made after it "
-    "and run `alflow resume` to make it again"
+    "and run `alflow resume` (of a production run: `alflow produce`) to make it again"
 )
 
 _HEADER = 512  # bytes of the HDF5 user block
@@ -240,10 +240,11 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+_AGAIN = "and run `alflow resume` (or `alflow produce`) again"
 _WHAT_TO_DO = {
-    errno.ENOSPC: "free some space and run `alflow resume`; nothing that was finished is lost",
-    errno.EDQUOT: "free some of your quota and run `alflow resume`; nothing that was finished is lost",
-    errno.EFBIG: "raise the limit on file size and run `alflow resume`; nothing that was finished is lost",
+    errno.ENOSPC: f"free some space {_AGAIN}; nothing that was finished is lost",
+    errno.EDQUOT: f"free some of your quota {_AGAIN}; nothing that was finished is lost",
+    errno.EFBIG: f"raise the limit on file size {_AGAIN}; nothing that was finished is lost",
     errno.EROFS: "make the file system writable, or copy the run directory to one that is",
     errno.EACCES: "check its permissions and owner",
     errno.EPERM: "check its permissions and owner",

@@ -23,7 +23,18 @@ from alflow.errors import LockedError, StoreError
 from alflow.records import LabelRecord, ProductionRecord, Segment
 from alflow.statefile import checksum, commit_file, is_litter, make_folder, os_errors, read_file
 
-__all__ = ["FIRST_STEPS", "STEPS", "Store", "Writer", "commit_file", "make_folder", "read_file", "segment_path"]
+__all__ = [
+    "FIRST_STEPS",
+    "STEPS",
+    "Store",
+    "Writer",
+    "check_beginning",
+    "commit_file",
+    "make_folder",
+    "read_file",
+    "segment_path",
+    "segment_paths",
+]
 
 STEPS = ("sample", "select", "label", "train", "assess")
 FIRST_STEPS = STEPS[2:]
@@ -37,6 +48,30 @@ T = TypeVar("T")
 def segment_path(folder: Path, walker: int, index: int, driver: str) -> Path:
     """File of a segment of a walk; ``driver`` is the hash of what drives it."""
     return folder / f"{walker:03d}-{index:04d}-{driver}.h5"
+
+
+def segment_paths(folder: Path, walker: int, driver: str) -> list[Path]:
+    """Files of the segments that a walk has, in order, also while it goes on; StoreError if one is missing between."""
+    names = {path.name for path in folder.glob(f"{walker:03d}-*-{driver}.h5")}
+    paths = [segment_path(folder, walker, index, driver) for index in range(len(names))]
+    # One that appeared while the folder was listed may not be in the list, but is there.
+    missing = next((path for path in paths if path.name not in names and not path.exists()), None)
+    if missing is not None:
+        msg = (
+            f"{missing} is missing, although later segments are there: restore it from a backup, or run "
+            "`alflow produce` to make it again"
+        )
+        raise StoreError(msg)
+    return paths
+
+
+def check_beginning(folder: Path) -> None:
+    """StoreError if a production run has segments and nothing says any more what they are of."""
+    with os_errors(folder):
+        lost = not (folder / "begin.h5").exists() and any(folder.glob("[0-9]*.h5"))
+    if lost:
+        msg = f"{folder} has segments but no begin.h5: restore it from a backup, or choose another --name"
+        raise StoreError(msg)
 
 
 @dataclass(frozen=True)
@@ -79,8 +114,8 @@ class Store:
         return self.directory / "production" / name
 
     def productions(self) -> list[str]:
-        """Names of the production runs that have begun."""
-        return sorted(path.parent.name for path in (self.directory / "production").glob("*/begin.h5"))
+        """Names of the production runs that have begun, one whose beginning was lost included."""
+        return sorted({path.parent.name for path in (self.directory / "production").glob("*/[!.]*.h5")})
 
     @property
     def scratch(self) -> Path:
@@ -323,7 +358,7 @@ class Store:
             *(partial(self._verify_step, c, s, kinds[s]) for c in self.cycles() for s in self.steps(c)),
             *(partial(read_file, path, LabelRecord) for path in sorted(results)),
             *(partial(read_file, path, Segment) for path in sorted(segments)),
-            *(partial(read_file, self.production(name) / "begin.h5", ProductionRecord) for name in self.productions()),
+            *(partial(self._verify_production, name) for name in self.productions()),
             self.next_step,
         ]
         problems: list[str] = []
@@ -333,6 +368,14 @@ class Store:
             except StoreError as error:
                 problems.append(str(error))
         return problems
+
+    def _verify_production(self, name: str) -> None:
+        """Read how a production run began, and look whether segments are missing in between."""
+        folder = self.production(name)
+        check_beginning(folder)
+        record = read_file(folder / "begin.h5", ProductionRecord)
+        for walker in range(len(record.frames)):
+            segment_paths(folder, walker, record.driver)
 
     def _verify_step(self, cycle: int, step: str, cls: type) -> None:
         """Read a step's file, if there is one, and compare the input it names with the one that is there."""

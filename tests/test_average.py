@@ -69,7 +69,14 @@ USAGE = [
     (("--energies", "e.npy", "--temperature", 300), "--energies needs --driving"),
     (("--energies", "e.npy", "--driving", "mean", "--temperature", 300, "-o", "volume"), "have no structures"),
     (("--energies", "e.npy", "--driving", "mean", "--temperature", 300, "--unit", "furlong"), "unknown unit of energy"),
-    (("nowhere", "--driving", "mean"), "--driving, --values and --models belong to --energies"),
+    (("nowhere", "--driving", "mean"), "--driving belongs to --energies, found SOURCE: leave it out"),
+    (("nowhere", "--unit", "Ha"), "--unit belongs to --energies"),
+    (("--ipi", "x", "--system", "a", "--temperature", 300), "--system belongs to SOURCE, found --ipi"),
+    (("nowhere", "--pressure", 0.0), "--pressure belongs to --ipi, found SOURCE"),
+    (
+        ("--energies", "e", "--driving", "mean", "--temperature", 300, "--values", "v", "-o", "potential_energy"),
+        "leave out one of them",
+    ),
 ]
 
 

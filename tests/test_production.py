@@ -1,6 +1,10 @@
 """Production runs: begun, made longer, averaged over, exported; and what is refused."""
 
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import ase.io
@@ -8,16 +12,26 @@ import numpy as np
 import pytest
 import znh5md
 from alflow import workflow
-from alflow.errors import AlflowError, AverageError
+from alflow.errors import AlflowError, AverageError, StoreError
 from alflow.records import SampleRecord
 from alflow.report import averages, exports, views
 from alflow.report.progress import _Plain
 from alflow.sources.opening import observables, open_source
 from alflow.sources.productions import read_beginning, segments, walked
 from alflow.steps import Asked
+from alflow.steps.production import _hottest
 from alflow.store import Store
+from ase import units
+from scipy.stats import chi2
 
-from conftest import alflow
+from conftest import TINY, alflow, make_run
+
+PERIODIC = """3
+Lattice="7 0 0 0 7 0 0 0 7" pbc="T T T" Properties=species:S:1:pos:R:3
+O 0.0 0.0 0.119
+H 0.0 0.763 -0.477
+H 0.0 -0.763 -0.477
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +52,17 @@ def run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(run: Path, tmp_path: Path) -> Path:
     shutil.copytree(run, tmp_path / "run")
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def periodic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of cycle 0 of a molecule in a box, with a production of two walkers at constant pressure."""
+    settings = TINY.replace("stride = 10", "stride = 10\ncheckpoint = 20")
+    folder = make_run(tmp_path_factory.mktemp("periodic") / "run", settings, PERIODIC)
+    assert alflow("iterate", folder, "--cycles", 0).returncode == 0
+    done = alflow("produce", folder, "--steps", 60, "--walkers", 2, "--pressure", 0.1)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def produce(folder: Path, **asked: object) -> Path:
@@ -103,6 +128,52 @@ def test_it_can_be_made_longer(copy: Path) -> None:
     assert [steps for steps, _, _ in walked(folder)] == [160] * 3
 
 
+def test_steps_are_rounded_up_and_that_is_told(copy: Path) -> None:
+    assert "130 steps are 160 in whole segments" in alflow("produce", copy, "--steps", 130).stdout
+    assert "whole segments" not in alflow("produce", copy, "--steps", 160).stdout
+
+
+def test_constant_pressure(periodic: Path, tmp_path: Path) -> None:
+    """Started from labels, as cycle 0 has no samples; every frame has its own cell; longer is the same as at one go."""
+    folder = Store(periodic).production("run")
+    record = read_beginning(folder)
+    model = exports.load(Store(periodic).path(0, "train"))
+    assert record.pressure == pytest.approx(0.1 * units.GPa)
+    for walker in range(2):
+        found = list(segments(folder, record, walker))
+        assert [len(s.frames) for s in found] == [3, 2, 2]
+        frames = [frame for s in found for frame in s.frames]
+        assert len({frame.get_volume() for frame in frames}) == 7
+        for frame, energies in zip(frames, np.concatenate([s.energies for s in found]), strict=True):
+            np.testing.assert_allclose(energies, model.predict(frame).energies, rtol=1e-12)
+            assert "barostat_momentum" not in frame.info
+        assert all(s.end[0].info["barostat_momentum"] for s in found)
+    report = averages.of_source(open_source(folder), observables(["volume"], folder), drop=0.0)
+    volumes = [f.get_volume() for w in range(2) for s in segments(folder, record, w) for f in s.frames]
+    assert report.rows[0].average.driven[0] == pytest.approx(np.mean(volumes))
+    ends = []
+    for name, stops in (("pieces", (40, 80)), ("whole", (80,))):
+        shutil.copytree(periodic, tmp_path / name, ignore=shutil.ignore_patterns("production"))
+        for steps in stops:
+            there = produce(tmp_path / name, steps=steps, pressure=0.1, walkers=1)
+        ends.append([path.read_bytes() for path in sorted(there.iterdir())])
+    assert len(ends[0]) == 5
+    assert ends[0] == ends[1]
+
+
+def test_a_pressure_is_what_it_was_begun_with(periodic: Path) -> None:
+    with pytest.raises(AlflowError, match=r"begun with pressure 0.1, found 0.2: leave it out"):
+        produce(periodic, steps=60, pressure=0.2)
+    produce(periodic, steps=60, pressure=0.1)
+
+
+def test_few_atoms_are_not_stopped_for_being_hot_by_chance(run: Path) -> None:
+    """Three atoms exceed four times their temperature once in 25,000 frames; the bound of larger systems stays."""
+    record = read_beginning(Store(run).production("run"))
+    assert record.temperature_max / 300 == pytest.approx(chi2.isf(1e-12, 9) / 9)
+    assert _hottest(12) < 4
+
+
 def test_another_name_is_another_run(copy: Path) -> None:
     a, b = Store(copy).production("run"), produce(copy, steps=40, name="other", force_sigma_max=100.0)
     ends = [next(iter(segments(f, read_beginning(f), 0))) for f in (a, b)]
@@ -152,8 +223,35 @@ def test_several_temperatures_need_a_choice(copy: Path) -> None:
 def test_another_committee_or_baseline_does_not_go_on(copy: Path) -> None:
     with (copy / "alflow.toml").open("a") as file:
         file.write('[baseline]\nkind = "tblite"\n')
-    with pytest.raises(AlflowError, match="begun with another committee or baseline"):
+    with pytest.raises(AlflowError, match=r"begun with baseline weighting none, found total: restore it, or choose"):
         produce(copy, steps=200)
+    assert not (copy / "work").exists(), "a committee was fitted for nothing"
+
+
+def test_another_baseline_of_the_same_weighting_does_not_go_on(copy: Path) -> None:
+    settings = copy / "alflow.toml"
+    plain = settings.read_text()
+    for method in ("GFN1-xTB", "GFN2-xTB"):
+        settings.write_text(f'{plain}[baseline]\nkind = "tblite"\nmethod = "{method}"\n')
+        if method == "GFN1-xTB":
+            folder = produce(copy, steps=10, walkers=1, name="based")
+    assert read_beginning(folder).weighting == "total"
+    with pytest.raises(AlflowError, match=r"was begun on the baseline .*GFN1-xTB.*found .*GFN2-xTB"):
+        produce(copy, steps=80, name="based")
+
+
+def test_it_goes_on_without_its_cycle_and_with_other_threads(copy: Path) -> None:
+    """Of a committee that was fitted again to another baseline nothing but the run itself is left."""
+    settings = copy / "alflow.toml"
+    settings.write_text(settings.read_text() + '[baseline]\nkind = "tblite"\n')
+    folder = produce(copy, steps=10, walkers=1, name="based")
+    shutil.rmtree(copy / "work")
+    for step in ("train", "assess"):
+        Store(copy).path(1, step).unlink()
+    settings.write_text(settings.read_text().replace("workers = 1", "workers = 1\nthreads = 2"))
+    produce(copy, steps=80, name="based")
+    assert walked(folder) == [(80, 9, "")]
+    assert not (copy / "work").exists()
 
 
 def test_a_run_without_a_committee(tmp_path: Path, finished_run: Path) -> None:
@@ -191,6 +289,47 @@ def test_damage_is_found(copy: Path) -> None:
     done = alflow("average", copy / "production" / "run", "-o", "potential_energy")
     assert done.returncode == 1
     assert "is damaged" in done.stderr
+
+
+def test_a_segment_missing_in_between_is_told_and_made_again(copy: Path) -> None:
+    folder = Store(copy).production("run")
+    (path,) = folder.glob("001-0001-*.h5")
+    before = path.read_bytes()
+    path.unlink()
+    (problem,) = views.problems(copy)
+    assert f"{path} is missing, although later segments are there" in problem
+    with pytest.raises(StoreError, match="run `alflow produce` to make it again"):
+        list(segments(folder, read_beginning(folder), 1))
+    produce(copy, steps=120)
+    assert path.read_bytes() == before
+    assert views.problems(copy) == []
+
+
+def test_segments_without_a_beginning_are_not_taken_for_another_run(copy: Path) -> None:
+    folder = Store(copy).production("run")
+    (folder / "begin.h5").unlink()
+    with pytest.raises(StoreError, match=r"has segments but no begin.h5: restore it"):
+        produce(copy, steps=100, temperature=900.0)
+    assert any("has segments but no begin.h5" in problem for problem in views.problems(copy))
+    assert not (folder / "begin.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c(copy: Path, name: str) -> None:
+    # A shell that starts the tests in the background makes them ignore SIGINT, and so their children: undo that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from alflow.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "produce", str(copy), "--steps", "1000000", "--name", "long"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not any(Store(copy).production("long").glob("*-0001-*.h5")) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.Signals[name])
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert error == "alflow: interrupted: what was finished is kept; go on with the same command\n"
+    assert views.problems(copy) == []
 
 
 def test_frames_are_exported(run: Path, tmp_path: Path) -> None:

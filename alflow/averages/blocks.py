@@ -32,8 +32,8 @@ Sums = dict[str, Array]
 BLOCKS = 128
 """A long walk ends with at least so many blocks and fewer than twice as many; fewer where a block is large."""
 
-_BUDGET = 4_000_000  # numbers that the blocks of all walkers may hold: 32 MB
-_FEWEST = 32
+_BUDGET = 4_000_000  # numbers that the blocks of all walkers hold, 32 MB, unless they need more for
+_FEWEST = 8  # blocks each
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +160,11 @@ def relative_to(sums: Sums, low: Array) -> Sums:
 
 
 def joined(walkers: Sequence[Blocks]) -> list[Sums]:
-    """The sums of each walker in blocks of the same length."""
+    """The sums of each walker in blocks of the same length; they are taken out of the walkers."""
     longest = max(walker.length for walker in walkers)
     out = []
     for walker in walkers:
-        sums = walker.sums
+        sums, walker.sums = walker.sums, {}
         for _ in range((longest // walker.length).bit_length() - 1):
             sums = merged(sums)
         out.append(sums)

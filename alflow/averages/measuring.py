@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 from ase import Atoms, units
@@ -82,7 +82,7 @@ def average(
     Raises
     ------
     AverageError
-        As of that function; the source has no structures.
+        As of that function; the source has no structures, and an observable needs them.
     ObservableError
         An observable has no value in a frame.
     """
@@ -103,12 +103,14 @@ def average(
 
 def _measured(batch: Batch, source: Source, observables: Sequence[Observable]) -> Chunk:
     """The values of all observables in a batch; of those with models of their own (n, P, M_a)."""
-    if batch.frames is None:
-        msg = f"{source.name} has no structures to measure {observables[0].text} on: give their trajectory"
+    blind = [o.text for o in observables if o.of_structure and batch.frames is None]
+    if blind:
+        msg = f"{source.name} has no structures to measure {blind[0]} on: give their trajectory"
         raise AverageError(msg)
+    structures = repeat(Atoms(), len(batch.energies)) if batch.frames is None else batch.frames
     frames = [
         Frame(atoms, energies, source.temperature, source.pressure)
-        for atoms, energies in zip(batch.frames, batch.energies, strict=True)
+        for atoms, energies in zip(structures, batch.energies, strict=True)
     ]
     values = [np.array([o.parts(frame) for frame in frames]) for o in observables]
     return Chunk(batch.walker, batch.energies, batch.driving, values)

@@ -16,9 +16,6 @@ Which one. Where h is Gaussian with standard deviation s, direct reweighting lea
 estimate can no longer be trusted. The CEA has no such weights; it is exact for a and h that are jointly Gaussian, and
 what it neglects is of the order of its next term. So: direct while every member keeps at least 1/e of the frames,
 both as counted from its weights (Kish) and as exp(-s^2); the CEA otherwise.
-
-The statistical error of everything that is computed here comes from leaving out blocks of the run one at a time
-(the jackknife) and the statistical inefficiency of what that gives (:mod:`alflow.averages.statistics`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,21 +25,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from alflow.averages.blocks import Blocks, Origin, Sums, joined, n_blocks, relative_to
-from alflow.averages.statistics import equilibrated, inefficiency
+from alflow.averages.blocks import Blocks, Origin, n_blocks
+from alflow.averages.results import Average, Method, Reweighted, decompose
+from alflow.averages.run import Run
 from alflow.errors import AverageError
 
-Array = NDArray[np.float64]
+__all__ = ["KEPT_MIN", "Average", "Chunk", "Method", "Quantity", "Reweighted", "decompose", "reweight"]
 
-Method = Literal["direct", "cea"]
+Array = NDArray[np.float64]
 
 KEPT_MIN = float(np.exp(-1))
 """Share of the frames that every member must keep for direct reweighting."""
 
 _NEXT_MAX = 0.3  # of the CEA's correction that its next term may be before it is said
 _STEP = 0.01  # of the CEA's correction, by which functions of averages are differentiated
+_FAR = 1e9  # kT, between a member and what drove the run, that nothing but a mistake explains
 _FEW = 50  # independent frames below which the error of an error is not small
-_CONSTANT = 1e-12  # relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,87 +84,6 @@ class Quantity:
     n_models: int = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Average:
-    """An average with both its errors; D values.
-
-    Attributes
-    ----------
-    value : ndarray, shape (D,)
-        Mean over the members (and models) of their averages.
-    statistical : ndarray, shape (D,)
-        Standard error of ``value`` that a longer run would make smaller.
-    model : ndarray, shape (D,)
-        Standard deviation (n - 1) over members (and models): the error that more labels would make smaller.
-    model_noise : ndarray, shape (D,)
-        Statistical error of ``model``: where it is as large, the run is too short to say.
-    driven, driven_statistical : ndarray, shape (D,)
-        Plain average of the run, not reweighted, and its statistical error.
-    members : ndarray, shape (D, M_a, M)
-        Average of each model with each member.
-    sigma_a, sigma_aV : ndarray, shape (D,)
-        The parts of ``model`` due to the models of the property and to the potential; NaN and ``model`` without models
-        of its own (:func:`decompose`).
-    """
-
-    value: Array
-    statistical: Array
-    model: Array
-    model_noise: Array
-    driven: Array
-    driven_statistical: Array
-    members: Array
-    sigma_a: Array
-    sigma_aV: Array  # noqa: N815 - the paper's symbol
-
-    @property
-    def total(self) -> Array:
-        """Both errors together, shape (D,)."""
-        return np.hypot(self.statistical, self.model)
-
-
-@dataclass(frozen=True, eq=False)
-class Reweighted:
-    """All averages of a run.
-
-    Attributes
-    ----------
-    averages : tuple of Average
-        Of each quantity.
-    method : "direct" or "cea"
-        How they were reweighted.
-    reason : str
-        Why so.
-    n_frames, n_dropped : int
-        Frames that were averaged, and that were left out before as not in equilibrium.
-    n_walkers, n_members : int
-        W, M.
-    inefficiency : float
-        Frames that count as one independent frame, by the driving energy.
-    independent : float
-        ``n_frames / inefficiency``.
-    kept : float
-        Share of the frames that direct reweighting leaves effective, of the member where it is smallest.
-    h_spread : ndarray, shape (M,)
-        Standard deviation of h_m over the frames.
-    notes : tuple of str
-        What to beware of, one line each.
-    """
-
-    averages: tuple[Average, ...]
-    method: Method
-    reason: str
-    n_frames: int
-    n_dropped: int
-    n_walkers: int
-    n_members: int
-    inefficiency: float
-    independent: float
-    kept: float
-    h_spread: Array
-    notes: tuple[str, ...]
-
-
 def reweight(
     chunks: Iterable[Chunk],
     quantities: Sequence[Quantity],
@@ -189,7 +106,7 @@ def reweight(
     method : "direct" or "cea", optional
         By default as the module's docstring says.
     drop : float, optional
-        Share of each walker that is dropped at its beginning; found from the driving energy by default.
+        Share of each walker that is dropped at its beginning, in whole blocks; from the driving energy by default.
     n_walkers : int
         How many walkers to expect, by which memory is divided.
 
@@ -205,8 +122,7 @@ def reweight(
     if drop is not None and not 0 <= drop < 1:
         msg = f"drop: expected a share of 0 or more and less than 1, found {drop}"
         raise AverageError(msg)
-    walkers = _accumulate(chunks, quantities, kT, n_walkers)
-    run = _Run.of(walkers, drop)
+    run = Run.of(_accumulate(chunks, quantities, kT, n_walkers), drop)
     method, reason = _choose(run, method)
     averages = tuple(_average(run, j, quantity, method) for j, quantity in enumerate(quantities))
     g = run.inefficiency
@@ -216,7 +132,7 @@ def reweight(
         reason=reason,
         n_frames=run.n_frames,
         n_dropped=run.n_dropped,
-        n_walkers=len(run.walkers),
+        n_walkers=len(run.n_blocks),
         n_members=len(run.h_spread),
         inefficiency=g,
         independent=run.n_frames / g,
@@ -236,6 +152,11 @@ def _accumulate(chunks: Iterable[Chunk], quantities: Sequence[Quantity], kT: flo
     for chunk in chunks:
         _check(chunk, quantities, origin, done)
         h = (chunk.energies - chunk.driving[:, None]) / kT
+        if np.abs(h).max(initial=0.0) > _FAR:
+            msg = (
+                f"member and driving energies differ by {np.abs(h).max():.3g} kT: expected energies of the same frames"
+            )
+            raise AverageError(msg)
         if origin is None:
             origin = Origin(
                 h.mean(axis=0), float(chunk.driving.mean()) / kT, tuple(v.mean(axis=0) for v in chunk.values)
@@ -277,115 +198,7 @@ def _check(chunk: Chunk, quantities: Sequence[Quantity], origin: Origin | None, 
 # From sums to averages
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """The sums of a run in equilibrium.
-
-    Attributes
-    ----------
-    walkers : list of Sums
-        In blocks of ``block`` frames.
-    total : Sums
-        First axis: all blocks, then all blocks but one, for each (K + 1).
-    origin : Origin
-        What a and h are counted from.
-    """
-
-    walkers: list[Sums]
-    block: int
-    origin: Origin
-    total: Sums
-    n_dropped: int
-    most_dropped: float
-
-    @classmethod
-    def of(cls, walkers: Sequence[Blocks], drop: float | None) -> "_Run":
-        sums = joined(walkers)
-        block = max(walker.length for walker in walkers)
-        kept, most = [], 0.0
-        for one in sums:
-            count = len(one["n"])
-            first = _equilibrium(one, block) if drop is None else int(drop * count)
-            kept.append({key: value[first:] for key, value in one.items()})
-            most = max(most, first / count) if drop is None else 0.0
-        every = {key: np.concatenate([one[key] for one in kept]) for key in kept[0]}
-        if len(every["n"]) < 2:
-            msg = "fewer than two blocks of frames are left: expected a longer run, or less of it dropped"
-            raise AverageError(msg)
-        every = relative_to(every, every["low"].min(axis=0))
-        everything = {key: value.sum(axis=0) for key, value in every.items()}
-        total = {key: np.concatenate([value[None], value - every[key]]) for key, value in everything.items()}
-        n_all = sum(float(one["n"].sum()) for one in sums)
-        return cls(kept, block, walkers[0].origin, total, round(n_all - float(everything["n"])), most)
-
-    @property
-    def n_frames(self) -> int:
-        return round(float(self.total["n"][0]))
-
-    @property
-    def h_spread(self) -> Array:
-        n = self.n_frames
-        variance = self.total["hh"][0] / n - (self.total["h"][0] / n) ** 2
-        return np.asarray(np.sqrt(np.maximum(variance, 0)))
-
-    @property
-    def kept(self) -> float:
-        """Share of the frames that direct reweighting leaves effective: by the weights (Kish), and as exp(-s^2)."""
-        squares = self.n_frames * self.total["ww"][0]
-        kish = self.total["w"][0] ** 2 / np.where(squares > 0, squares, np.inf)
-        return float(min(kish.min(), np.exp(-(self.h_spread.max() ** 2))))
-
-    @property
-    def inefficiency(self) -> float:
-        """Frames that count as one independent frame, by the driving energy."""
-        mean = float(self.total["u"][0]) / self.n_frames
-        variance = float(self.total["uu"][0]) / self.n_frames - mean**2
-        error = float(self.errors(self.total["u"] / self.total["n"]))
-        return max(1.0, self.n_frames * error**2 / variance) if variance > 0 else 1.0
-
-    def averages(self, j: int, method: Method | Literal["plain", "next"]) -> Array:
-        """Averages of the parts of quantity j, of all blocks and with each left out: (K + 1, P, M)."""
-        t = self.total
-        n = t["n"][:, None, None]
-        a, h = t[f"a{j}"] / n, (t["h"] / n[:, 0])[:, None, :]
-        origin = self.origin.a[j] if self.origin.a[j].ndim == 2 else self.origin.a[j][:, None]
-        if method == "plain":
-            return a + origin
-        if method == "direct":
-            with np.errstate(invalid="ignore", divide="ignore"):  # no frame left that a member would visit
-                return t[f"aw{j}"] / t["w"][:, None, :] + origin
-        ah = t[f"ah{j}"] / n
-        first = a - (ah - a * h)
-        if method == "cea":
-            return first + origin
-        # The next term of the cumulant expansion, half of the joint cumulant of a, h and h.
-        square = t[f"ahh{j}"] / n - 2 * h * ah + h**2 * a
-        variance = (t["hh"] / n[:, 0])[:, None, :] - h**2
-        return first + (square - a * variance) / 2 + origin
-
-    def errors(self, values: Array) -> Array:
-        """Standard errors of ``values[0]`` from those with a block left out each, (K + 1, ...)."""
-        n = np.concatenate([one["n"] for one in self.walkers])
-        n = n.reshape(-1, *[1] * (values.ndim - 1))
-        total = n.sum()
-        with np.errstate(invalid="ignore"):
-            # What a block adds to the value, over its share of the frames; of a mean: the deviation of the block's own.
-            influence = (values[0] - values[1:]) * (total - n) / n
-            count = len(influence)
-            cuts = np.cumsum([len(one["n"]) for one in self.walkers])[:-1]
-            g = inefficiency(np.split(influence, cuts))
-            variance = np.sum((influence * n / total) ** 2, axis=0) * count / (count - 1)
-            constant = np.all(np.abs(values - values[0]) <= _CONSTANT * np.abs(values[0]), axis=0)
-            return np.where(constant, 0.0, np.sqrt(np.where(np.isfinite(g), g, 1.0) * variance))
-
-
-def _equilibrium(sums: Sums, block: int) -> int:
-    """First block of a walker that is in equilibrium by its driving energy."""
-    full = sums["n"] == block
-    return equilibrated(sums["u"][full] / block) if np.sum(full) > 4 else 0
-
-
-def _choose(run: _Run, method: Method | None) -> tuple[Method, str]:
+def _choose(run: Run, method: Method | None) -> tuple[Method, str]:
     worst = int(np.argmax(run.h_spread))
     found = f"spread of h up to {run.h_spread[worst]:.2g} (member {worst}), {100 * run.kept:.3g} % of frames effective"
     if method is not None:
@@ -395,7 +208,7 @@ def _choose(run: _Run, method: Method | None) -> tuple[Method, str]:
     return "cea", f"{found}: below {100 * KEPT_MIN:.0f} %, few frames would dominate direct reweighting"
 
 
-def _average(run: _Run, j: int, quantity: Quantity, method: Method) -> Average:
+def _average(run: Run, j: int, quantity: Quantity, method: Method) -> Average:
     plain = _finished(run.averages(j, "plain"), quantity)
     members = _reweighted(run, j, quantity, method)
     driven = plain.mean(axis=(2, 3))
@@ -414,7 +227,7 @@ def _average(run: _Run, j: int, quantity: Quantity, method: Method) -> Average:
     )
 
 
-def _reweighted(run: _Run, j: int, quantity: Quantity, method: Method | Literal["next"]) -> Array:
+def _reweighted(run: Run, j: int, quantity: Quantity, method: Method | Literal["next"]) -> Array:
     """Values (K + 1, D, M_a, M) with each member.
 
     Under the cumulant expansion a function of averages is expanded to first order too: its second order would be as
@@ -436,33 +249,11 @@ def _finished(averages: Array, quantity: Quantity) -> Array:
     return np.moveaxis(quantity.finish(np.moveaxis(parts, 1, -1)), -1, 1)
 
 
-def decompose(members: Array) -> tuple[Array, Array, Array]:
-    """Standard deviations of averages (..., M_a, M), by the models of the property, by the potential, and in all.
-
-    Eqs. (26) to (28) of the paper: sigma_a^2 is the variance over a of the mean over m, sigma_aV^2 the mean over a of
-    the variance over m, and ``sigma^2 = M (M_a - 1)/(M M_a - 1) sigma_a^2 + M_a (M - 1)/(M M_a - 1) sigma_aV^2`` equals
-    the variance of all M_a M values; all with n - 1. sigma_a is NaN for M_a = 1.
-
-    Returns
-    -------
-    sigma_a, sigma_aV, sigma : ndarray, shape (...)
-    """
-    n_models, n_members = members.shape[-2:]
-    potential = members.var(axis=-1, ddof=1).mean(axis=-1)
-    if n_models == 1:
-        sigma = np.sqrt(potential)
-        return np.full_like(sigma, np.nan), sigma, sigma
-    models = members.mean(axis=-1).var(axis=-1, ddof=1)
-    every = n_members * n_models - 1
-    total = n_members * (n_models - 1) / every * models + n_models * (n_members - 1) / every * potential
-    return np.sqrt(models), np.sqrt(potential), np.sqrt(total)
-
-
 # What to beware of
 
 
 def _notes(
-    run: _Run, quantities: Sequence[Quantity], averages: Sequence[Average], method: Method, g: float
+    run: Run, quantities: Sequence[Quantity], averages: Sequence[Average], method: Method, g: float
 ) -> Iterable[str]:
     independent = run.n_frames / g
     if run.most_dropped > 0.5:
@@ -493,7 +284,7 @@ def _notes(
             yield f"{quantity.name}: the model error is not resolved (its own error is larger than half of it)"
 
 
-def _neglected(run: _Run, j: int, quantity: Quantity) -> float:
+def _neglected(run: Run, j: int, quantity: Quantity) -> float:
     """Root mean square of the CEA's next term over that of its first, noise subtracted; 0 where all is noise."""
     plain = _finished(run.averages(j, "plain"), quantity)
     first, second = _reweighted(run, j, quantity, "cea"), _reweighted(run, j, quantity, "next")

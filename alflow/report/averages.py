@@ -52,6 +52,7 @@ def asked(
     *,
     texts: Sequence[str] = (),
     temperature: float | None = None,
+    pressure: float | None = None,
     system: str | None = None,
     method: Method | None = None,
     drop: float | None = None,
@@ -59,8 +60,8 @@ def asked(
     energies: Sequence[str] = (),
     driving: Sequence[str] = (),
     values: Sequence[str] = (),
-    unit: str = "eV",
-    values_unit: str = "",
+    unit: str | None = None,
+    values_unit: str | None = None,
     models: bool = False,
 ) -> Report:
     """What the command line asks for: its arguments, checked.
@@ -77,18 +78,27 @@ def asked(
     if source is None and temperature is None:
         msg = f"{given[0]} needs --temperature: that of the thermostat, in K"
         raise AverageError(msg)
+    foreign = {
+        "--driving": (driving, "--energies"),
+        "--values": (values, "--energies"),
+        "--models": (models, "--energies"),
+        "--unit": (unit, "--energies"),
+        "--values-unit": (values_unit, "--energies"),
+        "--pressure": (pressure is not None, "--ipi"),
+        "--system": (system, "SOURCE"),
+    }
+    for option, (value, of) in foreign.items():
+        if value and of != given[0]:
+            msg = f"{option} belongs to {of}, found {given[0]}: leave it out"
+            raise AverageError(msg)
     if energies and temperature is not None:
-        return of_arrays(
-            _arrays(energies, driving, values, unit, models, texts), temperature, values_unit, method, drop
-        )
-    if driving or values or models:
-        msg = "--driving, --values and --models belong to --energies: give it, or leave them out"
-        raise AverageError(msg)
+        arrays = _arrays(energies, driving, values, unit or "eV", models, texts)
+        return of_arrays(arrays, temperature, values_unit or "", method, drop)
     from alflow.sources import opening
     from alflow.sources.ipi import ipi_source
 
     found = (
-        ipi_source(ipi, temperature)
+        ipi_source(ipi, temperature, None if pressure is None else pressure * units.GPa)
         if ipi and temperature is not None
         else opening.open_source(source or Path(), temperature, system)
     )
@@ -111,8 +121,11 @@ def _arrays(
             "reweighted; `--driving mean` if that was the mean of the members"
         )
         raise AverageError(msg)
-    if [text for text in texts if text != "potential_energy"]:
-        msg = f"plain arrays have no structures to measure {texts[0]} on: give its values in each frame with --values"
+    other = [text for text in texts if text != "potential_energy" or values]
+    if other:
+        msg = f"plain arrays have no structures to measure {other[0]} on: give its values in each frame with --values"
+        if other[0] == "potential_energy":
+            msg = "potential_energy is the observable of plain arrays without --values: leave out one of them"
         raise AverageError(msg)
     return Arrays(energies, driving, values, energy_unit(unit), models)
 
@@ -249,9 +262,14 @@ def _cells(row: Row) -> list[list[str]]:
         place = f"{row.grid[k]:.4g}" if row.grid is not None else f"[{k}]" if count > 1 else ""
         errors = (a.statistical[k], a.model[k], a.sigma_a[k], a.sigma_aV[k], a.total[k])
         digits = _digits(float(a.total[k]))
-        numbers = [f"{a.value[k]:.{digits}f}", *(f"{e:.2g}" for e in errors), f"{a.driven[k]:.{digits}f}"]
+        numbers = [_fixed(a.value[k], digits), *(f"{e:.2g}" for e in errors), _fixed(a.driven[k], digits)]
         out.append([row.text if k == 0 else "", place, *numbers, row.unit if k == 0 else ""])
     return out
+
+
+def _fixed(value: float, digits: int) -> str:
+    """With so many decimals; zero without a sign."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 
 def _digits(error: float) -> int:

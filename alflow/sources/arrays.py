@@ -30,7 +30,8 @@ ENERGY_UNITS = {
 MEAN = "mean"
 """Given for a file of driving energies: the mean of the members drove the run."""
 
-_ROWS = 8192  # of a piece of a binary file
+_ROWS = 8192  # of a piece, at most
+_NUMBERS = 1_000_000  # of a piece of a binary file, at most
 _BYTES = 250_000  # of a piece of a text file: it stays in a processor's cache while it is parsed
 _HDF5 = {".h5", ".hdf5", ".hdf"}
 
@@ -169,8 +170,9 @@ def _sliced(array: Array, name: str) -> Iterator[Array]:
     if array.ndim not in {1, 2} or array.dtype.kind not in "fiu":
         msg = f"{name}: expected numbers of shape (frames,) or (frames, columns), found {array.dtype} {array.shape}"
         raise AverageError(msg)
-    for first in range(0, len(array), _ROWS):
-        piece = np.asarray(array[first : first + _ROWS], dtype=float)
+    count = max(1, min(_ROWS, _NUMBERS // (array.shape[1] if array.ndim == 2 else 1)))
+    for first in range(0, len(array), count):
+        piece = np.asarray(array[first : first + count], dtype=float)
         yield piece.reshape(len(piece), -1)
 
 

@@ -5,6 +5,7 @@ has rescaled them by its ``alpha``. With a weighted baseline these are correctio
 written beside them. The driving energy is ``potential`` of PREFIX.out, and ``ensemble_bias`` where it is there.
 """
 
+import io
 import re
 import warnings
 from collections.abc import Iterator
@@ -41,10 +42,11 @@ _ENERGIES = {
     "cal/mol": units.kcal / units.mol / 1000,
 }
 _FAR = 0.05  # of kT: how much the driving energy may wander from the mean of the members without a baseline
+_SAME_VOLUME = 1e-4  # relative: i-PI writes five decimals of cell lengths
 _NEAR = 0.1  # of the temperature, that the mean kinetic one may be off without a word
 
 
-def ipi_source(prefix: str, temperature: float) -> Source:
+def ipi_source(prefix: str, temperature: float, pressure: float | None = None) -> Source:
     """A run of i-PI.
 
     Parameters
@@ -53,12 +55,15 @@ def ipi_source(prefix: str, temperature: float) -> Source:
         Path of the files up to the dot: ``run/simulation`` for ``run/simulation.out``.
     temperature : float
         Of its thermostat, K.
+    pressure : float, optional
+        Of its barostat, eV/Å^3; constant volume by default.
 
     Raises
     ------
     AverageError
         Files or columns that are missing or cannot be read; a path-integral run; a temperature that is not that of the
-        run; driving energies that are not those of the members.
+        run; driving energies that are not those of the members. While it is read: a cell that changes in a run that is
+        not said to be at constant pressure.
     """
     files = _Files.find(prefix)
     scalars = _scalars(files)
@@ -66,9 +71,9 @@ def ipi_source(prefix: str, temperature: float) -> Source:
     return Source(
         name=f"{prefix} (i-PI)",
         temperature=temperature,
-        pressure=None,
+        pressure=pressure,
         n_walkers=1,
-        batches=lambda: _batches(files, scalars),
+        batches=lambda: _batches(files, scalars, constant=pressure is None),
     )
 
 
@@ -177,17 +182,24 @@ def _numbers(path: Path) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a file without numbers
-            return np.loadtxt(path, ndmin=2)
+            return np.loadtxt(io.StringIO(_whole_lines(path)), ndmin=2)
     except ValueError as error:  # a decoding error is one too
         msg = f"{path} cannot be read: {' '.join(str(error).split())}"
         raise AverageError(msg) from error
 
 
+def _whole_lines(path: Path) -> str:
+    """A file without its last line if that is not finished: the run goes on, or was killed."""
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1]
+
+
 def _extras(path: Path) -> tuple[NDArray[np.int64], Array]:
     """Steps and numbers, in eV, of a file of extras."""
-    with path.open() as file:
+    with path.open(errors="replace") as file:
         steps = [int(match[1]) for line in file if "#EXTRAS" in line and (match := _STEP.search(line))]
     rows = _numbers(path)
+    steps = steps[: max(len(rows), len(steps) - 1)]  # the row of the last may not be written yet
     if len(rows) != len(steps):
         msg = f"{path}: expected one row for each of its {len(steps)} steps, found {len(rows)}"
         raise AverageError(msg)
@@ -214,7 +226,7 @@ def _check(files: _Files, scalars: _Scalars, temperature: float) -> None:
         raise AverageError(msg)
 
 
-def _batches(files: _Files, scalars: _Scalars) -> Iterator[Batch]:
+def _batches(files: _Files, scalars: _Scalars, *, constant: bool) -> Iterator[Batch]:
     if files.positions is None:
         for first in range(0, len(scalars.steps), _BATCH):
             part = slice(first, first + _BATCH)
@@ -222,8 +234,12 @@ def _batches(files: _Files, scalars: _Scalars) -> Iterator[Batch]:
         return
     rows: list[int] = []
     frames: list[Atoms] = []
-    last = -1
+    last, volume = -1, 0.0
     for step, atoms in _structures(files.positions):
+        volume = volume or float(atoms.get_volume())
+        if constant and abs(atoms.get_volume() / volume - 1) > _SAME_VOLUME:
+            msg = f"{files.positions}: the cell changes until step {step}: give the --pressure of the barostat"
+            raise AverageError(msg)
         if step <= last:
             msg = f"{files.positions}: step {step} comes after step {last}: expected each once; remove one of them"
             raise AverageError(msg)

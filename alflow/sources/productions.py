@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
-import numpy as np
-
 from alflow.averages.measuring import Batch, Source
-from alflow.errors import AverageError, StoreError
+from alflow.errors import AverageError
 from alflow.records import ProductionRecord, Segment
-from alflow.store import read_file, segment_path
+from alflow.store import read_file, segment_paths
 
 
 def is_production(folder: Path) -> bool:
@@ -24,20 +21,9 @@ def read_beginning(folder: Path) -> ProductionRecord:
 
 
 def segments(folder: Path, record: ProductionRecord, walker: int) -> Iterator[Segment]:
-    """What there is of a walker, also while it is written; StoreError at a file that is damaged."""
-    for path in _paths(folder, record, walker):
+    """What there is of a walker, also while it is written; StoreError at a file that is damaged or missing between."""
+    for path in segment_paths(folder, walker, record.driver):
         yield read_file(path, Segment)
-
-
-def _paths(folder: Path, record: ProductionRecord, walker: int) -> Iterator[Path]:
-    for index in count():
-        path = segment_path(folder, walker, index, record.driver)
-        if not path.exists():
-            break
-        yield path
-    if len(list(folder.glob(f"{walker:03d}-*-{record.driver}.h5"))) > index:
-        msg = f"{path} is missing, although later segments are there: restore it from a backup, or remove these"
-        raise StoreError(msg)
 
 
 def production_source(folder: Path, temperature: float | None = None, system: str | None = None) -> Source:
@@ -55,7 +41,7 @@ def production_source(folder: Path, temperature: float | None = None, system: st
         if asked is not None and asked != own:
             msg = f"{folder} is a run of {name} {own}, found --{name} {asked}: leave it out"
             raise AverageError(msg)
-    walkers = [w for w in range(len(record.frames)) if segment_path(folder, w, 0, record.driver).exists()]
+    walkers = [w for w in range(len(record.frames)) if segment_paths(folder, w, record.driver)]
     if not walkers:
         msg = f"{folder} has no frames yet: go on with `alflow produce`"
         raise AverageError(msg)
@@ -81,18 +67,21 @@ def production_source(folder: Path, temperature: float | None = None, system: st
 def _stopped(folder: Path, record: ProductionRecord, walkers: list[int]) -> Iterator[str]:
     """Which walkers left their bounds: averages over them end there."""
     for walker in walkers:
-        (*_, last) = _paths(folder, record, walker)
-        end = read_file(last, Segment)
+        end = read_file(segment_paths(folder, walker, record.driver)[-1], Segment)
         if end.stop:
             yield f"walker {walker} stopped after {end.end_step} steps: {end.stop}"
 
 
 def walked(folder: Path) -> list[tuple[int, int, str]]:
-    """Steps, frames, and the reason it stopped (empty while it goes on), of each walker."""
+    """Steps, frames, and the reason it stopped (empty while it goes on), of each walker, by its last segment."""
     record = read_beginning(folder)
     found = []
     for walker in range(len(record.frames)):
-        last = [(s.end_step, len(s.frames), s.stop) for s in segments(folder, record, walker)]
-        steps, stop = (last[-1][0], last[-1][2]) if last else (0, "")
-        found.append((steps, int(np.sum([frames for _, frames, _ in last])), stop))
+        paths = segment_paths(folder, walker, record.driver)
+        if not paths:
+            found.append((0, 0, ""))
+            continue
+        end = read_file(paths[-1], Segment)
+        n_before = (len(paths) - 1) * (record.segment // record.stride) + (len(paths) > 1)  # and the start
+        found.append((end.end_step, n_before + len(end.frames), end.stop))
     return found

@@ -16,21 +16,24 @@ from typing import TypeVar
 
 import numpy as np
 from ase import Atoms, units
+from scipy.special import gammainccinv
 
 from alflow.errors import ConfigError, SampleError
 from alflow.executors import run_all
+from alflow.potentials.base import Weighting
 from alflow.records import ProductionRecord, SampleRecord
 from alflow.sampling import Bounds, Walker
 from alflow.sources.productions import is_production, read_beginning
 from alflow.steps.context import Context, labelled_frames
 from alflow.steps.sampling import Walk, driver_of, walk
 from alflow.steps.training import model_path, read_trained
-from alflow.store import STEPS, commit_file, make_folder, segment_path
+from alflow.store import STEPS, check_beginning, commit_file, make_folder, segment_path
 
 T = TypeVar("T")
 
 _ENDLESS = 2**62  # steps: a walk ends with the segments that are asked for
 _WALKERS = 4
+_CHANCE = 1e-12  # that a walker in equilibrium is stopped for its temperature, each step
 _LOOK = 1.0  # s between two looks at how far walkers are
 
 
@@ -80,42 +83,51 @@ def produce(context: Context, asked: Asked) -> Path:
         No committee yet; something that is needed and not given; not what the run was begun with.
     SampleError
         No structure to start from, or one that has no pressure.
+    StoreError
+        A file of the run is damaged, or its beginning is missing.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", asked.name):
         msg = f"name {asked.name!r} of a production run: expected letters, digits, - and _"
         raise ConfigError(msg)
     for f in fields(asked):
         value = getattr(asked, f.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            msg = f"{f.name} of a production run: expected a number, found {value}"
+        if isinstance(value, float) and not (math.isfinite(value) and (value > 0 or f.name == "pressure")):
+            wanted = "a number" if f.name == "pressure" else "a number > 0"
+            msg = f"{f.name} of a production run: expected {wanted}, found {value}"
             raise ConfigError(msg)
     folder = context.store.production(asked.name)
     if is_production(folder):
         record = read_beginning(folder)
         _same(folder, record, asked)
-    elif any(folder.glob("[0-9]*.h5")):
-        msg = f"{folder} has segments but no begin.h5: restore it from a backup, or choose another --name"
-        raise ConfigError(msg)
+        _same_baseline(folder, record, context)
     else:
+        check_beginning(folder)
         record = _begin(context, asked)
-    model = model_path(context, record.cycle)
-    if _driver(context, model) != record.driver:
+    baseline = "" if context.baseline is None else context.baseline.identity()
+    if baseline != record.model.baseline_identity:
         msg = (
-            f"{folder} was begun with another committee or baseline than cycle {record.cycle} and [baseline] give now: "
-            "restore them, or choose another --name"
+            f"{folder} was begun on the baseline {record.model.baseline_identity or 'none'}, "
+            f"found {baseline or 'none'}: restore it, or choose another --name"
         )
         raise ConfigError(msg)
     if not is_production(folder):
         make_folder(folder)
         commit_file(folder / "begin.h5", record)
-    _run(context, folder, record, model, math.ceil(asked.steps / record.segment))
+    n_segments = math.ceil(asked.steps / record.segment)
+    if n_segments * record.segment != asked.steps:
+        context.progress.note(f"{asked.steps} steps are {n_segments * record.segment} in whole segments")
+    _run(context, folder, record, n_segments)
     return folder
 
 
-def _run(context: Context, folder: Path, record: ProductionRecord, model: Path, n_segments: int) -> None:
+def _run(context: Context, folder: Path, record: ProductionRecord, n_segments: int) -> None:
     """Do what is missing of the first segments of every walker."""
     walkers = [_walker(record, number) for number in range(len(record.frames))]
-    tasks = [(Walk(w, n_segments, folder, k, model, context.baseline, record.driver),) for k, w in enumerate(walkers)]
+    begin = folder / "begin.h5"
+    tasks = [
+        (Walk(w, n_segments, folder, k, begin, context.baseline, record.driver, ProductionRecord),)
+        for k, w in enumerate(walkers)
+    ]
     context.progress.begin(f"production {record.name}, segments of {record.segment} steps", n_segments * len(tasks))
     with _watched(context, folder, record, n_segments):
         for number, outcome in run_all(context.pool, walk, tasks):
@@ -128,21 +140,17 @@ def _run(context: Context, folder: Path, record: ProductionRecord, model: Path, 
 def _watched(context: Context, folder: Path, record: ProductionRecord, n_segments: int) -> Iterator[None]:
     """Report segments as their files appear."""
     over = threading.Event()
-    places = [
-        segment_path(folder, walker, index, record.driver)
-        for walker in range(len(record.frames))
-        for index in range(n_segments)
-    ]
+    done = [0] * len(record.frames)
 
     def look() -> None:
-        waiting = places
-        while waiting:
+        last = False
+        while not last:
             last = over.wait(_LOOK)
-            left = [path for path in waiting if not path.exists()]
-            context.progress.advance(len(waiting) - len(left))
-            waiting = left
-            if last:
-                return
+            before = sum(done)
+            for walker in range(len(done)):
+                while done[walker] < n_segments and segment_path(folder, walker, done[walker], record.driver).exists():
+                    done[walker] += 1
+            context.progress.advance(sum(done) - before)
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
@@ -176,7 +184,7 @@ def _walker(record: ProductionRecord, number: int) -> Walker:
 def _same(folder: Path, record: ProductionRecord, asked: Asked) -> None:
     """Refuse to go on with other settings than a run was begun with."""
     begun = {f.name: getattr(record, f.name, None) for f in fields(asked)} | {"walkers": len(record.frames)}
-    begun["pressure"] = record.pressure / units.GPa
+    begun["pressure"] = float(f"{record.pressure / units.GPa:.12g}")
     for f in fields(asked):
         found = getattr(asked, f.name)
         if f.name in {"steps", "name"} or found is None:
@@ -189,23 +197,34 @@ def _same(folder: Path, record: ProductionRecord, asked: Asked) -> None:
             raise ConfigError(msg)
 
 
-def _driver(context: Context, model: Path) -> str:
+def _same_baseline(folder: Path, record: ProductionRecord, context: Context) -> None:
+    """Refuse another weighting, or s_b, than a run was begun with: before a committee is fitted to another baseline."""
+    weighting, error = _weighting(context)
+    found = weighting or "none", "from the data" if error is None else error
+    begun = record.weighting or "none", "from the data" if math.isnan(record.baseline_error) else record.baseline_error
+    for name, own, now in zip(("weighting", "error"), begun, found, strict=True):
+        if own != now:
+            msg = f"{folder} was begun with baseline {name} {own}, found {now}: restore it, or choose another --name"
+            raise ConfigError(msg)
+
+
+def _weighting(context: Context) -> tuple[Weighting | None, float | None]:
     baseline = context.settings.baseline
-    return driver_of(
-        model, context.baseline, *(None, None) if baseline is None else (baseline.weighting, baseline.error)
-    )
+    return (None, None) if baseline is None else (baseline.weighting, baseline.error)
 
 
 def _begin(context: Context, asked: Asked) -> ProductionRecord:
     """Everything about a new production run."""
     settings, sample = context.settings, context.settings.sample
     cycle = _cycle(context, asked.cycle)
-    model = model_path(context, cycle)
+    path = model_path(context, cycle)
+    model = read_trained(path).model
     system = _one(asked.system, [s.name for s in settings.system], "system")
     temperature = _one(asked.temperature, list(sample.temperature), "temperature")
     seed = settings.seed if asked.seed is None else asked.seed
     stride = asked.stride or sample.stride
     starts = _starts(context, cycle, system, temperature, asked, seed)
+    weighting, error = _weighting(context)
     if asked.pressure is not None:
         _check_pressure(context, starts)
     return ProductionRecord(
@@ -220,15 +239,21 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
         seed=seed,
         name=asked.name,
         cycle=cycle,
-        driver=_driver(context, model),
-        weighting="" if settings.baseline is None else settings.baseline.weighting,
-        baseline_error=math.nan if settings.baseline is None else settings.baseline.error or math.nan,
+        driver=driver_of(path, context.baseline, weighting, error),
+        weighting=weighting or "",
+        baseline_error=error or math.nan,
         force_max=sample.force_max,
-        temperature_max=sample.temperature_factor_max * temperature,
+        temperature_max=max(sample.temperature_factor_max, _hottest(len(starts[0]))) * temperature,
         distance_ratio_min=sample.distance_ratio_min,
         force_sigma_max=asked.force_sigma_max or math.inf,
-        note=read_trained(model).model.judgement.energy.note,
+        note=model.judgement.energy.note,
+        model=model,
     )
+
+
+def _hottest(n_atoms: int) -> float:
+    """What the instantaneous temperature, over its mean, does not exceed by chance: a few atoms are often very hot."""
+    return 2 * float(gammainccinv(1.5 * n_atoms, _CHANCE)) / (3 * n_atoms)
 
 
 def _cycle(context: Context, asked: int | None) -> int:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from alflow.config import Settings
 from alflow.errors import SampleError
 from alflow.executors import run_all, shield
+from alflow.potentials.ace import Committee
 from alflow.potentials.base import Weighting
-from alflow.records import SIGMAS, SampleRecord, Segment
+from alflow.records import SIGMAS, ProductionRecord, SampleRecord, Segment, TrainRecord
 from alflow.reference import ReferenceMethod
 from alflow.sampling import Bounds, Walker, run_segment
 from alflow.statefile import checksum
@@ -55,7 +56,10 @@ def driver_of(model: Path, baseline: ReferenceMethod | None, weighting: Weightin
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """A walker and where its segments are kept: what travels to the worker process."""
+    """A walker and where its segments are kept: what travels to the worker process.
+
+    ``model`` is a file, of the kind ``record``, with the committee that drives it.
+    """
 
     walker: Walker
     n_segments: int
@@ -64,6 +68,7 @@ class Walk:
     model: Path
     baseline: ReferenceMethod | None
     driver: str
+    record: type[TrainRecord | ProductionRecord] = TrainRecord
 
     def path(self, index: int) -> Path:
         """File of one segment."""
@@ -72,21 +77,23 @@ class Walk:
 
 def walk(task: Walk) -> str:
     """Do, in a worker process, the segments of a walk that are not on disk yet; the reason it stopped."""
-    committee = load_model(task.model, task.baseline)
-    state: Atoms | None = None
-    stop = ""
-    for index in range(task.n_segments):
+    done = next((k for k in range(task.n_segments) if not task.path(k).exists()), task.n_segments)
+    segment: Segment | None = None
+    committee: Committee | None = None
+    for index in range(max(done - 1, 0), task.n_segments):
         path = task.path(index)
         if path.exists():
             segment = read_file(path, Segment)
         else:
-            segment = run_segment(task.walker, index, state, committee)
+            committee = committee or load_model(task.model, task.baseline, task.record)
+            segment = run_segment(task.walker, index, segment.end[0] if segment else None, committee)
             with shield():
                 commit_file(path, segment, exist_ok=True)
-        state, stop = segment.end[0], segment.stop
-        if stop:
+        if segment.stop:
             break
-    return f"{stop or 'goes on'} after {segment.end_step} steps"
+    if segment is None:
+        return "nothing to do"
+    return f"{segment.stop or 'goes on'} after {segment.end_step} steps"
 
 
 def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:

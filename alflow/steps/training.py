@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alflow.errors import warnings_told
 from alflow.potentials.ace import Committee, fit
-from alflow.records import LabelRecord, TrainRecord
+from alflow.records import LabelRecord, ProductionRecord, TrainRecord
 from alflow.reference import ReferenceMethod
 from alflow.statefile import checksum
 from alflow.steps.context import Context, evaluate_baseline, labelled_frames
@@ -79,17 +79,20 @@ def model_path(context: Context, cycle: int) -> Path:
     return again
 
 
-def load_model(path: Path, baseline: ReferenceMethod | None) -> Committee:
-    """The committee of a train record, with its baseline."""
-    model = read_trained(path).model
+def load_model(
+    path: Path, baseline: ReferenceMethod | None, kind: type[TrainRecord | ProductionRecord] = TrainRecord
+) -> Committee:
+    """The committee of a record, with its baseline."""
+    model: Committee = _read_once(path.absolute(), checksum(path), kind).model
     return model if baseline is None else model.with_baseline(baseline.calculator())
 
 
 def read_trained(path: Path) -> TrainRecord:
     """A train record; the last one read is kept, as long as its file is the same."""
-    return _read_once(path.absolute(), checksum(path))
+    record: TrainRecord = _read_once(path.absolute(), checksum(path), TrainRecord)
+    return record
 
 
 @lru_cache(maxsize=1)
-def _read_once(path: Path, _checksum: str) -> TrainRecord:
-    return read_file(path, TrainRecord)
+def _read_once(path: Path, _checksum: str, kind: Any) -> Any:
+    return read_file(path, kind)

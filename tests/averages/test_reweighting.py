@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from alflow.averages.blocks import BLOCKS, Blocks, Origin, joined, relative_to
+from alflow.averages.blocks import BLOCKS, Blocks, Origin, joined, n_blocks, relative_to
 from alflow.averages.reweighting import KEPT_MIN, Chunk, Quantity, Reweighted, decompose, reweight
 from alflow.errors import AverageError
 from hypothesis import given, settings
@@ -278,6 +278,31 @@ def test_a_temperature_that_is_none(kT: float) -> None:
     chunk = Chunk(0, np.zeros((5, 2)), np.zeros(5), [np.zeros((5, 1))])
     with pytest.raises(AverageError, match="kT: expected a number > 0"):
         reweight([chunk], [Quantity("a")], kT)
+
+
+def test_energies_that_cannot_be_of_the_same_frames() -> None:
+    with pytest.raises(AverageError, match=r"differ by 4e\+201 kT: expected energies of the same frames"):
+        run(np.full((5, 2), 1e200), np.zeros(5), np.zeros((5, 1)))
+
+
+@pytest.mark.parametrize("walkers", [2, 4])
+def test_walkers_stuck_apart_are_as_many_values(walkers: int) -> None:
+    """The error is that of W independent values, however long each walker is."""
+    rng = np.random.default_rng(0)
+    z = []
+    for _ in range(400):
+        places = np.repeat(rng.normal(size=walkers), 40)
+        energies = rng.normal(size=(len(places), 3)) * 1e-4
+        found = run(energies, energies.mean(axis=1), places[:, None], walkers=walkers, drop=0.0).averages[0]
+        z.append([found.driven[0], found.driven_statistical[0]])
+    error, stated = np.array(z).T
+    assert np.sqrt(np.mean(stated**2)) == pytest.approx(np.sqrt(np.mean(error**2)), rel=0.15)
+
+
+@pytest.mark.parametrize(("parts", "walkers"), [(50, 4), (400, 64), (10_000, 4)])
+def test_many_walkers_share_the_memory(parts: int, walkers: int) -> None:
+    assert n_blocks(parts, 16, walkers) in {8, 16, 32, 64, 128}
+    assert n_blocks(parts, 16, walkers) == 8 or 2 * n_blocks(parts, 16, walkers) * walkers * 64 * parts <= 4_000_000
 
 
 def test_what_is_left_must_have_an_error() -> None:

@@ -250,6 +250,26 @@ def test_killed_in_production(unbroken: Path, tmp_path: Path) -> None:
     assert views.problems(killed) == []
 
 
+def test_killed_at_constant_pressure(tmp_path: Path) -> None:
+    """The barostat goes on where it was: killed twice is the same as not killed."""
+    whole_run, killed = make(tmp_path / "whole"), tmp_path / "killed"
+    cell = 'Lattice="7 0 0 0 7 0 0 0 7" pbc="T T T" Properties=species:S:1:pos:R:3'
+    (whole_run / "water.xyz").write_text(WATER.replace("\n\n", f"\n{cell}\n"))
+    assert finish(whole_run, what=("iterate", "--cycles", "0"))[0] == 0
+    shutil.copytree(whole_run, killed)
+    what = ("produce", "--steps", "40", "--walkers", "1", "--temperature", "300", "--pressure", "0.1")
+    assert finish(whole_run, what=what)[0] == 0
+    for moment in ("link:*/run/000-0002*:1", "fsync:*/run/.000-0005*:1"):
+        assert finish(killed, moment, what)[0] == -signal.SIGKILL, moment
+        wait_for_workers(killed)
+    assert finish(killed, what=what)[0] == 0
+    files = sorted(path.name for path in Store(whole_run).production("run").iterdir())
+    assert len(files) == 1 + 8
+    for name in files:
+        a, b = (Store(folder).production("run") / name for folder in (whole_run, killed))
+        assert a.read_bytes() == b.read_bytes(), name
+
+
 def test_number_of_workers_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
     folder = make(tmp_path / "one")
     (folder / "alflow.toml").write_text(SETTINGS.replace("workers = 2", "workers = 1"))

@@ -223,16 +223,22 @@ def test_labels_without_calculators_are_refused(committee: Committee) -> None:
     assert frame.calc.results == {"energy": 1.0}
 
 
-class Nothing(Calculator):
-    """No forces at all: an ideal gas."""
+class OfVolume(Calculator):
+    """U = -a kT ln V at 300 K, and no forces: an ideal gas whose atoms seem to be a more."""
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
 
+    def __init__(self, a: int) -> None:
+        super().__init__()
+        self.a_kT = a * units.kB * 300
+
     def calculate(self, atoms=None, properties=None, system_changes=None) -> None:
-        energies = np.zeros(3)
+        volume = atoms.get_volume()
+        energy, stress = -self.a_kT * np.log(volume), np.zeros(6)
+        stress[:3] = -self.a_kT / volume  # dU/dV
         self.results = {
-            "energy": 0.0, "forces": np.zeros((len(atoms), 3)), "stress": np.zeros(6), "energy_spread": 0.0,
-            "energy_sigma": 0.0, "committee_energies": energies,
+            "energy": energy, "forces": np.zeros((len(atoms), 3)), "stress": stress, "energy_spread": 0.0,
+            "energy_sigma": 0.0, "committee_energies": np.full(3, energy),
         }  # fmt: skip
 
 
@@ -241,23 +247,31 @@ class IdealGas:
 
     n_members = 3
 
+    def __init__(self, a: int = 0) -> None:
+        self.a = a
+
     def calculator(self, *_: object) -> Calculator:
-        return Nothing()
+        return OfVolume(self.a)
 
     def grade(self, atoms: Atoms) -> np.ndarray:
         return np.ones(len(atoms))
 
 
-def test_constant_pressure_samples_the_volume_of_an_ideal_gas() -> None:
-    """Volumes are gamma distributed: <V> = (N + 1) kT/P, and relative fluctuations of 1/sqrt(N + 1)."""
-    n, pressure = 20, 0.01
-    known = (n + 1) * units.kB * 300 / pressure
-    start = Atoms("He20", positions=np.random.default_rng(0).uniform(0, 5, size=(n, 3)), cell=[known ** (1 / 3)] * 3)
+@pytest.mark.parametrize(("n", "a"), [(20, 0), (10, 30)])
+def test_constant_pressure_samples_the_volume_of_an_ideal_gas(n: int, a: int) -> None:
+    """Volumes are gamma distributed: <V> = (N + a + 1) kT/P, and relative fluctuations of 1/sqrt(N + a + 1).
+
+    With a = 0 by their momenta alone, with a > N mostly by the potential's stress: its sign and factor count.
+    """
+    pressure = 0.01
+    known = (n + a + 1) * units.kB * 300 / pressure
+    positions = np.random.default_rng(0).uniform(0, 5, size=(n, 3))
+    start = Atoms(f"He{n}", positions=positions, cell=[known ** (1 / 3)] * 3)
     start.pbc = True
     gas = walker(start, pressure=pressure, force_sigma=False, timestep=2.0, friction=0.05, steps=12_000, segment=6000)
     state, volumes = None, []
     for index in range(gas.n_segments):
-        segment = run_segment(gas, index, state, IdealGas())
+        segment = run_segment(gas, index, state, IdealGas(a))
         state = segment.end[0]
         volumes += [frame.get_volume() for frame in segment.frames]
     volumes = np.array(volumes)[100:]
@@ -265,7 +279,7 @@ def test_constant_pressure_samples_the_volume_of_an_ideal_gas() -> None:
     error = volumes.std() * np.sqrt(g / len(volumes))
     assert volumes.mean() == pytest.approx(known, abs=3.5 * error)
     assert error < 0.06 * known
-    assert volumes.std() == pytest.approx(known / np.sqrt(n + 1), rel=0.2)
+    assert volumes.std() == pytest.approx(known / np.sqrt(n + a + 1), rel=0.25)
     assert np.isnan(segment.force_sigma_max).all()
     assert segment.stop == "finished"
 
@@ -287,5 +301,10 @@ def test_pieces_at_constant_pressure_equal_the_whole(tmp_path) -> None:
                 assert state.info["barostat_momentum"] != 0
         ends.append(state)
     np.testing.assert_array_equal(ends[0].positions, ends[1].positions)
+    np.testing.assert_array_equal(ends[0].get_momenta(), ends[1].get_momenta())
     np.testing.assert_array_equal(ends[0].cell.array, ends[1].cell.array)
     assert ends[0].get_volume() != 125
+    first = run_segment(plan, 0, None, IdealGas()).end[0]
+    on = run_segment(plan, 1, first, IdealGas()).end[0].get_volume()
+    first.info["barostat_momentum"] *= 2
+    assert run_segment(plan, 1, first, IdealGas()).end[0].get_volume() != on

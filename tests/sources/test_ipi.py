@@ -107,18 +107,23 @@ def test_without_positions_nothing_can_be_measured(prefix: Path, tmp_path: Path)
         if "pos" not in path.name:
             (tmp_path / path.name).symlink_to(path)
     with pytest.raises(AverageError, match="has no structures to measure volume on: give their trajectory"):
-        of_source(ipi_source(str(tmp_path / "sim"), 300), [parse("volume")])
+        of_source(ipi_source(str(tmp_path / "sim"), 300), [parse("potential_energy"), parse("volume")])
+    report = of_source(ipi_source(str(tmp_path / "sim"), 300), [parse("potential_energy")])
+    assert report.rows[0].average.value[0] == pytest.approx(3 * KT, rel=0.2)  # six oscillators
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs i-PI's reference data, which is not part of this repository")
 def test_the_reference_data_of_ipi() -> None:
     prefix = str(DATA / "ref_simulation")
-    batch = next(ipi_source(prefix, 300).batches())
+    with pytest.raises(AverageError, match="the cell changes until step 4: give the --pressure"):
+        next(ipi_source(prefix, 300).batches())
+    pressure = 0.01 * units.GPa
+    batch = next(ipi_source(prefix, 300, pressure).batches())
     assert batch.frames is not None
     assert (batch.energies.shape, len(batch.frames[0])) == ((6, 2), 648)
     np.testing.assert_allclose(batch.driving, batch.energies.mean(axis=1), rtol=1e-7)
     assert batch.frames[1].get_volume() == pytest.approx(4.37356814e04 * units.Bohr**3, rel=1e-5)
-    report = of_source(ipi_source(prefix, 300), [parse("volume"), parse("rdf O-H r_max=5 bins=50")], drop=0.0)
+    report = of_source(ipi_source(prefix, 300, pressure), [parse("volume"), parse("rdf O-H r_max=5 bins=50")], drop=0.0)
     assert report.rows[0].average.driven[0] == pytest.approx(4.37177e4 * units.Bohr**3, rel=1e-3)
     assert np.argmax(report.rows[1].average.value) * 0.1 == pytest.approx(1.0, abs=0.15)
 
@@ -208,3 +213,13 @@ def test_an_output_without_its_columns(tmp_path: Path) -> None:
     (tmp_path / "sim.out").write_text(FILES["out"].replace("0 1.0\n1 2.0\n", "0\n1\n"))
     with pytest.raises(AverageError, match="expected the columns that its first lines name, found 1"):
         ipi_source(prefix, 300)
+
+
+def test_a_run_that_is_being_written(tmp_path: Path) -> None:
+    """Of last lines that are cut nothing is taken."""
+    prefix = written(tmp_path, FRAME)
+    for name, cut in (("out", "2 3."), ("committee_pot_0", " #EXTRAS(committee_pot)# Step: 2\n 0.1")):
+        with (tmp_path / f"sim.{name}").open("a") as file:
+            file.write(cut)
+    (batch,) = ipi_source(prefix, 300).batches()
+    assert batch.driving == pytest.approx([1.0])

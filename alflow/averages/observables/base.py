@@ -64,6 +64,8 @@ class Observable:
         Where the values of a curve are; None for numbers, and for arrays of the user's own.
     grid_name : str
         What ``grid`` is, with its unit.
+    of_structure : bool
+        Whether it looks at more of a frame than its energies.
     """
 
     text: str
@@ -74,6 +76,7 @@ class Observable:
     finish: Callable[[Array], Array] = identity
     grid: Array | None = None
     grid_name: str = ""
+    of_structure: bool = True
 
 
 class Function(Protocol):

@@ -13,7 +13,7 @@ _G_CM3 = 1e-3 * units.kg / (1e-2 * units.m) ** 3
 
 def potential_energy(words: Words) -> Observable:
     """V_m of each member, eV."""
-    return Observable(words.text, "potential energy", "eV", _potential_energy, "member")
+    return Observable(words.text, "potential energy", "eV", _potential_energy, "member", of_structure=False)
 
 
 def total_energy(words: Words) -> Observable:
