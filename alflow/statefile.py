@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import h5py
 
-from alflow import __version__, records
+from alflow import __version__, encoding
 from alflow.errors import AlflowError, StoreError
 
 SCHEMA = 3
@@ -144,7 +144,7 @@ def read_file(path: Path, cls: type[T], expected: Mapping[str, Any] | None = Non
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             _check_attributes(file.attrs, path, expected or {})
-            return records.read(cls, file)
+            return encoding.read(cls, file)
     except StoreError:
         raise
     except _UNREADABLE as error:
@@ -178,7 +178,7 @@ def _encode(record: Any, attributes: Mapping[str, Any]) -> memoryview:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=_HEADER) as file:
         file.attrs.update(attributes)
-        records.write(record, file)
+        encoding.write(record, file)
     content = buffer.getbuffer()
     content[:_HEADER] = _header(hashlib.sha256(content[_HEADER:]).hexdigest())
     return content

@@ -12,7 +12,7 @@ LAYERS = [
     {"potentials", "averages"},
     {"config"},
     {"structures", "templates"},
-    {"records"},
+    {"records", "encoding"},
     {"statefile"},
     {"store"},
     {"executors"},
@@ -60,7 +60,7 @@ def test_the_package_itself_imports_only_potentials_and_only_when_asked() -> Non
 
 
 def test_numerical_modules_know_neither_files_nor_settings() -> None:
-    files = {"config", "store", "statefile", "records"}
+    files = {"config", "store", "statefile", "records", "encoding"}
     for path in [
         PACKAGE / "committee.py",
         PACKAGE / "calibration.py",

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import znh5md
-from alflow import records
+from alflow import encoding
 from alflow.calibration import Reliability
 from alflow.potentials.ace import Committee, fit
 from alflow.records import (
@@ -133,13 +133,13 @@ def assert_same(a: object, b: object) -> None:
 def written(record: object) -> io.BytesIO:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        records.write(record, file)
+        encoding.write(record, file)
     return buffer
 
 
 def round_trip(record: object) -> object:
     with h5py.File(written(record), "r") as file:
-        return records.read(type(record), file)
+        return encoding.read(type(record), file)
 
 
 @pytest.mark.parametrize("cls", [Segment, SampleRecord, SelectRecord, LabelRecord, AssessRecord])
@@ -261,7 +261,7 @@ def test_reading_as_another_kind_is_refused() -> None:
         h5py.File(written(labels(water())), "r") as file,
         pytest.raises(TypeError, match="holds a LabelRecord, not a AssessRecord"),
     ):
-        records.read(AssessRecord, file)
+        encoding.read(AssessRecord, file)
 
 
 def test_join_keeps_the_order() -> None:

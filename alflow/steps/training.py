@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alflow.errors import warnings_told
 from alflow.potentials.ace import Committee, fit
-from alflow.records import LabelRecord, ProductionRecord, TrainRecord
+from alflow.records import LabelRecord, TrainRecord
 from alflow.reference import ReferenceMethod
 from alflow.statefile import checksum
 from alflow.steps.context import Context, evaluate_baseline, labelled_frames
@@ -79,9 +79,7 @@ def model_path(context: Context, cycle: int) -> Path:
     return again
 
 
-def load_model(
-    path: Path, baseline: ReferenceMethod | None, kind: type[TrainRecord | ProductionRecord] = TrainRecord
-) -> Committee:
+def load_model(path: Path, baseline: ReferenceMethod | None, kind: type[Any] = TrainRecord) -> Committee:
     """The committee of a record, with its baseline."""
     model: Committee = _read_once(path.absolute(), checksum(path), kind).model
     return model if baseline is None else model.with_baseline(baseline.calculator())
