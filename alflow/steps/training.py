@@ -79,7 +79,7 @@ def model_path(context: Context, cycle: int) -> Path:
     return again
 
 
-def load_model(path: Path, baseline: ReferenceMethod | None, kind: type[Any] = TrainRecord) -> Committee:
+def load_model(path: Path, baseline: ReferenceMethod | None, kind: Any = TrainRecord) -> Committee:
     """The committee of a record, with its baseline."""
     model: Committee = _read_once(path.absolute(), checksum(path), kind).model
     return model if baseline is None else model.with_baseline(baseline.calculator())
