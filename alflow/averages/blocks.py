@@ -32,7 +32,7 @@ Sums = dict[str, Array]
 BLOCKS = 128
 """A long walk ends with at least so many blocks and fewer than twice as many; fewer where a block is large."""
 
-_BUDGET = 4_000_000  # numbers that the blocks of all walkers hold, 32 MB, unless they need more for
+_BUDGET = 16_000_000  # numbers that the blocks of all walkers hold, 128 MB, unless they need more for
 _FEWEST = 8  # blocks each
 
 

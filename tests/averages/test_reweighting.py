@@ -302,7 +302,7 @@ def test_walkers_stuck_apart_are_as_many_values(walkers: int) -> None:
 @pytest.mark.parametrize(("parts", "walkers"), [(50, 4), (400, 64), (10_000, 4)])
 def test_many_walkers_share_the_memory(parts: int, walkers: int) -> None:
     assert n_blocks(parts, 16, walkers) in {8, 16, 32, 64, 128}
-    assert n_blocks(parts, 16, walkers) == 8 or 2 * n_blocks(parts, 16, walkers) * walkers * 64 * parts <= 4_000_000
+    assert n_blocks(parts, 16, walkers) == 8 or 2 * n_blocks(parts, 16, walkers) * walkers * 64 * parts <= 16_000_000
 
 
 def test_what_is_left_must_have_an_error() -> None:
