@@ -1,0 +1,92 @@
+"""Places in alflow.toml: which section a path of keys leads to, and how it is written."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from alflow.config.settings import Settings
+
+LISTS = ("system", "observable")
+"""Sections of which there may be several."""
+
+
+def known_keys(place: tuple[int | str, ...]) -> set[str]:
+    """The keys of the section there."""
+    model = model_at(place)
+    return set(model.model_fields) if model else set()
+
+
+def description(place: tuple[int | str, ...]) -> str:
+    """What a key means; empty when it has no description."""
+    while place and isinstance(place[-1], int):
+        place = place[:-1]
+    if not place:
+        return ""
+    model = model_at(place[:-1])
+    return (model.model_fields[place[-1]].description or "") if model and place[-1] in model.model_fields else ""
+
+
+def model_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The section that a path of keys leads to."""
+    model: type[BaseModel] | None = Settings
+    kinds: dict[str, type[BaseModel]] = {}
+    for part in place:
+        if part in kinds:
+            model = kinds[str(part)]
+        elif isinstance(part, str) and model is not None:
+            field = model.model_fields.get(part)
+            model = next(sections(field.annotation), None) if field else None
+            kinds = choices(field.annotation) if field else {}
+    return model
+
+
+def dotted(place: tuple[int | str, ...]) -> str:
+    """A path of keys as it is written in TOML."""
+    out = ""
+    for part in _untagged(place):
+        if isinstance(part, int):
+            out += f"[{part}]"
+        else:
+            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
+            out += f"{'.' if out else ''}{part if bare else json.dumps(part, ensure_ascii=False)}"
+    return out
+
+
+def _untagged(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """A path of keys as it stands in the file: a problem inside a table of several kinds names the kind besides."""
+    if len(place) > 1 and isinstance(place[0], str) and place[0] in Settings.model_fields:
+        kinds = choices(Settings.model_fields[place[0]].annotation)
+        if place[1] in kinds:
+            return (place[0], *place[2:])
+    return place
+
+
+def choices(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The sections that a table may be, by their ``kind``; empty when there is only one."""
+    found = list(sections(annotation))
+    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in found} if len(found) > 1 else {}
+
+
+def sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections named in the annotation of a field."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is not None:
+        for argument in get_args(annotation):
+            yield from sections(argument)
+
+
+def toml(value: Any) -> str:
+    """A value as it stands in TOML."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(part) for part in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {toml(part)}' for key, part in value.items())}}}"
+    return str(value)
