@@ -14,7 +14,7 @@ from alflow import __version__
 from alflow.errors import AlflowError, warnings_told
 
 if TYPE_CHECKING:
-    from alflow.reference import ReferenceMethod
+    from alflow.reference import BaselineMethod
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -110,6 +110,31 @@ def resume(directory: Path) -> None:
 
 @main.command()
 @directory_argument
+@click.option("--retry", metavar="failed|REASON|ID", help="Try failed calculations again, with the settings of now.")
+@click.option("--import", "file", type=FILE, help="Take labels from this file, and finish the cycle.")
+def label(directory: Path, retry: str | None, file: Path | None) -> None:
+    """Run the reference calculations that wait, and nothing else.
+
+    With `kind = "manual"` they are written to to-label.xyz, and come back with --import: structures with energies and
+    forces, in any format ASE reads and in any order.
+    """
+    from alflow import workflow
+    from alflow.report.progress import terminal_progress
+
+    if retry is not None and file is not None:
+        msg = "--retry and --import exclude each other"
+        raise click.UsageError(msg)
+    with terminal_progress() as progress:
+        if retry is not None:
+            workflow.label_again(directory, progress, retry)
+        elif file is not None:
+            workflow.label_from(directory, progress, file)
+        else:
+            workflow.label(directory, progress)
+
+
+@main.command()
+@directory_argument
 @json_option
 def status(directory: Path, as_json: bool) -> None:
     """Show how far a run is; works at any time."""
@@ -134,10 +159,14 @@ def status(directory: Path, as_json: bool) -> None:
 @click.option("--cycle", type=click.IntRange(min=0), help="Only this one.")
 @json_option
 @click.option("--export", type=FILE, help="Also write the structures to this file (extended XYZ).")
-def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | None) -> None:
+@click.option("--failed", is_flag=True, help="Show the reference calculations that failed instead, with their logs.")
+def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | None, failed: bool) -> None:
     """Show what was selected, why, and how far off the prediction was."""
-    from alflow.report import tables, views
+    from alflow.report import failures, tables, views
 
+    if failed:
+        click.echo(failures.document(directory) if as_json else failures.text(directory))
+        return
     rows = views.inspect(directory, cycle)
     if export is not None:
         from alflow import structures
@@ -179,9 +208,9 @@ def export(arguments: tuple[str, ...]) -> None:
     click.echo(exports.export(directory, Path(arguments[-1])))
 
 
-def _baseline_of(path: Path | None) -> "ReferenceMethod | None":
+def _baseline_of(path: Path | None) -> "BaselineMethod | None":
     from alflow import config
-    from alflow.steps import baseline_method
+    from alflow.reference import baseline_method
 
     return None if path is None else baseline_method(config.load_baseline(path), path.parent)
 

@@ -1,7 +1,8 @@
 """Every error that alflow raises on purpose.
 
 A message says in one line what is wrong, what was expected, what was found and what to do about it.
-``exit_code`` is what the command line returns: 1 when a run failed, 2 for bad usage, settings or input.
+``exit_code`` is what the command line returns: 1 when a run failed, 2 for bad usage, settings or input,
+3 when it waits for the user.
 """
 
 import warnings
@@ -69,6 +70,16 @@ class ObservableError(AverageError):
 
 class SampleError(AlflowError):
     """No walker could produce a usable frame."""
+
+
+class BatchError(AlflowError):
+    """Too many reference calculations of a batch failed."""
+
+
+class WaitingError(AlflowError):
+    """The user is to do something before the run can go on."""
+
+    exit_code = 3
 
 
 class LabelError(AlflowError):

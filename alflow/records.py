@@ -5,7 +5,7 @@ Units: eV, Å, fs, K, e; energies per structure unless said.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -254,6 +254,12 @@ class LabelRecord:
         Of each calculation, s.
     code : tuple of str, length L
         Program and version.
+    log : tuple of str, length L
+        The end of what the program printed; empty where it prints nothing.
+    extra : tuple of str, length L
+        What else it gave, JSON: ``fermi_energy`` (eV), ``eigenvalues`` (eV, a list for each spin), ``occupations``.
+    changes : tuple of str, length L
+        Settings that were changed for the attempt that gave the label, JSON; empty for the first.
     baseline : tuple of str, length L
         Identity of the baseline whose results stand beside the label, JSON; empty where there is none.
     baseline_energy : ndarray, shape (L,)
@@ -261,8 +267,9 @@ class LabelRecord:
         another baseline needs no new reference calculation.
     baseline_forces : ndarray, shape (sum N, 3)
         Forces by the baseline, structure after structure, eV/Å; NaN likewise.
-    failed_ids, failed_reason, failed_detail : tuple of str, length F
-        Calculations that gave up: id, one word of the taxonomy, and the end of what the program said.
+    failed_ids, failed_reason, failed_detail, failed_changes : tuple of str, length F
+        Attempts that failed, of a calculation one after the other: its id, one word of the taxonomy, the end of what
+        the program said, and the settings changed for the attempt, JSON.
     failed_frames : tuple of Atoms, length F
         Their structures.
     method : str
@@ -273,6 +280,9 @@ class LabelRecord:
     frames: tuple[Atoms, ...]
     wall_time: Array
     code: tuple[str, ...]
+    log: tuple[str, ...]
+    extra: tuple[str, ...]
+    changes: tuple[str, ...]
     baseline: tuple[str, ...]
     baseline_energy: Array
     baseline_forces: Array
@@ -280,7 +290,47 @@ class LabelRecord:
     failed_frames: tuple[Atoms, ...]
     failed_reason: tuple[str, ...]
     failed_detail: tuple[str, ...]
+    failed_changes: tuple[str, ...]
     method: str
+
+    @classmethod
+    def empty(cls, method: str) -> "LabelRecord":
+        """No label and no failure, of a method."""
+        return cls.join([], method)
+
+    def with_label(
+        self, name: str, frame: Atoms, wall_time: float, code: str, log: str = "", extra: str = "", changes: str = ""
+    ) -> "LabelRecord":
+        """One label more, without a baseline's result."""
+        return replace(
+            self,
+            ids=(*self.ids, name),
+            frames=(*self.frames, frame),
+            wall_time=np.append(self.wall_time, wall_time),
+            code=(*self.code, code),
+            log=(*self.log, log),
+            extra=(*self.extra, extra),
+            changes=(*self.changes, changes),
+            baseline=(*self.baseline, ""),
+            baseline_energy=np.append(self.baseline_energy, np.nan),
+            baseline_forces=np.concatenate([self.baseline_forces, np.full((len(frame), 3), np.nan)]),
+        )
+
+    def with_failure(self, name: str, frame: Atoms, reason: str, detail: str, changes: str = "") -> "LabelRecord":
+        """One failed attempt more."""
+        return replace(
+            self,
+            failed_ids=(*self.failed_ids, name),
+            failed_frames=(*self.failed_frames, frame),
+            failed_reason=(*self.failed_reason, reason),
+            failed_detail=(*self.failed_detail, detail),
+            failed_changes=(*self.failed_changes, changes),
+        )
+
+    @property
+    def gave_up(self) -> tuple[str, ...]:
+        """Calculations that have failed and no label, in order."""
+        return tuple(name for name in dict.fromkeys(self.failed_ids) if name not in set(self.ids))
 
     @classmethod
     def join(cls, records: Sequence["LabelRecord"], method: str) -> "LabelRecord":

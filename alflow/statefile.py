@@ -24,7 +24,7 @@ import h5py
 from alflow import __version__, encoding
 from alflow.errors import AlflowError, StoreError
 
-SCHEMA = 3
+SCHEMA = 4
 
 REMEDY = (
     "restore it from a backup, or remove it together with everything that was made after it "

@@ -126,9 +126,13 @@ class Store:
         """File of one finished reference calculation."""
         return self.directory / "labels" / f"{name}.h5"
 
-    def failure_path(self, name: str) -> Path:
-        """File of one reference calculation that gave up."""
-        return self.directory / "failed" / f"{name}.h5"
+    def failure_path(self, name: str, attempt: int) -> Path:
+        """File of an attempt at a reference calculation that failed, counted from 0."""
+        return self.directory / "failed" / f"{name}.{attempt}.h5"
+
+    def calculation_folder(self, name: str) -> Path:
+        """Folder for the files of a program while it calculates."""
+        return self.scratch / "calculations" / name
 
     # How far the run is
 
@@ -152,6 +156,10 @@ class Store:
         path = self.path(cycle, step)
         with os_errors(path):
             return path.exists()
+
+    def last(self, step: str) -> int:
+        """The last cycle in which a step is finished; -1 when there is none."""
+        return max((cycle for cycle in self.cycles() if self.exists(cycle, step)), default=-1)
 
     def begun(self, cycle: int) -> bool:
         """Whether anything of a cycle is on disk."""
@@ -242,17 +250,29 @@ class Store:
         """Whether a reference calculation is finished and not yet gathered."""
         return self.label_path(name).exists()
 
-    def is_failed(self, name: str) -> bool:
-        """Whether a reference calculation gave up."""
-        return self.failure_path(name).exists()
+    def labelled(self) -> list[str]:
+        """Ids of all reference calculations that are finished and not yet gathered."""
+        return sorted(path.stem for path in (self.directory / "labels").glob("[!.]*.h5"))
+
+    def failures(self) -> dict[str, list[Path]]:
+        """Files of the attempts that failed, in order, for each calculation that has some."""
+        found: dict[str, list[Path]] = {}
+        for path in (self.directory / "failed").glob("[!.]*.h5"):
+            found.setdefault(path.name.split(".")[0], []).append(path)
+        return {name: sorted(found[name], key=lambda path: int(path.suffixes[-2][1:])) for name in sorted(found)}
 
     def failed(self) -> list[str]:
-        """Ids of all reference calculations that gave up."""
-        return sorted(path.stem for path in (self.directory / "failed").glob("*.h5"))
+        """Ids of all reference calculations that failed and have no label that is not yet gathered."""
+        return [name for name in self.failures() if not self.is_labelled(name)]
 
     def gather(self, names: Sequence[str], method: str) -> LabelRecord:
         """Join the results of a batch, in the batch's order; StoreError when one of them is neither done nor failed."""
-        paths = [self.label_path(name) if self.is_labelled(name) else self.failure_path(name) for name in names]
+        failures = self.failures()
+        paths: list[Path] = []
+        for name in names:
+            paths += failures.get(name, [])
+            if self.is_labelled(name) or name not in failures:
+                paths.append(self.label_path(name))
         return LabelRecord.join([read_file(path, LabelRecord) for path in paths], method)
 
     # Who writes

@@ -1,8 +1,10 @@
 """The ready settings that ship with alflow, from workflows/."""
 
-import re
 import shutil
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from alflow.errors import ConfigError, StoreError
 
@@ -23,7 +25,7 @@ def describe() -> dict[str, str]:
 
 
 def copy(name: str, directory: Path) -> list[Path]:
-    """Copy a template, and the structure files it names, into a new run directory.
+    """Copy a template, and the files it names (structures, inputs, scripts), into a new run directory.
 
     Raises
     ------
@@ -40,12 +42,12 @@ def copy(name: str, directory: Path) -> list[Path]:
     if target.exists():
         msg = f"{target} exists already and is not overwritten: edit it, or choose another directory"
         raise ConfigError(msg)
-    named = re.findall(r'^structures\s*=\s*"([^"]+)"', source.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = dict.fromkeys(_words(tomllib.loads(source.read_text(encoding="utf-8"))))
     try:
         directory.mkdir(parents=True, exist_ok=True)
         written = []
         for file in named:
-            if (folder() / file).is_file() and not (directory / file).exists():
+            if Path(file).name == file and (folder() / file).is_file() and not (directory / file).exists():
                 shutil.copyfile(folder() / file, directory / file)
                 written.append(directory / file)
         shutil.copyfile(source, target)  # last: where it is, everything it names is
@@ -53,3 +55,15 @@ def copy(name: str, directory: Path) -> list[Path]:
         msg = f"{directory} cannot be written ({error.strerror}): choose another directory"
         raise StoreError(msg) from error
     return [target, *written]
+
+
+def _words(value: Any) -> Iterator[str]:
+    """The words of every text in a table: a command names its script among others."""
+    if isinstance(value, str):
+        yield from value.split()
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _words(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _words(part)

@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alflow import config, steps
 from alflow.errors import ConfigError
-from alflow.executors import open_executor
+from alflow.executors.opening import local_pool
 from alflow.records import AssessRecord, LabelRecord
-from alflow.reference import build
 from alflow.report.progress import Reporter
 from alflow.report.tables import cycle_table
 from alflow.steps import Context
@@ -69,21 +68,70 @@ def produce(directory: Path, progress: Reporter, asked: steps.Asked) -> Path:
     settings = config.load(directory)
     store = Store(directory)
     with store.lock():
-        pool = partial(open_executor, settings.executor.workers, settings.executor.threads)
+        pool = local_pool(settings.executor)
         return steps.produce(Context(settings, store, pool, progress), asked)
 
 
-def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[AssessRecord]:
+def label(directory: Path, progress: Reporter) -> None:
+    """Finish the reference calculations of the interrupted cycle, if it has got there; nothing more."""
+    with _opened(directory, progress) as context:
+        cycle, step = context.store.next_step()
+        if step != "label" or not (context.store.begun(cycle) or cycle == 0):
+            progress.note(f"next is to {step}: no reference calculations wait")
+            return
+        _finish_step(context, cycle, step)
+
+
+def label_again(directory: Path, progress: Reporter, which: str) -> None:
+    """Try failed reference calculations again.
+
+    Arguments and errors as of :func:`alflow.steps.labelling.try_again`; those of the interrupted cycle are then part of
+    it, others of the next label step.
+    """
+    with _opened(directory, progress) as context:
+        names = steps.try_again(context, which)
+        n_done = sum(context.store.is_labelled(name) for name in names)
+        progress.note(f"{n_done} of {len(names)} have a label now; the next label step of the run takes them in")
+
+
+def label_from(directory: Path, progress: Reporter, file: Path) -> None:
+    """Take labels from a file, and finish the interrupted cycle when none is missing.
+
+    Errors as of :func:`alflow.steps.labelling.take_in`.
+    """
+    with _opened(directory, progress) as context:
+        cycle, step = context.store.next_step()
+        if step != "label":
+            msg = f"next is to {step} in cycle {cycle}: no structures wait for labels"
+            raise ConfigError(msg)
+        names, frames = steps.to_label(context, cycle)
+        wanted = [i for i, name in enumerate(names) if not context.store.is_labelled(name)]
+        found = steps.take_in(context, file, [names[i] for i in wanted], [frames[i] for i in wanted])
+        progress.note(f"{len(found)} labels from {file}; {len(wanted) - len(found)} structures still wait")
+        if not found:
+            msg = f"{file} has none of the structures that wait: expected those of {directory / steps.TO_LABEL}"
+            raise ConfigError(msg)
+        _finish(context, cycle, step, progress)
+
+
+@contextmanager
+def _opened(directory: Path, progress: Reporter) -> Iterator[Context]:
+    """The run directory, locked, with its settings."""
     settings = config.load(directory)
     store = Store(directory)
-    done: list[AssessRecord] = []
     with store.lock():
-        _same_method(settings, store)
-        pool = partial(open_executor, settings.executor.workers, settings.executor.threads)
-        context = Context(settings, store, pool, progress)
+        context = Context(settings, store, local_pool(settings.executor), progress)
+        _same_method(context)
+        yield context
+
+
+def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[AssessRecord]:
+    done: list[AssessRecord] = []
+    with _opened(directory, progress) as context:
+        store = context.store
         if context.baseline is not None:
-            context.baseline.calculator()  # one that cannot be made is told before anything is begun
-        steps.wanted(settings, directory)  # likewise
+            context.baseline.check()  # one that cannot be made is told before anything is begun
+        steps.wanted(context.settings, directory)  # likewise
         cycle, step = store.next_step()
         first_of_cycle = step == store.steps(cycle)[0]
         if not first_of_cycle or (cycle == 0 and start_new) or store.begun(cycle):
@@ -102,16 +150,21 @@ def _is_converged(store: Store, cycle: int) -> bool:
 
 def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> AssessRecord:
     """Run the steps of a cycle from ``step`` on and commit each."""
-    context.store.make_cycle(cycle)
     order = context.store.steps(cycle)
     for name in order[order.index(step) :]:
-        record = _RUN[name](context, cycle)
-        context.store.commit(cycle, name, record, _provenance(context, cycle, name))
-        context.store.tidy(cycle, name)
+        _finish_step(context, cycle, name)
     record = context.store.read(cycle, "assess", AssessRecord)
     labels = context.store.read(cycle, "label", LabelRecord)
     progress.table(cycle_table(record, len(labels.ids), cycle))
     return record
+
+
+def _finish_step(context: Context, cycle: int, name: str) -> None:
+    """Run a step and commit it."""
+    context.store.make_cycle(cycle)
+    record = _RUN[name](context, cycle)
+    context.store.commit(cycle, name, record, _provenance(context, cycle, name))
+    context.store.tidy(cycle, name)
 
 
 def _provenance(context: Context, cycle: int, step: str) -> dict[str, str]:
@@ -127,12 +180,13 @@ def _provenance(context: Context, cycle: int, step: str) -> dict[str, str]:
     }
 
 
-def _same_method(settings: config.Settings, store: Store) -> None:
+def _same_method(context: Context) -> None:
     """Refuse to mix labels of two reference methods in one data set."""
+    store = context.store
     finished = [cycle for cycle in store.cycles() if store.exists(cycle, "label")]
     if not finished:
         return
-    method = build(**settings.reference.model_dump()).identity()
+    method = context.method.identity()
     used = store.read(finished[-1], "label", LabelRecord).method
     if used != method:
         msg = (

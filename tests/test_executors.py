@@ -152,7 +152,7 @@ def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("alflow.executors.WorkerStartError: ")
+    assert done.stderr.strip().splitlines()[-1].startswith("alflow.executors.local.WorkerStartError: ")
     assert "if __name__ == '__main__':" in done.stderr.strip().splitlines()[-1]
 
 

@@ -168,19 +168,16 @@ def labels(
     *frames: Atoms, detail: str = "", failed: tuple[Atoms, ...] = (), baseline: str = GFN1, energy: float = -3.0
 ) -> LabelRecord:
     n_atoms = sum(len(frame) for frame in frames)
-    return LabelRecord(
-        ids=tuple(f"{i:024x}" for i in range(len(frames))),
-        frames=frames,
-        wall_time=np.linspace(0.1, 1, len(frames)),
-        code=("tblite 0.4",) * len(frames),
+    record = LabelRecord.empty('{"kind": "tblite"}')
+    for i, frame in enumerate(frames):
+        record = record.with_label(f"{i:024x}", frame, 0.1 + i, "tblite 0.4", "log", '{"fermi_energy": 1.0}')
+    for frame in failed:
+        record = record.with_failure("f", frame, "crashed", detail)
+    return replace(
+        record,
         baseline=(baseline,) * len(frames),
         baseline_energy=energy + np.arange(len(frames)) / 7,
         baseline_forces=energy * np.arange(3.0 * n_atoms).reshape(-1, 3),
-        failed_ids=("f",) * len(failed),
-        failed_frames=failed,
-        failed_reason=("crashed",) * len(failed),
-        failed_detail=(detail,) * len(failed),
-        method='{"kind": "tblite"}',
     )
 
 

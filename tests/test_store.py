@@ -72,27 +72,19 @@ def labelled(*names: str) -> LabelRecord:
     frame.calc = SinglePointCalculator(frame, energy=-1.0, forces=np.ones((2, 3)))
     frame.info["system"] = "hydrogen"
     n = len(names)
-    return LabelRecord(
-        ids=names,
-        frames=(frame,) * n,
-        wall_time=np.ones(n),
-        code=("code 1",) * n,
+    record = LabelRecord.empty("method")
+    for name in names:
+        record = record.with_label(name, frame, 1.0, "code 1", "log", "{}")
+    return replace(
+        record,
         baseline=('{"kind": "tblite"}',) * n,
         baseline_energy=-0.9 - 0.01 * np.arange(n),
         baseline_forces=0.1 * np.arange(6.0 * n).reshape(2 * n, 3),
-        failed_ids=(),
-        failed_frames=(),
-        failed_reason=(),
-        failed_detail=(),
-        method="method",
     )
 
 
 def failed(name: str) -> LabelRecord:
-    done = labelled(name)
-    return replace(
-        labelled(), failed_ids=(name,), failed_frames=done.frames, failed_reason=("crashed",), failed_detail=("end\0",)
-    )
+    return labelled().with_failure(name, labelled(name).frames[0], "crashed", "end\0")
 
 
 def segment() -> Segment:
@@ -215,18 +207,19 @@ def test_pieces_are_gathered_in_order_and_removed(store: Store) -> None:
     store.make_cycle(2)
     commit_file(store.label_path("x"), labelled("x"))
     commit_file(store.label_path("y"), replace(labelled("y"), baseline_energy=np.array([-0.8])))
-    commit_file(store.failure_path("z"), failed("z"))
-    assert (store.is_labelled("x"), store.is_failed("x"), store.is_failed("z")) == (True, False, True)
-    assert store.failed() == ["z"]
+    commit_file(store.failure_path("z", 0), failed("z"))
+    commit_file(store.failure_path("x", 0), failed("x"))
+    assert (store.is_labelled("x"), store.labelled(), store.failed()) == (True, ["x", "y"], ["z"])
     record = store.gather(["y", "z", "x"], "method")
     np.testing.assert_array_equal(record.baseline_energy, [-0.8, -0.9])
     np.testing.assert_array_equal(record.baseline_forces, np.tile(labelled("x").baseline_forces, (2, 1)))
     assert (record.ids, record.failed_ids, record.failed_detail) == (
         ("y", "x"),
-        ("z",),
-        ("end\N{REPLACEMENT CHARACTER}",),
+        ("z", "x"),
+        ("end\N{REPLACEMENT CHARACTER}",) * 2,
     )
-    with pytest.raises(StoreError, match=r"failed/w.h5: No such file or directory: .* run `alflow resume`"):
+    assert record.gave_up == ("z",)
+    with pytest.raises(StoreError, match=r"labels/w.h5: No such file or directory: .* run `alflow resume`"):
         store.gather(["x", "w"], "method")
     store.tidy(2, "label")
     assert store.is_labelled("x"), "not committed yet"
@@ -235,7 +228,7 @@ def test_pieces_are_gathered_in_order_and_removed(store: Store) -> None:
     store.commit(2, "label", record, {})
     store.tidy(2, "label")
     assert not list((store.directory / "labels").glob("*"))
-    assert store.is_failed("z")
+    assert list(store.failures()) == ["x", "z"]
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -399,12 +392,12 @@ def test_verify_lists_every_problem(store: Store) -> None:
     make_folder(store.walkers(2))
     commit_file(store.walkers(2) / "000-0000.h5", segment())
     commit_file(store.label_path("c"), labelled("c"))
-    commit_file(store.failure_path("d"), failed("d"))
+    commit_file(store.failure_path("d", 0), failed("d"))
     assert store.verify(KINDS) == []
     damaged = [
         store.path(0, "label"),
         store.path(1, "sample"),
-        store.failure_path("d"),
+        store.failure_path("d", 0),
         store.label_path("c"),
         store.walkers(2) / "000-0000.h5",
     ]

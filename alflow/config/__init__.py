@@ -1,13 +1,15 @@
 """alflow.toml as frozen, typed settings."""
 
+from alflow.config import reference
 from alflow.config.base import Section
 from alflow.config.document import document
+from alflow.config.executor import Executor, Local, Parsl, Slurm
+from alflow.config.failures import Failures
 from alflow.config.loading import FILE, load, load_baseline, load_observables, parse
 from alflow.config.places import sections
-from alflow.config.reference import AseBaseline, Baseline, ModelBaseline, Tblite, TbliteBaseline, Weighted
+from alflow.config.reference import AseBaseline, Baseline, ModelBaseline, Reference, Tblite, TbliteBaseline, Weighted
 from alflow.config.settings import (
     Converge,
-    Executor,
     Potential,
     Sample,
     Select,
@@ -22,12 +24,17 @@ __all__ = [
     "Baseline",
     "Converge",
     "Executor",
+    "Failures",
+    "Local",
     "ModelBaseline",
+    "Parsl",
     "Potential",
+    "Reference",
     "Sample",
     "Section",
     "Select",
     "Settings",
+    "Slurm",
     "System",
     "Tblite",
     "TbliteBaseline",
@@ -38,5 +45,6 @@ __all__ = [
     "load_baseline",
     "load_observables",
     "parse",
+    "reference",
     "sections",
 ]

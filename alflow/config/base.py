@@ -1,6 +1,7 @@
 """What the tables of alflow.toml are made of."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,3 +22,16 @@ class Section(BaseModel):
     """A table of alflow.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """With some keys changed, tables inside merged; ValidationError if that is not allowed."""
+        return self.model_validate(merge(self.model_dump(), changes))
+
+
+def merge(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with some changed; tables inside are merged."""
+    merged = dict(options)
+    for key, value in changes.items():
+        inside = merged.get(key)
+        merged[key] = merge(inside, value) if isinstance(inside, dict) and isinstance(value, dict) else value
+    return merged

@@ -3,12 +3,14 @@
 The models are the documentation of every key: its unit, its default and what is allowed.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from alflow.config.base import Count, NotNegative, Positive, Section, Share, as_tuple
-from alflow.config.reference import Baseline, Tblite
+from alflow.config.executor import Executor, Local
+from alflow.config.failures import Failures
+from alflow.config.reference import Baseline, Reference, Tblite
 
 
 class System(Section):
@@ -123,15 +125,7 @@ class UserObservable(Section):
     )
 
 
-class Executor(Section):
-    """Where calculations run."""
-
-    kind: Literal["local"] = Field("local", description="processes on this machine")
-    workers: Count | None = Field(None, description="processes at once; all cores over `threads` by default")
-    threads: Count = Field(1, description="threads of each; tblite gives the same digits every time only with 1")
-    timeout: Positive | None = Field(
-        None, description="a calculation, of the reference or the baseline, is killed after so many seconds"
-    )
+_REASONS = ("not_converged", "crashed", "timed_out", "out_of_memory", "no_output", "not_finite", "inconsistent")
 
 
 class Settings(Section):
@@ -143,12 +137,13 @@ class Settings(Section):
     baseline: Baseline | None = Field(
         None, description="a cheaper potential; the committee learns the difference from it"
     )
-    reference: Tblite = Field(Tblite(), description="what labels structures")
+    reference: Reference = Field(Tblite(), description="what labels structures")
     sample: Sample = Field(Sample(), description="how new structures are found")
     select: Select = Field(Select(), description="which of them are labelled")
     converge: Converge = Field(Converge(), description="when to stop")
     observable: tuple[UserObservable, ...] = Field((), description="observables of your own", strict=False)
-    executor: Executor = Field(Executor(), description="where calculations run")
+    executor: Executor = Field(Local(), description="where reference calculations run")
+    failures: Failures = Field(Failures(), description="what becomes of reference calculations that fail")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Settings":
@@ -160,3 +155,26 @@ class Settings(Section):
                 msg = f"{what} names must differ, found {', '.join(names)}"
                 raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _further_attempts_are_settings(self) -> "Settings":
+        """Every change that [failures] makes gives a [reference], and an [executor], that are allowed."""
+        for reason in _REASONS:
+            for number, changes in enumerate(getattr(self.failures, reason)):
+                place = f"failures.{reason}[{number}]"
+                of_method = {key: value for key, value in changes.items() if key != "executor"}
+                _changed(self.reference, of_method, place)
+                _changed(self.executor, changes.get("executor", {}), f"{place}.executor")
+        return self
+
+
+def _changed(section: Section, changes: Any, place: str) -> None:
+    """ValueError if a section with some keys changed is not allowed."""
+    try:
+        section.changed(changes)
+    except (ValidationError, TypeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        keys = ".".join(str(part) for part in first["loc"])
+        hint = f"expected a key of [{place.rpartition('.')[2] if 'executor' in place else 'reference'}]"
+        msg = f"{place}: {keys}: {first['msg']}: {hint}"
+        raise ValueError(msg) from error

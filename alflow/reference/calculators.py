@@ -21,7 +21,7 @@ from ase.calculators.genericfileio import GenericFileIOCalculator
 from alflow import __version__
 from alflow.errors import ConfigError, PotentialError
 from alflow.potentials import Committee, load
-from alflow.reference.base import evaluate
+from alflow.reference.base import Result, evaluate
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,11 @@ class AseMethod:
         """Program and version."""
         return f"{self.name} by ase {ase.__version__}"
 
-    def calculator(self) -> Calculator:
-        """A new one; ConfigError when there is no such class, or it does not take the parameters."""
+    def calculator(self, folder: Path | None = None) -> Calculator:
+        """A new one; ConfigError when there is no such class, or it does not take the parameters.
+
+        One that writes files writes them into the folder, by default a temporary one of its own.
+        """
         module, _, class_name = self.name.rpartition(".")
         try:
             cls = getattr(importlib.import_module(module), class_name)
@@ -69,10 +72,12 @@ class AseMethod:
             msg = f"ASE calculator {self.name} with parameters {dict(self.parameters)}: {error}"
             raise ConfigError(msg) from error
         if isinstance(made, FileIOCalculator | GenericFileIOCalculator):
-            if "directory" not in self.parameters:  # workers would overwrite each other's files
-                folder = TemporaryDirectory(prefix="alflow-", ignore_cleanup_errors=True)
-                made.directory = folder.name
-                weakref.finalize(made, folder.cleanup)
+            if folder is not None:
+                made.directory = str(folder)
+            elif "directory" not in self.parameters:  # workers would overwrite each other's files
+                temporary = TemporaryDirectory(prefix="alflow-", ignore_cleanup_errors=True)
+                made.directory = temporary.name
+                weakref.finalize(made, temporary.cleanup)
         else:
             self._check_parameters(made)
         found: Calculator = made
@@ -91,9 +96,14 @@ class AseMethod:
             msg = f"ASE calculator {self.name}: no parameter {name}: {hint}"
             raise ConfigError(msg)
 
-    def calculate(self, atoms: Atoms) -> Atoms:
+    def check(self) -> None:
+        """ConfigError when there is no such class, or it does not take the parameters."""
+        self.identity()
+        self.calculator()
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Energy, forces and, where there is one, stress; LabelError as of the protocol."""
-        return evaluate(atoms, self.calculator())
+        return evaluate(atoms, self.calculator(folder), self.code())
 
 
 @dataclass(frozen=True)
@@ -132,9 +142,13 @@ class ModelMethod:
             raise ConfigError(msg)
         return committee.calculator()
 
-    def calculate(self, atoms: Atoms) -> Atoms:
+    def check(self) -> None:
+        """ConfigError when the file is not that of a model."""
+        self.calculator()
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
         """Energy, forces and, if periodic, stress; LabelError as of the protocol."""
-        return evaluate(atoms, self.calculator())
+        return evaluate(atoms, self.calculator(), self.code())
 
 
 @lru_cache(maxsize=1)

@@ -1,94 +1,108 @@
 """One reference calculation in a worker process: its outcome is on disk before the worker says that it is done."""
 
+import json
+import shutil
 import time
 import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.errors import AlflowError, LabelError
-from alflow.executors import TaskTimeoutError, shield
+from alflow.executors import TaskTimeoutError, WorkerMemoryError, shield
 from alflow.records import LabelRecord
-from alflow.reference.base import ReferenceMethod
+from alflow.reference.base import ReferenceMethod, reason_of
+from alflow.reference.consistency import Limits, check_consistent
+from alflow.reference.programs import end_of_logs
 from alflow.store import commit_file
 
 _TAIL = 20  # lines of a traceback that are kept
 
 
-def label_one(name: str, atoms: Atoms, method: ReferenceMethod, done: Path, failed: Path) -> str:
-    """Calculate a structure and commit the outcome.
+@dataclass(frozen=True)
+class Task:
+    """A reference calculation to be done.
 
-    Parameters
+    Attributes
     ----------
     name : str
         Of the calculation: the hash of structure and method.
     atoms : Atoms
         Structure.
     method : ReferenceMethod
-        How.
-    done, failed : Path
-        File for the result, and file for the failure.
-
-    Returns
-    -------
-    str
-        Why it failed; empty when it did not.
+        How, with the changes of this attempt.
+    changes : mapping
+        Settings that were changed for this attempt.
+    limits : Limits
+        What the result must keep.
+    done, failed, folder : Path
+        File for the result, file for the failure, and folder for the files of a program.
     """
+
+    name: str
+    atoms: Atoms
+    method: ReferenceMethod
+    changes: Mapping[str, Any]
+    limits: Limits
+    done: Path
+    failed: Path
+    folder: Path
+
+
+def label_one(task: Task) -> str:
+    """Calculate a structure and commit the outcome; returns why it failed, and nothing when it did not."""
     start = time.perf_counter()
     try:
-        labelled = method.calculate(atoms)
+        shutil.rmtree(task.folder, ignore_errors=True)  # of an attempt that was killed
+        result = task.method.calculate(task.atoms, task.folder)
+        check_consistent(result.frame, task.limits)
     except Exception as error:  # noqa: BLE001 - whatever a calculation does, the loop goes on without it
         with shield():
-            commit_file(failed, failure(name, atoms, error, method), exist_ok=True)
-        return str(error)
+            record = failure(task, error)
+            commit_file(task.failed, record, exist_ok=True)
+        return f"{record.failed_reason[0]}: {record.failed_detail[0]}"
+    finally:
+        shutil.rmtree(task.folder, ignore_errors=True)
     with shield():
-        record = LabelRecord(
-            ids=(name,),
-            frames=(labelled,),
-            wall_time=np.array([time.perf_counter() - start]),
-            code=(method.code(),),
-            baseline=("",),
-            baseline_energy=np.array([np.nan]),
-            baseline_forces=np.full((len(atoms), 3), np.nan),
-            failed_ids=(),
-            failed_frames=(),
-            failed_reason=(),
-            failed_detail=(),
-            method=method.identity(),
+        record = LabelRecord.empty(task.method.identity()).with_label(
+            name=task.name,
+            frame=result.frame,
+            wall_time=time.perf_counter() - start,
+            code=result.code,
+            log=result.log,
+            extra=json.dumps(dict(result.extra)) if result.extra else "",
+            changes=json.dumps(dict(task.changes)) if task.changes else "",
         )
-        commit_file(done, record, exist_ok=True)
+        commit_file(task.done, record, exist_ok=True)
     return ""
 
 
 def baseline_result(atoms: Atoms, baseline: ReferenceMethod) -> tuple[float, NDArray[np.float64]]:
     """Energy (eV) and forces (eV/Å) by a baseline; LabelError when it fails."""
-    found = baseline.calculate(atoms)
+    found = baseline.calculate(atoms).frame
     return float(found.get_potential_energy()), np.array(found.get_forces())
 
 
-def failure(name: str, atoms: Atoms, error: Exception, method: ReferenceMethod) -> LabelRecord:
-    """The record of a calculation that gave up, with its reason: one word of the taxonomy, and the details."""
+def failure(task: Task, error: Exception) -> LabelRecord:
+    """The record of an attempt that failed, with its reason: one word of the taxonomy, and the details."""
     if isinstance(error, LabelError):
         reason, detail = error.reason, error.detail
     elif isinstance(error, TaskTimeoutError):
         reason, detail = "timed_out", str(error)
+    elif isinstance(error, WorkerMemoryError):
+        reason, detail = "out_of_memory", str(error)
     elif isinstance(error, AlflowError):
         reason, detail = "crashed", str(error)
     else:
-        reason, detail = "crashed", "".join(traceback.format_exception(error)[-_TAIL:])
-    return LabelRecord(
-        ids=(),
-        frames=(),
-        wall_time=np.zeros(0),
-        code=(),
-        baseline=(),
-        baseline_energy=np.zeros(0),
-        baseline_forces=np.zeros((0, 3)),
-        failed_ids=(name,),
-        failed_frames=(atoms,),
-        failed_reason=(reason,),
-        failed_detail=(detail,),
-        method=method.identity(),
+        reason = reason_of(error, "")
+        detail = "".join(traceback.format_exception(error)[-_TAIL:])
+    if not isinstance(error, LabelError) and (log := end_of_logs(task.folder)):
+        detail = f"{detail}\n{log}"
+    return LabelRecord.empty(task.method.identity()).with_failure(
+        task.name, task.atoms, reason, detail, json.dumps(dict(task.changes)) if task.changes else ""
     )

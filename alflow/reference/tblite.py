@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import tblite.ase
 from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, all_changes
 
-from alflow.reference.base import evaluate
+from alflow.reference.base import Result, evaluate
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,12 @@ class TbliteMethod:
         """An ASE calculator whose results depend on the structure alone; ``info`` may hold charge and multiplicity."""
         return _FromScratch(**asdict(self), verbosity=0, cache_api=False)
 
-    def calculate(self, atoms: Atoms) -> Atoms:
+    def check(self) -> None:
+        """Nothing: the library is part of every installation, and settings are checked where they are read."""
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
         """Energy, forces and, if periodic in three directions, stress; LabelError as of the protocol."""
-        return evaluate(atoms, self.calculator())
+        return evaluate(atoms, self.calculator(), self.code())
 
 
 class _FromScratch(tblite.ase.TBLite):

@@ -9,9 +9,9 @@ from ase import Atoms
 from alflow import config, structures
 from alflow.averages.observables import Frame
 from alflow.errors import AlflowError, ConfigError, LabelError, StoreError
-from alflow.reference import ReferenceMethod, build
+from alflow.reference import ReferenceMethod, baseline_method, reference_method
 from alflow.report.views import problems
-from alflow.steps import baseline_method, wanted
+from alflow.steps import wanted
 
 
 def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
@@ -31,7 +31,7 @@ def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
         yield "initial structures", error
     else:
         yield f"initial structures: {len(frames)}", None
-        yield _tried("reference", build(**settings.reference.model_dump()), frames[0])
+        yield _tried("reference", reference_method(settings, directory), frames[0])
         if settings.baseline is not None:
             yield _tried("baseline", baseline_method(settings.baseline, directory), frames[0])
         if settings.converge.observable is not None:
@@ -61,6 +61,6 @@ def _tried(what: str, method: ReferenceMethod, atoms: Atoms) -> tuple[str, Alflo
     """Calculate one structure."""
     name = f"{what} {method.code()} on {atoms.get_chemical_formula()}"
     try:
-        return f"{name}: {method.calculate(atoms).get_potential_energy():.6f} eV", None
+        return f"{name}: {method.calculate(atoms).frame.get_potential_energy():.6f} eV", None
     except (ConfigError, LabelError) as error:
         return name, error

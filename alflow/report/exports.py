@@ -10,7 +10,7 @@ from alflow import structures
 from alflow.errors import ConfigError, PotentialError, StructureError
 from alflow.potentials import Committee, load
 from alflow.records import LabelRecord, TrainRecord
-from alflow.reference import ReferenceMethod, described
+from alflow.reference import BaselineMethod, described
 from alflow.report.views import run_directory
 from alflow.sources.productions import is_production, read_beginning, segments
 
@@ -74,7 +74,7 @@ def _production(folder: Path, output: Path) -> str:
     return f"{output}: {len(frames)} frames of {len(record.frames)} walkers"
 
 
-def committee(model: Path, baseline: ReferenceMethod | None) -> Committee:
+def committee(model: Path, baseline: BaselineMethod | None) -> Committee:
     """A model from its file, with the baseline it was trained on.
 
     Raises

@@ -1,6 +1,7 @@
 """Progress: bars on a terminal, plain log lines without one."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,6 +21,8 @@ from rich.table import Table
 
 from alflow.report.tables import show
 
+_MINUTE = 60.0  # s
+
 
 class Reporter(Protocol):
     """What a workflow tells: :class:`alflow.steps.context.Progress`, and the table at the end of a cycle."""
@@ -30,6 +33,9 @@ class Reporter(Protocol):
     def advance(self, done: int = 1) -> None:
         """Some of it is done."""
 
+    def detail(self, text: str) -> None:
+        """How it stands now."""
+
     def note(self, message: str) -> None:
         """One line worth reading."""
 
@@ -38,10 +44,11 @@ class Reporter(Protocol):
 
 
 class _Plain:
-    """One line when something begins, when it ends, and at every tenth of what is long."""
+    """One line when something begins, when it ends, at every tenth of what is long, and every minute that it takes."""
 
     def begin(self, what: str, total: int) -> None:
         self.what, self.total, self.done, self.told = what, total, 0, 0
+        self.said = time.monotonic()
         self.note(f"{what}: {total} to do" if total != 1 else what)
 
     def advance(self, done: int = 1) -> None:
@@ -49,6 +56,11 @@ class _Plain:
         if self.total > 1 and (self.done == self.total or 10 * self.done // self.total > self.told) and done:
             self.told = 10 * self.done // self.total
             self.note(f"{self.what}: {self.done}/{self.total}")
+
+    def detail(self, text: str) -> None:
+        if time.monotonic() > self.said + _MINUTE:
+            self.said = time.monotonic()
+            self.note(f"{self.what}: {self.done}/{self.total}: {text}")
 
     def note(self, message: str) -> None:
         sys.stdout.write(f"{datetime.now().astimezone():%H:%M:%S} {message}\n")
@@ -67,11 +79,15 @@ class _Bars:
         self.task: TaskID | None = None
 
     def begin(self, what: str, total: int) -> None:
-        self.task = self.progress.add_task(what, total=total)
+        self.task = self.progress.add_task(what, total=total, detail="")
 
     def advance(self, done: int = 1) -> None:
         if self.task is not None:
             self.progress.advance(self.task, done)
+
+    def detail(self, text: str) -> None:
+        if self.task is not None:
+            self.progress.update(self.task, detail=text)
 
     def note(self, message: str) -> None:
         self.progress.console.print(message, highlight=False, markup=False)
@@ -94,6 +110,7 @@ def terminal_progress() -> Iterator[Reporter]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=Console()) as progress:
         yield _Bars(progress)

@@ -69,15 +69,16 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
     n_selected, n_labelled, n_failed = None, 0, 0
     if steps.get("select") == "done":
         names = store.read(cycle, "select", SelectRecord).ids
+        failed = set(store.failed())
         n_selected = len(names)
         n_labelled = sum(store.is_labelled(name) for name in names)
-        n_failed = sum(store.is_failed(name) for name in names)
+        n_failed = sum(name in failed for name in names)
     elif cycle == 0:
         n_labelled = sum(1 for _ in (store.directory / "labels").glob("*.h5"))
         n_failed = len(store.failed())
     if steps["label"] == "done":
         labels = store.read(cycle, "label", LabelRecord)
-        n_labelled, n_failed = len(labels.ids), len(labels.failed_ids)
+        n_labelled, n_failed = len(labels.ids), len(labels.gave_up)
         n_selected = n_labelled + n_failed if n_selected is None else n_selected
     assessed = store.read(cycle, "assess", AssessRecord) if steps["assess"] == "done" else None
     names = (
@@ -197,13 +198,14 @@ def _results(store: Store, cycle: int) -> dict[str, tuple[Atoms, str | None]]:
     done = {name: (frame, None) for name, frame in zip(record.ids, record.frames, strict=True)}
     why = [f"{r}: {d}" for r, d in zip(record.failed_reason, record.failed_detail, strict=True)]
     failed = {n: (f, w) for n, f, w in zip(record.failed_ids, record.failed_frames, why, strict=True)}
-    return {**done, **failed}
+    return {**failed, **done}
 
 
 def _under_way(store: Store, cycle: int, names: list[str]) -> LabelRecord:
     """What is there of labels that are being made; the step may end, and gather them, while they are read."""
     try:
-        return store.gather([name for name in names if store.is_labelled(name) or store.is_failed(name)], "")
+        failed = set(store.failed())
+        return store.gather([name for name in names if store.is_labelled(name) or name in failed], "")
     except StoreError:
         if not store.exists(cycle, "label"):
             raise

@@ -6,11 +6,26 @@ pieces: a walker's segments and every single reference result, each a file of it
 """
 
 from alflow.steps.assessing import assess, wanted
-from alflow.steps.context import Context, baseline_method
-from alflow.steps.labelling import label
+from alflow.steps.calculating import TO_LABEL
+from alflow.steps.context import Context
+from alflow.steps.labelling import label, take_in, to_label, try_again
 from alflow.steps.production import Asked, produce
 from alflow.steps.sampling import sample
 from alflow.steps.selecting import select
 from alflow.steps.training import train
 
-__all__ = ["Asked", "Context", "assess", "baseline_method", "label", "produce", "sample", "select", "train", "wanted"]
+__all__ = [
+    "TO_LABEL",
+    "Asked",
+    "Context",
+    "assess",
+    "label",
+    "produce",
+    "sample",
+    "select",
+    "take_in",
+    "to_label",
+    "train",
+    "try_again",
+    "wanted",
+]

@@ -53,7 +53,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     context.progress.advance()
     return AssessRecord(
         n_labelled=n_labelled,
-        n_failed=len(labels.failed_ids),
+        n_failed=len(labels.gave_up),
         energy_rmse=before.energy_rmse,
         force_rmse=before.force_rmse,
         energy_rmse_after=after.energy_rmse,

@@ -1,18 +1,21 @@
 """What every step may use: settings, store, executor, and where it reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from alflow.config import Baseline, Settings
+from alflow.config import Settings
 from alflow.executors import Pool, run_all
+from alflow.executors.opening import open_reference
 from alflow.records import LabelRecord
-from alflow.reference import ReferenceMethod, baseline_result, build
+from alflow.reference import BaselineMethod, ReferenceMethod, baseline_method, baseline_result, reference_method
 from alflow.store import Store
 
 Array = NDArray[np.float64]
@@ -26,6 +29,9 @@ class Progress(Protocol):
 
     def advance(self, done: int = 1) -> None:
         """``done`` more items are finished."""
+
+    def detail(self, text: str) -> None:
+        """How the piece of work stands now."""
 
     def note(self, message: str) -> None:
         """One line worth reading."""
@@ -42,7 +48,7 @@ class Context:
     store : Store
         The run directory; steps read from it and keep their finished pieces in it.
     pool : Pool
-        Opens the executor.
+        Opens the executor of everything but reference calculations: processes on this machine.
     progress : Progress
         Where to report.
     """
@@ -52,24 +58,20 @@ class Context:
     pool: Pool
     progress: Progress
 
-    @property
+    @cached_property
     def method(self) -> ReferenceMethod:
         """The reference method of the settings."""
-        return build(**self.settings.reference.model_dump())
+        return reference_method(self.settings, self.store.directory)
 
     @property
-    def baseline(self) -> ReferenceMethod | None:
+    def baseline(self) -> BaselineMethod | None:
         """The baseline of the settings, if there is one."""
         section = self.settings.baseline
         return None if section is None else baseline_method(section, self.store.directory)
 
-
-def baseline_method(section: Baseline, directory: Path) -> ReferenceMethod:
-    """The method that a ``[baseline]`` describes; files are relative to the directory."""
-    options = section.model_dump(exclude={"weighting", "error"})
-    if "file" in options:
-        options["file"] = str(directory.absolute() / options["file"])
-    return build(**options)
+    def open_reference(self, changes: Mapping[str, Any]) -> AbstractContextManager[Executor]:
+        """Open the executor of reference calculations, with some settings of ``[executor]`` changed."""
+        return open_reference(self.settings.executor.changed(changes))
 
 
 def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:
@@ -84,7 +86,7 @@ def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:
 
 
 def evaluate_baseline(
-    context: Context, baseline: ReferenceMethod, frames: Sequence[Atoms]
+    context: Context, baseline: BaselineMethod, frames: Sequence[Atoms]
 ) -> list[tuple[float, Array] | str]:
     """Energy (eV) and forces (eV/Å) of each structure by the baseline, or why there are none."""
     results: list[tuple[float, Array] | str] = ["not evaluated"] * len(frames)

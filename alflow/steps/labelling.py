@@ -1,38 +1,132 @@
 """Label: reference calculations, several at once, every result durable the moment it is there."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from alflow import structures
-from alflow.errors import StoreError
-from alflow.executors import run_all
+from alflow.errors import ConfigError, LabelError
 from alflow.records import LabelRecord, SelectRecord
-from alflow.reference import ReferenceMethod, failure, label_one
-from alflow.steps.context import Context, evaluate_baseline
-from alflow.store import commit_file
+from alflow.reference import DatasetMethod, check_consistent, limits_of
+from alflow.steps.calculating import calculate
+from alflow.steps.context import Context, evaluate_baseline, labelled_frames
+from alflow.store import commit_file, read_file
+
+_ID_MIN = 4  # digits of an id that are enough
 
 
 def label(context: Context, cycle: int) -> LabelRecord:
-    """Ask the reference method about the chosen structures; every result is durable the moment it is there."""
-    method = context.method
-    ids, frames = _to_label(context, cycle, method)
+    """Ask the reference method about the chosen structures; every result is durable the moment it is there.
+
+    Labels that have come in besides, of calculations that failed in an earlier cycle and were tried again, are gathered
+    with them. Errors as of :func:`alflow.steps.calculating.calculate`.
+    """
+    ids, frames = to_label(context, cycle)
+    data = labelled_frames(context.store, cycle - 1)[1] if cycle else []
+    calculate(context, f"cycle {cycle} label", ids, frames, data)
+    besides = [name for name in context.store.labelled() if name not in set(ids) and _is_of(context, name)]
+    return _with_baseline(context, context.store.gather([*ids, *besides], context.method.identity()))
+
+
+def _is_of(context: Context, name: str) -> bool:
+    """Whether a label was made by the method as it is now."""
+    record = read_file(context.store.label_path(name), LabelRecord)
+    return structures.structure_id(record.frames[0], context.method.identity()) == name
+
+
+def try_again(context: Context, which: str) -> list[str]:
+    """Calculate again what failed, with the settings as they are now; returns the ids of what was tried.
+
+    Labels of earlier cycles that come out of it are gathered by the next label step.
+
+    Parameters
+    ----------
+    context : Context
+        Settings, run directory, executor and progress.
+    which : str
+        ``failed`` for all, a reason, or the beginning of an id.
+
+    Raises
+    ------
+    ConfigError
+        Nothing of that kind has failed.
+    AlflowError
+        As of :func:`alflow.steps.calculating.calculate`.
+    """
     store = context.store
-    todo = [i for i, name in enumerate(ids) if not (store.is_labelled(name) or store.is_failed(name))]
-    context.progress.begin(f"cycle {cycle} label", len(ids))
-    context.progress.advance(len(ids) - len(todo))
-    tasks = [(ids[i], frames[i], method, store.label_path(ids[i]), store.failure_path(ids[i])) for i in todo]
-    for number, outcome in run_all(context.pool, label_one, tasks, timeout=context.settings.executor.timeout):
-        name, frame = tasks[number][:2]
-        if isinstance(outcome, StoreError):
-            raise outcome
-        if isinstance(outcome, Exception):
-            commit_file(store.failure_path(name), failure(name, frame, outcome, method), exist_ok=True)
-        if outcome:
-            context.progress.note(f"{name} failed: {str(outcome).splitlines()[0]}")
-        context.progress.advance()
-    return _with_baseline(context, store.gather(ids, method.identity()))
+    labelled = {*store.labelled(), *labelled_frames(store, store.last("label"))[0]}
+    paths = {name: found for name, found in store.failures().items() if name not in labelled}
+    records = {name: read_file(found[-1], LabelRecord) for name, found in paths.items()}
+    chosen = [
+        name
+        for name, record in records.items()
+        if which in {"failed", record.failed_reason[0]} or (len(which) >= _ID_MIN and name.startswith(which))
+    ]
+    if not chosen:
+        have = ", ".join(sorted({record.failed_reason[0] for record in records.values()})) or "nothing"
+        msg = f"no failed calculation is {which!r}: expected `failed`, a reason or an id; {have} has failed"
+        raise ConfigError(msg)
+    frames = [records[name].failed_frames[0] for name in chosen]
+    for path in (path for name in chosen for path in paths[name]):
+        path.unlink()
+    names = [structures.structure_id(frame, context.method.identity()) for frame in frames]
+    calculate(context, "retry", names, frames, labelled_frames(store, store.last("label"))[1])
+    return names
+
+
+def take_in(context: Context, file: Path, names: Sequence[str], frames: Sequence[Atoms]) -> list[str]:
+    """Take labels from a file of the user; returns the ids of those structures that it has.
+
+    Parameters
+    ----------
+    context : Context
+        Settings, run directory and progress.
+    file : Path
+        Structures with energies and forces, in any format that ASE reads and in any order.
+    names, frames : sequence
+        What is wanted.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or a structure in it has no energy or forces.
+    LabelError
+        ``inconsistent``: forces that do not sum to zero, or an energy far outside the labels so far.
+    """
+    policy, store = context.settings.failures, context.store
+    data = labelled_frames(store, store.last("label"))[1]
+    limits = limits_of(data, policy.net_force_max, policy.energy_margin)
+    source = DatasetMethod(str(file.absolute()))
+    source.check()
+    found: dict[str, LabelRecord] = {}
+    for name, frame in zip(names, frames, strict=True):
+        try:
+            result = source.calculate(frame)
+        except LabelError as error:
+            if error.reason != "no_output":
+                raise
+            continue
+        check_consistent(result.frame, limits)
+        record = LabelRecord.empty(context.method.identity())
+        extra = json.dumps(dict(result.extra)) if result.extra else ""
+        found[name] = record.with_label(name, result.frame, 0.0, context.method.code(), result.log, extra)
+    for name, record in found.items():
+        commit_file(store.label_path(name), record, exist_ok=True)
+    return list(found)
+
+
+def to_label(context: Context, cycle: int) -> tuple[list[str], list[Atoms]]:
+    """Ids and structures of a cycle's reference calculations, no structure twice."""
+    if cycle == 0:
+        frames = structures.initial_structures(context.settings, context.store.directory)
+        unique = {structures.structure_id(frame, context.method.identity()): frame for frame in frames}
+        return list(unique), list(unique.values())
+    record = context.store.read(cycle, "select", SelectRecord)
+    return list(record.ids), list(record.frames)
 
 
 def _with_baseline(context: Context, record: LabelRecord) -> LabelRecord:
@@ -49,13 +143,3 @@ def _with_baseline(context: Context, record: LabelRecord) -> LabelRecord:
         baseline_energy=np.array([energy for energy, _ in results]),
         baseline_forces=np.concatenate([np.zeros((0, 3)), *(forces for _, forces in results)]),
     )
-
-
-def _to_label(context: Context, cycle: int, method: ReferenceMethod) -> tuple[list[str], list[Atoms]]:
-    """Ids and structures of a cycle's reference calculations, no structure twice."""
-    if cycle == 0:
-        frames = structures.initial_structures(context.settings, context.store.directory)
-        unique = {structures.structure_id(frame, method.identity()): frame for frame in frames}
-        return list(unique), list(unique.values())
-    record = context.store.read(cycle, "select", SelectRecord)
-    return list(record.ids), list(record.frames)

@@ -15,7 +15,7 @@ from alflow.executors import run_all, shield
 from alflow.potentials.ace import Committee
 from alflow.potentials.base import Weighting
 from alflow.records import SIGMAS, ProductionRecord, SampleRecord, Segment, TrainRecord
-from alflow.reference import ReferenceMethod
+from alflow.reference import BaselineMethod
 from alflow.sampling import Bounds, Walker, run_segment
 from alflow.statefile import checksum
 from alflow.steps.context import Context, labelled_frames
@@ -48,7 +48,7 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     return _gather(folder, walkers, starts, driver)
 
 
-def driver_of(model: Path, baseline: ReferenceMethod | None, weighting: Weighting | None, error: float | None) -> str:
+def driver_of(model: Path, baseline: BaselineMethod | None, weighting: Weighting | None, error: float | None) -> str:
     """Name of what drives walks: segments of another potential are not gone on with."""
     parts = (checksum(model), "" if baseline is None else baseline.identity(), weighting, error)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
@@ -66,7 +66,7 @@ class Walk:
     folder: Path
     number: int
     model: Path
-    baseline: ReferenceMethod | None
+    baseline: BaselineMethod | None
     driver: str
     record: type[TrainRecord | ProductionRecord] = TrainRecord
 

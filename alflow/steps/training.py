@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from alflow.errors import warnings_told
 from alflow.potentials.ace import Committee, fit
 from alflow.records import LabelRecord, TrainRecord
-from alflow.reference import ReferenceMethod
+from alflow.reference import BaselineMethod
 from alflow.statefile import checksum
 from alflow.steps.context import Context, evaluate_baseline, labelled_frames
 from alflow.store import commit_file, make_folder, read_file
@@ -41,7 +41,7 @@ def train(context: Context, cycle: int) -> TrainRecord:
 
 
 def _with_baseline_results(
-    context: Context, baseline: ReferenceMethod, cycle: int, frames: list[Atoms]
+    context: Context, baseline: BaselineMethod, cycle: int, frames: list[Atoms]
 ) -> tuple[list[Atoms], list[tuple[float, Array]], str]:
     """Labels with the results of the baseline, those kept with them and new ones, and what of those that have none."""
     identity = baseline.identity()
@@ -79,7 +79,7 @@ def model_path(context: Context, cycle: int) -> Path:
     return again
 
 
-def load_model(path: Path, baseline: ReferenceMethod | None, kind: Any = TrainRecord) -> Committee:
+def load_model(path: Path, baseline: BaselineMethod | None, kind: Any = TrainRecord) -> Committee:
     """The committee of a record, with its baseline."""
     model: Committee = _read_once(path.absolute(), checksum(path), kind).model
     return model if baseline is None else model.with_baseline(baseline.calculator())

@@ -62,7 +62,7 @@ def training_set(folder: Path) -> list[Atoms]:
             dynamics.run(1000)
             for _ in range(10):
                 dynamics.run(300)
-                frames.append(REFERENCE.calculate(Atoms(atoms.numbers, atoms.positions)))
+                frames.append(REFERENCE.calculate(Atoms(atoms.numbers, atoms.positions)).frame)
         ase.io.write(path, frames)
     return ase.io.read(path, ":")
 
@@ -123,7 +123,7 @@ def run(folder: Path, mode: str, seed: int, picoseconds: float) -> Path:
     reference = np.full(len(segment.frames), np.inf)  # for a structure of which GFN2-xTB finds no energy
     for k, frame in enumerate(segment.frames):
         try:
-            reference[k] = REFERENCE.calculate(frame).get_potential_energy()
+            reference[k] = REFERENCE.calculate(frame).frame.get_potential_energy()
         except LabelError:
             continue
     temporary = path.with_suffix(".tmp.npz")

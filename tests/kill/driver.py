@@ -44,7 +44,7 @@ def link(source: os.PathLike[str], target: os.PathLike[str]) -> None:
     passing("link", os.fspath(target))
 
 
-def calculate(self, atoms):
+def calculate(self, atoms, folder=None):
     from alflow.structures import structure_id
 
     with Path(os.environ["LOG"]).open("a") as log:

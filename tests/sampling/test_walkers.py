@@ -27,7 +27,7 @@ def committee() -> Committee:
     for _ in range(16):
         atoms = molecule("H2O")
         atoms.positions += 0.05 * rng.normal(size=(3, 3))
-        frames.append(method.calculate(atoms))
+        frames.append(method.calculate(atoms).frame)
     return alflow.fit(frames, n_members=8, n_max=4, l_max=2, n_features=60, cutoff=4.0)
 
 

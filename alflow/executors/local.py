@@ -1,23 +1,25 @@
-"""Where calculations run: ``concurrent.futures`` executors.
-
-Only ``submit``, ``as_completed`` and ``Future.result`` are used by the rest of alflow, so any other executor fits.
+"""Processes on this machine.
 
 Importing this module must stay light: a worker process imports it first, and sets its number of threads before anything
 that reads it (numpy, numba, OpenMP programs) is loaded.
 """
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import pickle
 import queue
 import signal
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol
 
 from alflow.errors import AlflowError
@@ -29,6 +31,10 @@ _committing = threading.Lock()
 
 class WorkerDiedError(AlflowError):
     """The process that ran a task died: a segmentation fault, the out-of-memory killer, kill -9."""
+
+
+class WorkerMemoryError(WorkerDiedError):
+    """The process that ran a task was killed because the machine ran out of memory."""
 
 
 class WorkerStartError(AlflowError):
@@ -88,6 +94,38 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_held: list[int] = []
+
+
+def pin_to_cores(number: int) -> None:
+    """Let this process, and what it starts, run on so many cores that no other pinned one has; anywhere if too few.
+
+    A core is taken by a lock on a file, which ends with the process.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    folder = Path(tempfile.gettempdir()) / f"alflow-cores-{os.getuid()}"
+    taken: dict[int, int] = {}
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for core in sorted(os.sched_getaffinity(0)):
+            descriptor = os.open(folder / str(core), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                continue
+            taken[core] = descriptor
+            if len(taken) == number:
+                os.sched_setaffinity(0, taken)
+                _held.extend(taken.values())
+                return
+    except OSError:  # no place for locks, or cores that may not be chosen: then anywhere
+        pass
+    for descriptor in taken.values():
+        os.close(descriptor)
+
+
 class LocalExecutor(Executor):
     """Processes on this machine, each with its own number of threads.
 
@@ -103,11 +141,24 @@ class LocalExecutor(Executor):
         Of each process.
     timeout : float, optional
         Longest time a task may run, s.
+    pin : bool
+        Each process runs on ``threads`` cores of its own, which no other pinned process of alflow on this machine has;
+        where too few are left it runs anywhere.
+    environment : mapping, optional
+        Environment variables of the processes.
     """
 
-    def __init__(self, workers: int | None = None, threads: int = 1, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        threads: int = 1,
+        *,
+        timeout: float | None = None,
+        pin: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._n_workers = workers or max(1, usable_cores() // threads)
-        self._threads = threads
+        self._setup = _Setup(threads, pin, dict(environment or {}))
         self._timeout = timeout
         self._tasks: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
         self._drivers: list[threading.Thread] = []
@@ -174,7 +225,7 @@ class LocalExecutor(Executor):
 
     def _start(self, number: int) -> "_Worker":
         try:
-            worker = _Worker(self._threads)
+            worker = _Worker(self._setup)
         except (OSError, RuntimeError) as error:
             msg = f"no worker process can be started: {' '.join(str(error).split())}"
             raise WorkerStartError(msg) from error
@@ -191,13 +242,28 @@ def open_executor(workers: int | None = None, threads: int = 1, *, timeout: floa
     return LocalExecutor(workers, threads, timeout=timeout)
 
 
+@dataclass(frozen=True)
+class _Setup:
+    """What a worker process does before its first task."""
+
+    threads: int
+    pin: bool
+    environment: dict[str, str]
+
+    def apply(self) -> None:
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self.threads)))
+        os.environ.update(self.environment)
+        if self.pin:
+            pin_to_cores(self.threads)
+
+
 class _Worker:
     """A process that serves calls, seen from its driver."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, setup: _Setup) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, setup), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -245,14 +311,14 @@ class _Worker:
         self.process.join()
 
 
-def _serve(connection: Connection, threads: int) -> None:
+def _serve(connection: Connection, setup: _Setup) -> None:
     """The worker: take calls until the driver closes the connection."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    setup.apply()
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    with limit_threads(threads), contextlib.suppress(EOFError, ConnectionError):
+    with limit_threads(setup.threads), contextlib.suppress(EOFError, ConnectionError):
         connection.send("ready")
         while True:
             call = connection.recv_bytes()

@@ -1,0 +1,163 @@
+"""Programs that read an input file and print what they find: filled templates, runs, the end of a log."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ase import Atoms
+from numpy.typing import NDArray
+
+from alflow.errors import ConfigError, LabelError
+from alflow.reference.base import reason_of
+
+_TAIL_LINES, _TAIL_CHARACTERS = 60, 6000
+_FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+Values = Mapping[str, str | int | float]
+
+
+def check_template(text: str, known: frozenset[str], variables: Values, name: str) -> None:
+    """ConfigError if a template has a ``{{ field }}`` that nothing fills, or a variable is nowhere in it."""
+    found = set(_FIELD.findall(text))
+    if unknown := found - known - set(variables):
+        allowed = ", ".join(sorted({*known, *variables}))
+        msg = f"{name}: nothing fills {{{{ {min(unknown)} }}}}: expected one of {allowed}, or a variable of that name"
+        raise ConfigError(msg)
+    if unused := set(variables) - found:
+        msg = f"{name}: variable {min(unused)} is nowhere in it: write {{{{ {min(unused)} }}}} where it belongs"
+        raise ConfigError(msg)
+
+
+def fill(text: str, values: Values) -> str:
+    """A template with every ``{{ field }}`` replaced; lines that follow the first of a value are indented like it."""
+
+    def put(match: re.Match[str]) -> str:
+        start = text.rfind("\n", 0, match.start()) + 1
+        indent = text[start : match.start()]
+        return str(values[match[1]]).replace("\n", "\n" + indent if not indent.strip() else "\n")
+
+    return _FIELD.sub(put, text)
+
+
+def vector_lines(vectors: NDArray[Any], labels: list[str]) -> str:
+    """One line for each row of ``vectors``, shape (n, 3), with its label before it; digits for a double."""
+    return "\n".join(
+        f"{label} {x:.16g} {y:.16g} {z:.16g}".strip() for label, (x, y, z) in zip(labels, vectors, strict=True)
+    )
+
+
+def periodic_needs_cell(atoms: Atoms, text: str, name: str) -> None:
+    """LabelError for a periodic structure and a template that would put it into a cell of its own."""
+    if atoms.pbc.any() and "cell" not in _FIELD.findall(text):
+        msg = f"{name} has no {{{{ cell }}}}, and the structure is periodic: put it where the cell belongs"
+        raise LabelError("crashed", msg)
+
+
+@contextmanager
+def working_folder(folder: Path | None) -> Iterator[Path]:
+    """The folder given, or one that is removed in the end."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with TemporaryDirectory(prefix="alflow-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def check_command(command: str, what: str) -> None:
+    """ConfigError if a program is not to be found."""
+    words = words_of(command, what)
+    if shutil.which(words[0]) is None:
+        msg = f"{what}: command: no program {words[0]} on PATH: install it, or give its path"
+        raise ConfigError(msg)
+
+
+def words_of(command: str, what: str) -> list[str]:
+    """The words of a command line; ConfigError if it is not one."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        msg = f"{what}: command {command!r}: {error}"
+        raise ConfigError(msg) from error
+    if not words:
+        msg = f"{what}: command is empty: expected a program with its arguments"
+        raise ConfigError(msg)
+    return words
+
+
+def run(words: list[str], folder: Path, output: Path) -> str:
+    """Run a program in a folder, its output and errors into a file; returns the end of that.
+
+    Raises
+    ------
+    LabelError
+        It cannot be started, ends by a signal or with another exit code than 0: ``out_of_memory``, ``not_converged``
+        (as it says itself) or ``crashed``, with the end of what it printed.
+    """
+    before = out_of_memory_kills()
+    try:
+        with output.open("wb") as file:
+            code = subprocess.run(  # noqa: S603 - the user's own command
+                words, cwd=folder, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False
+            ).returncode
+    except OSError as error:
+        msg = f"{words[0]} cannot be started: {error.strerror or error}"
+        raise LabelError("crashed", msg) from error
+    log = tail(output)
+    if code == 0:
+        return log
+    killed = code in {-signal.SIGKILL, 128 + signal.SIGKILL}
+    reason = "out_of_memory" if killed and out_of_memory_kills() > before else reason_of(None, log)
+    how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    msg = f"{words[0]} ended {how}\n{log}"
+    raise LabelError(reason, msg)
+
+
+def tail(path: Path) -> str:
+    """The last lines of a text file; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_CHARACTERS))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(line.rstrip() for line in text.splitlines()[-_TAIL_LINES:]).strip("\n")
+
+
+def end_of_logs(folder: Path) -> str:
+    """The end of the text file that was written last in the folder of a calculation; empty when there is none."""
+    try:
+        logs = [path for path in folder.iterdir() if path.suffix in {".out", ".log"} and path.stat().st_size]
+        return tail(max(logs, key=lambda path: path.stat().st_mtime)) if logs else ""
+    except OSError:
+        return ""
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed because memory ran out; 0 where it does not say."""
+    try:
+        text = Path("/proc/vmstat").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = re.search(r"^oom_kill (\d+)$", text, flags=re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def text_of(path: Path, what: str) -> str:
+    """What a program wrote; LabelError ``no_output`` when there is nothing."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    if not text.strip():
+        msg = f"{what} wrote nothing to {path.name}"
+        raise LabelError("no_output", msg)
+    return text
