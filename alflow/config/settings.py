@@ -46,6 +46,9 @@ class Potential(Section):
 class Sample(Section):
     """Walkers: Langevin dynamics on the committee's mean or, with a baseline, on the weighted baseline."""
 
+    candidates: str | None = Field(
+        None, min_length=1, description="structures that are judged instead of walks, a file; relative to here"
+    )
     temperature: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)] = Field(
         (300.0,), min_length=1, description="of the thermostat, K: a number or a list; `walkers` for each"
     )
@@ -154,6 +157,13 @@ class Settings(Section):
             if len(set(names)) < len(names):
                 msg = f"{what} names must differ, found {', '.join(names)}"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _averages_are_over_walks(self) -> "Settings":
+        if self.sample.candidates is not None and self.converge.observable is not None:
+            msg = "converge.observable is an average over walks, and sample.candidates are none: leave out one of them"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

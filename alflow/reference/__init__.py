@@ -3,7 +3,7 @@
 from alflow.reference.base import REASONS, BaselineMethod, ReferenceMethod, Result, build, described
 from alflow.reference.consistency import Limits, check_consistent, limits_of
 from alflow.reference.dataset import DatasetMethod
-from alflow.reference.dispatch import Task, baseline_result, failure, label_one
+from alflow.reference.dispatch import Task, baseline_result, failure, label_one, try_one
 from alflow.reference.manual import ManualMethod
 from alflow.reference.opening import baseline_method, reference_method
 
@@ -25,4 +25,5 @@ __all__ = [
     "label_one",
     "limits_of",
     "reference_method",
+    "try_one",
 ]

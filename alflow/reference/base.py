@@ -129,6 +129,8 @@ def evaluate(atoms: Atoms, calculator: Calculator, code: str) -> Result:
     bare.calc = calculator
     try:
         results: dict[str, Any] = {"energy": float(bare.get_potential_energy()), "forces": np.array(bare.get_forces())}
+        if "free_energy" in bare.calc.implemented_properties:  # with smearing, forces are the gradient of this one
+            results["energy"] = float(bare.get_potential_energy(force_consistent=True))
         if atoms.pbc.all():
             with suppress(PropertyNotImplementedError):
                 results["stress"] = np.array(bare.get_stress())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alflow.errors import AlflowError, LabelError
 from alflow.executors import TaskTimeoutError, WorkerMemoryError, shield
 from alflow.records import LabelRecord
-from alflow.reference.base import ReferenceMethod, reason_of
+from alflow.reference.base import ReferenceMethod, Result, reason_of
 from alflow.reference.consistency import Limits, check_consistent
 from alflow.reference.programs import end_of_logs
 from alflow.store import commit_file
@@ -80,6 +80,18 @@ def label_one(task: Task) -> str:
         )
         commit_file(task.done, record, exist_ok=True)
     return ""
+
+
+def try_one(atoms: Atoms, method: ReferenceMethod, limits: Limits, folder: Path | None = None) -> tuple[Result, float]:
+    """Calculate a structure and keep nothing; returns the result and the wall time, s. LabelError when it fails."""
+    start = time.perf_counter()
+    try:
+        result = method.calculate(atoms, folder)
+        check_consistent(result.frame, limits)
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+    return result, time.perf_counter() - start
 
 
 def baseline_result(atoms: Atoms, baseline: ReferenceMethod) -> tuple[float, NDArray[np.float64]]:

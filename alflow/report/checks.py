@@ -9,9 +9,11 @@ from ase import Atoms
 from alflow import config, structures
 from alflow.averages.observables import Frame
 from alflow.errors import AlflowError, ConfigError, LabelError, StoreError
-from alflow.reference import ReferenceMethod, baseline_method, reference_method
+from alflow.executors.opening import open_reference
+from alflow.reference import BaselineMethod, Limits, ManualMethod, baseline_method, reference_method, try_one
 from alflow.report.views import problems
 from alflow.steps import wanted
+from alflow.store import Store
 
 
 def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
@@ -31,9 +33,9 @@ def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
         yield "initial structures", error
     else:
         yield f"initial structures: {len(frames)}", None
-        yield _tried("reference", reference_method(settings, directory), frames[0])
+        yield _reference(settings, directory, frames[0])
         if settings.baseline is not None:
-            yield _tried("baseline", baseline_method(settings.baseline, directory), frames[0])
+            yield _baseline(baseline_method(settings.baseline, directory), frames[0])
         if settings.converge.observable is not None:
             yield _measured(settings, directory, frames)
     wrong = problems(directory)
@@ -57,9 +59,31 @@ def _measured(settings: config.Settings, directory: Path, frames: list[Atoms]) -
     return name, None
 
 
-def _tried(what: str, method: ReferenceMethod, atoms: Atoms) -> tuple[str, AlflowError | None]:
+def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tuple[str, AlflowError | None]:
+    """Calculate one structure where all would be calculated."""
+    name = f"reference on {atoms.get_chemical_formula()}"
+    try:
+        method = reference_method(settings, directory)
+        name = f"reference {method.code()} on {atoms.get_chemical_formula()}"
+        method.check()
+        if isinstance(method, ManualMethod):
+            return f"{name}: by hand", None
+        limits = Limits(settings.failures.net_force_max)
+        folder = Store(directory).calculation_folder("check").absolute()
+        with open_reference(settings.executor, directory) as executor:
+            result, seconds = executor.submit(try_one, atoms, method, limits, folder).result()
+    except AlflowError as error:
+        return name, error
+    energy, forces = result.frame.get_potential_energy(), result.frame.get_forces()
+    net = np.linalg.norm(forces.sum(axis=0))
+    stress = ", stress" if "stress" in result.frame.calc.results else ""
+    found = f"{energy:.6f} eV, forces up to {np.abs(forces).max():.3g} eV/Å with a sum of {net:.1e}{stress}"
+    return f"reference {result.code} on {atoms.get_chemical_formula()}: {found}, {seconds:.3g} s", None
+
+
+def _baseline(method: BaselineMethod, atoms: Atoms) -> tuple[str, AlflowError | None]:
     """Calculate one structure."""
-    name = f"{what} {method.code()} on {atoms.get_chemical_formula()}"
+    name = f"baseline {method.code()} on {atoms.get_chemical_formula()}"
     try:
         return f"{name}: {method.calculate(atoms).frame.get_potential_energy():.6f} eV", None
     except (ConfigError, LabelError) as error:

@@ -1,7 +1,10 @@
 """Labels, models and predictions as files for other programs."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -42,14 +45,28 @@ def export(directory: Path, output: Path) -> str:
     frames: list[Atoms] = []
     for cycle in labelled:
         record = store.read(cycle, "label", LabelRecord)
-        for name, frame in zip(record.ids, record.frames, strict=True):
-            frame.info.update(id=name, cycle=cycle)
+        for name, frame, extra in zip(record.ids, record.frames, record.extra, strict=True):
+            frame.info.update(id=name, cycle=cycle, **_flat(json.loads(extra or "{}")))
             frames.append(frame)
     if not frames:
         msg = f"{directory} has no labels yet: run `alflow iterate {directory}` first"
         raise ConfigError(msg)
     structures.write_structures(output, frames)
     return f"{output}: {len(frames)} labelled structures"
+
+
+def _flat(extra: dict[str, Any]) -> dict[str, Any]:
+    """What else a label has, as extended XYZ can hold it: rows of one length become an array, others one each."""
+    flat: dict[str, Any] = {}
+    for key, value in extra.items():
+        rows = value if isinstance(value, list) and value and isinstance(value[0], list) else None
+        if rows is None:
+            flat[key] = np.array(value) if isinstance(value, list) else value
+        elif len(rows) == 1:
+            flat[key] = np.array(rows[0])
+        else:
+            flat.update({f"{key}_{number}": np.array(row) for number, row in enumerate(rows)})
+    return flat
 
 
 def _production(folder: Path, output: Path) -> str:

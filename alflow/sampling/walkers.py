@@ -11,6 +11,7 @@ canonical.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,8 @@ class Walker:
     force_sigma : bool
         Whether stored frames have the uncertainty of forces, which costs as much as M forces, and those of atoms;
         without it they are NaN, and ``bounds.force_sigma`` stops nothing.
+    candidates : tuple of Atoms
+        Structures that are looked at instead of a walk, one a step.
     """
 
     start: Atoms
@@ -115,6 +118,7 @@ class Walker:
     baseline_error: float | None = None
     pressure: float | None = None
     force_sigma: bool = True
+    candidates: tuple[Atoms, ...] = ()
 
     @property
     def n_segments(self) -> int:
@@ -143,6 +147,8 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
         committee lost its way is what is worth a reference calculation. A step that cannot be done, or leaves
         the numbers, is undone, and the frame before it is the last.
     """
+    if walker.candidates:
+        return _judged(walker, index, committee)
     atoms = _first_state(walker) if state is None else state.copy()
     atoms.calc = committee.calculator(walker.weighting, walker.baseline_error)
     first = index * walker.segment
@@ -166,6 +172,19 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
     if not stop and isinstance(dynamics, LangevinBAOAB):
         atoms.info[_P_EPS] = float(dynamics.p_eps)
     return observed.segment(step, stop)
+
+
+def _judged(walker: Walker, index: int, committee: Committee) -> Segment:
+    """What the committee says of the candidates of a segment; those that it cannot evaluate are left out."""
+    first = index * walker.segment
+    last = min(first + walker.segment, walker.steps)
+    observed = _Observed(walker, committee, walker.candidates[first])
+    for step in range(first, last):
+        observed.atoms = walker.candidates[step].copy()
+        observed.atoms.calc = committee.calculator(walker.weighting, walker.baseline_error)
+        with np.errstate(over="ignore", invalid="ignore"), suppress(*_FAILURES):
+            observed.check(step)
+    return observed.segment(last, "finished" if last == walker.steps else "")
 
 
 def _dynamics(walker: Walker, atoms: Atoms, rng: np.random.Generator) -> Langevin | LangevinBAOAB:

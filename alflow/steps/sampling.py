@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.config import Settings
-from alflow.errors import SampleError
+from alflow.errors import SampleError, StructureError
 from alflow.executors import run_all, shield
 from alflow.potentials.ace import Committee
 from alflow.potentials.base import Weighting
@@ -21,8 +21,11 @@ from alflow.statefile import checksum
 from alflow.steps.context import Context, labelled_frames
 from alflow.steps.training import load_model, model_path
 from alflow.store import STEPS, commit_file, make_folder, read_file, segment_path
+from alflow.structures import read_structures
 
 Array = NDArray[np.float64]
+
+_PART = 50  # candidates that one task looks at
 
 
 def sample(context: Context, cycle: int) -> SampleRecord:
@@ -99,6 +102,8 @@ def walk(task: Walk) -> str:
 def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
     """Walkers of every system at every temperature, and the ids of the structures they start from."""
     settings = context.settings.sample
+    if settings.candidates is not None:
+        return _judges(context, settings.candidates, cycle)
     step = STEPS.index("sample")
     ids, frames = labelled_frames(context.store, cycle - 1)
     walkers: list[Walker] = []
@@ -122,6 +127,34 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
                 walkers.append(_walker(context.settings, bare, temperature, key))
                 starts.append(ids[start])
     return walkers, starts
+
+
+def _judges(context: Context, file: str, cycle: int) -> tuple[list[Walker], list[str]]:
+    """Walkers that stay: each looks at a part of the structures of a file.
+
+    A structure belongs to the system that its ``info`` names or, without one, to the only system.
+    """
+    path = context.store.directory / file
+    systems = {system.name: system for system in context.settings.system}
+    frames: list[Atoms] = []
+    for index, frame in enumerate(read_structures(path)):
+        name = frame.info.get("system", next(iter(systems)) if len(systems) == 1 else None)
+        if name not in systems:
+            msg = f"{path} frame {index}: system {name!r}: expected one of {', '.join(systems)} of alflow.toml"
+            raise StructureError(msg)
+        bare = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+        bare.info = {"system": name, "charge": systems[name].charge, "multiplicity": systems[name].multiplicity}
+        frames.append(bare)
+    parts = [tuple(frames[begin : begin + _PART]) for begin in range(0, len(frames), _PART)]
+    walkers = [
+        replace(
+            _walker(context.settings, part[0], np.inf, (cycle, STEPS.index("sample"), number)),
+            bounds=Bounds(force_sigma=np.inf, force=np.inf, temperature=np.inf, distance_ratio=0.0),
+            candidates=part, steps=len(part), stride=1, segment=len(part),
+        )
+        for number, part in enumerate(parts)
+    ]  # fmt: skip
+    return walkers, [f"{file} from {_PART * number}" for number in range(len(parts))]
 
 
 def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int, ...]) -> Walker:
