@@ -6,11 +6,12 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from alflow.executors import TaskTimeoutError, WorkerDiedError, open_executor, run_all
+from alflow.executors import LocalExecutor, TaskTimeoutError, WorkerDiedError, open_executor, run_all
 
 
 def double(x: int) -> int:
@@ -183,3 +184,26 @@ def test_ctrl_c_reaches_the_driver_only(tmp_path: Path) -> None:
         error = driver.communicate(timeout=30)[1]
         assert driver.returncode == -signal.SIGINT
         assert '"<string>"' not in error, error  # the command line of a worker
+
+
+def cores_and_environment() -> tuple[set[int], str | None]:
+    time.sleep(0.3)  # so that every worker gets some
+    return os.sched_getaffinity(0), os.environ.get("ALFLOW_TEST")
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_pinned_workers_have_cores_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of another executor at the same time: it gets none, and runs anywhere."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    n = len(os.sched_getaffinity(0))
+    with LocalExecutor(n, 1, pin=True, environment={"ALFLOW_TEST": "seen"}) as first:
+        found = [future.result(60) for future in [first.submit(cores_and_environment) for _ in range(4 * n)]]
+        with LocalExecutor(1, 1, pin=True) as second:
+            assert second.submit(cores_and_environment).result(60) == (os.sched_getaffinity(0), None)
+    cores = {frozenset(affinity) for affinity, _ in found}
+    assert all(len(one) == 1 for one in cores)
+    assert len(cores) == n
+    assert {value for _, value in found} == {"seen"}
+    with LocalExecutor(1, n, pin=True) as third:
+        assert len(third.submit(cores_and_environment).result(60)[0]) == n, "locks end with their processes"

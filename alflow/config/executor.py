@@ -47,6 +47,7 @@ class Slurm(Cluster):
     """A job of Slurm for each calculation."""
 
     kind: Literal["slurm"] = Field(description="a job of Slurm for each calculation; it outlives alflow")
+    max_jobs: Count = Field(100, description="in the queue at once; others wait in alflow")
 
 
 class Parsl(Cluster):
@@ -56,6 +57,7 @@ class Parsl(Cluster):
     provider: Literal["slurm", "pbs", "lsf", "kubernetes", "local"] = Field("slurm", description="where pilots run")
     pilots: Count = Field(1, description="at once, at most")
     per_pilot: Count = Field(1, description="calculations at once in each pilot")
+    loopback: bool = Field(False, description="pilots run on this very machine: they reach alflow at 127.0.0.1")
     config: str | None = Field(
         None, min_length=1, description="module:function of your own that returns a parsl.Config; module.py may be here"
     )

@@ -3,9 +3,10 @@
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 
 from alflow.config import Executor as Section
-from alflow.config import Local
+from alflow.config import Local, Parsl, Slurm
 from alflow.executors.local import LocalExecutor, Pool, open_executor
 
 
@@ -16,10 +17,24 @@ def local_pool(section: Section) -> Pool:
     return partial(open_executor, section.workers, 1)
 
 
-def open_reference(section: Section) -> AbstractContextManager[Executor]:
-    """The executor of reference calculations, to be used as a context manager."""
-    if not isinstance(section, Local):
-        raise NotImplementedError
+def open_reference(section: Section, directory: Path, purpose: str = "") -> AbstractContextManager[Executor]:
+    """The executor of reference calculations of a run directory, to be used as a context manager.
+
+    ``purpose`` becomes part of the names of jobs: those of one purpose are of one process.
+
+    Raises
+    ------
+    ConfigError
+        What it needs is not installed.
+    """
+    if isinstance(section, Slurm):
+        from alflow.executors.slurm import SlurmExecutor
+
+        return SlurmExecutor(section, directory, purpose)
+    if isinstance(section, Parsl):
+        from alflow.executors.parsl import ParslExecutor
+
+        return ParslExecutor(section, directory, purpose)
     return LocalExecutor(
         section.workers, section.threads, timeout=section.timeout, pin=section.pin, environment=section.environment
     )

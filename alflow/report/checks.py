@@ -70,7 +70,7 @@ def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tupl
             return f"{name}: by hand", None
         limits = Limits(settings.failures.net_force_max)
         folder = Store(directory).calculation_folder("check").absolute()
-        with open_reference(settings.executor, directory) as executor:
+        with open_reference(settings.executor, directory, "-check") as executor:
             result, seconds = executor.submit(try_one, atoms, method, limits, folder).result()
     except AlflowError as error:
         return name, error

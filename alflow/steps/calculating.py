@@ -170,9 +170,9 @@ class _Batch:
             method=reference_method(context.settings, store.directory, of_method) if of_method else context.method,
             changes=changes,
             limits=self.limits,
-            done=store.label_path(attempt.name),
-            failed=store.failure_path(attempt.name, len(attempt.reasons)),
-            folder=store.calculation_folder(attempt.name),
+            done=store.label_path(attempt.name).absolute(),
+            failed=store.failure_path(attempt.name, len(attempt.reasons)).absolute(),
+            folder=store.calculation_folder(attempt.name).absolute(),
         )
         self.waiting[attempt.name] = task
         key = json.dumps(resources, sort_keys=True)

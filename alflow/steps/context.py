@@ -71,7 +71,7 @@ class Context:
 
     def open_reference(self, changes: Mapping[str, Any]) -> AbstractContextManager[Executor]:
         """Open the executor of reference calculations, with some settings of ``[executor]`` changed."""
-        return open_reference(self.settings.executor.changed(changes))
+        return open_reference(self.settings.executor.changed(changes), self.store.directory)
 
 
 def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:

@@ -1,0 +1,268 @@
+"""Reference calculations as jobs of a real Slurm, and in pilot jobs of Parsl in it; killed in every way."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from alflow.config import Slurm
+from alflow.errors import ConfigError
+from alflow.executors.slurm import SlurmExecutor, job_name, submission_script, time_limit
+from alflow.records import LabelRecord
+from alflow.store import read_file
+from ase.build import bulk
+
+HERE = Path(__file__).parent
+SETTINGS = """
+seed = 3
+[[system]]
+name = "copper"
+structures = "copper.xyz"
+copies = {copies}
+[potential]
+n_members = 8
+n_max = 4
+l_max = 2
+n_features = 60
+cutoff = 4.0
+[reference]
+kind = "command"
+command = "{python} {slow} {log} {seconds} {{input}} {{output}}"
+[executor]
+{executor}
+"""
+KINDS = {
+    "slurm": 'kind = "slurm"\nwall_time = 3\nmemory = 0.5\nenvironment = {ALFLOW_SEEN = "1"}',
+    "parsl": 'kind = "parsl"\nloopback = true\nwall_time = 5\nmemory = 1\nper_pilot = 2',
+}
+WHY_NOT = next(
+    (
+        reason
+        for reason, missing in (
+            ("a Slurm can only be started by root", os.geteuid() != 0),
+            *((f"{name} is not installed", shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None)
+              for name in ("slurmctld", "slurmd", "munged", "sbatch")),
+        )
+        if missing
+    ),
+    "",
+)  # fmt: skip
+real = [pytest.mark.slow, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[dict[str, str]]:
+    """Environment in which a real Slurm answers."""
+    home = Path(tempfile.mkdtemp(prefix="alflow-slurm-"))  # munged wants folders that everybody may enter
+    home.chmod(0o755)
+    environment = {**os.environ, "SLURM_HOME": str(home), "SLURM_PORT": "17017", "OMP_NUM_THREADS": "1"}
+    script = str(HERE / "slurm.sh")
+    started = subprocess.run([script, "up"], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert started.returncode == 0, started.stderr
+    yield {**environment, "SLURM_CONF": str(home / "slurm.conf")}
+    subprocess.run([script, "down"], env=environment, check=True, timeout=60)
+    shutil.rmtree(home)
+
+
+class Run:
+    """A run directory, and the alflow that works in it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], executor: str, seconds: float, copies: int) -> None:
+        self.folder, self.environment, self.log = folder, environment, folder / "log"
+        folder.mkdir()
+        ase.io.write(folder / "copper.xyz", bulk("Cu", cubic=True))
+        text = SETTINGS.format(
+            copies=copies,
+            python=sys.executable,
+            slow=HERE / "slow.py",
+            log=self.log,
+            seconds=seconds,
+            executor=executor,
+        )
+        (folder / "alflow.toml").write_text(text)
+        self.name = job_name(folder)
+        self.output = ""
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        # A shell that starts the tests in the background makes them ignore SIGINT, and so their children: undo that.
+        code = "import signal; signal.signal(2, signal.default_int_handler); from alflow.cli import main; main()"
+        command = [sys.executable, "-c", code, *(arguments or ("label",)), str(self.folder)]
+        return subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def finish(self, process: subprocess.Popen[str], timeout: float = 150) -> None:
+        self.output, _ = process.communicate(timeout=timeout)
+        assert process.returncode == 0, self.output
+
+    def began(self) -> list[str]:
+        return self.log.read_text().split() if self.log.exists() else []
+
+    def jobs(self) -> list[str]:
+        command = ["squeue", "--noheader", "--format=%A %T", f"--name={self.name}"]
+        text = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
+        return [line.split()[0] for line in text.splitlines() if "COMPLETING" not in line]
+
+    def wait(self, condition: Callable[[], bool], timeout: float = 60) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, f"{self.began()}, {self.jobs()}"
+            time.sleep(0.1)
+
+    def record(self) -> LabelRecord:
+        return read_file(self.folder / "cycles/000/label.h5", LabelRecord)
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def check_all_there(run: Run, n: int) -> LabelRecord:
+    record = run.record()
+    assert len(record.ids) == n, run.output
+    assert record.gave_up == ()
+    assert len(set(run.began())) == n
+    run.wait(lambda: not run.jobs(), 20)
+    return record
+
+
+class TestReal:
+    pytestmark = real
+
+    def test_iterate_has_its_labels_from_jobs(self, tmp_path: Path, slurm: dict[str, str], kind: str) -> None:
+        """Seen in the queue, each once, and to the last digit what this machine gives by itself."""
+        run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=0.5, copies=8)
+        process = run.start("iterate", "--cycles", "0")
+        run.wait(lambda: bool(run.jobs()))
+        run.finish(process)
+        record = check_all_there(run, 9)
+        assert max(Counter(run.began()).values()) == 1
+        assert (run.folder / "cycles/000/assess.h5").exists()
+        local = Run(tmp_path / "local", slurm, "workers = 2", seconds=0, copies=8)
+        local.folder.joinpath("alflow.toml").write_text(
+            (run.folder / "alflow.toml").read_text().split("[executor]")[0].replace(" 0.5 ", " 0 ")
+        )
+        local.finish(local.start("label"))
+        same = {frame.positions.tobytes(): frame for frame in local.record().frames}
+        for frame in record.frames:
+            other = same[frame.positions.tobytes()]
+            np.testing.assert_array_equal(frame.get_forces(), other.get_forces())
+            assert frame.get_potential_energy() == other.get_potential_energy()
+
+    def test_a_cancelled_job_is_a_recorded_failure_and_is_tried_again(
+        self, tmp_path: Path, slurm: dict[str, str], kind: str
+    ) -> None:
+        run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=4, copies=3)
+        process = run.start()
+        run.wait(lambda: len(run.began()) >= 1)
+        subprocess.run(["scancel", *run.jobs()[:1]], env=slurm, check=True)
+        run.finish(process)
+        record = check_all_there(run, 4)
+        assert set(record.failed_reason) == {"crashed"}
+        assert any("job" in detail for detail in record.failed_detail)
+
+    def test_a_killed_worker_fails_its_own_calculation_only(
+        self, tmp_path: Path, slurm: dict[str, str], kind: str
+    ) -> None:
+        run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=3, copies=3)
+        process = run.start()
+        run.wait(lambda: len(run.began()) >= 1)
+        found = subprocess.run(["pgrep", "-f", f"slow.py {run.log}"], capture_output=True, text=True, check=True)
+        parent = Path(f"/proc/{found.stdout.split()[0]}/stat").read_text().rpartition(")")[2].split()[1]
+        os.kill(int(parent), signal.SIGKILL)
+        run.finish(process)
+        record = check_all_there(run, 4)
+        assert record.failed_reason == ("crashed",)
+        assert "ended by signal SIGKILL" in record.failed_detail[0]
+        assert len(run.began()) == 5
+
+    def test_kill_9_of_alflow_and_resume(self, tmp_path: Path, slurm: dict[str, str], kind: str) -> None:
+        """Jobs of Slurm are attached to: nothing begins twice. Of pilots only what had not ended begins again."""
+        run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=3, copies=5)
+        process = run.start()
+        run.wait(lambda: len(list((run.folder / "labels").glob("*.h5"))) >= 1)
+        process.kill()
+        process.communicate()
+        done = len(list((run.folder / "labels").glob("*.h5")))
+        began = len(run.began())
+        assert run.jobs(), "in mid-batch"
+        run.finish(run.start())
+        record = check_all_there(run, 6)
+        assert record.failed_ids == ()
+        if kind == "slurm":
+            assert max(Counter(run.began()).values()) == 1
+        else:
+            assert len(run.began()) <= 6 + began - done
+
+    def test_ctrl_c(self, tmp_path: Path, slurm: dict[str, str], kind: str) -> None:
+        """Jobs of Slurm go on, pilots end; the next command finishes either."""
+        run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=3, copies=2)
+        process = run.start()
+        run.wait(lambda: len(run.began()) >= 1)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert "interrupted: what was finished is kept" in output
+        if kind == "parsl":
+            run.wait(lambda: not run.jobs(), 10)
+        else:
+            assert run.jobs()
+        run.finish(run.start())
+        check_all_there(run, 3)
+        if kind == "slurm":
+            assert max(Counter(run.began()).values()) == 1
+
+    def test_a_queue_that_refuses_is_told_in_one_line(self, tmp_path: Path, slurm: dict[str, str]) -> None:
+        run = Run(tmp_path / "run", slurm, KINDS["slurm"] + '\npartition = "nowhere"', seconds=0, copies=3)
+        process = run.start()
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "no job could be submitted: sbatch: error: invalid partition specified: nowhere" in output
+        assert not list((run.folder / "failed").glob("*.h5"))
+        check = run.start("check")
+        output, _ = check.communicate(timeout=60)
+        assert check.returncode == 1
+        assert "invalid partition" in output
+
+
+def test_every_setting_reaches_the_script() -> None:
+    section = Slurm(
+        kind="slurm", partition="long", account="chem", wall_time=90, ranks=8, threads=2, nodes=2, memory=3.5,
+        setup=("module load cp2k",), directives=("--qos=high",),
+    )  # fmt: skip
+    lines = submission_script(section, "alflow-1").splitlines()
+    asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
+    assert asked == {
+        "job-name=alflow-1", "chdir={{working_directory}}", "output=slurm.out", "nodes=2", "ntasks=8",
+        "cpus-per-task=2", "time=90", "partition=long", "account=chem", "mem=3584M", "qos=high",
+    }  # fmt: skip
+    assert lines[-2:] == ["module load cp2k", "{{command}}"]
+
+
+def test_a_calculation_ends_before_its_job() -> None:
+    assert time_limit(None, 60) == 3540
+    assert time_limit(100.0, 60) == 100
+    assert time_limit(None, 1) == 30
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "executorlib", None)
+        with pytest.raises(ConfigError, match=r"needs executorlib .*pip install 'alflow\[slurm\]'"):
+            SlurmExecutor(Slurm(kind="slurm"), tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    pytest.importorskip("executorlib")
+    with pytest.raises(ConfigError, match=r"no program sbatch on PATH"):
+        SlurmExecutor(Slurm(kind="slurm"), tmp_path)
+    assert json.dumps(Slurm(kind="slurm").model_dump())
