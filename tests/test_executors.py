@@ -207,3 +207,29 @@ def test_pinned_workers_have_cores_of_their_own(tmp_path: Path, monkeypatch: pyt
     assert {value for _, value in found} == {"seen"}
     with LocalExecutor(1, n, pin=True) as third:
         assert len(third.submit(cores_and_environment).result(60)[0]) == n, "locks end with their processes"
+
+
+def start_elsewhere(note: str) -> None:
+    """Start a process in a session of its own, as mpirun does with what it starts, and wait."""
+    child = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    Path(note).write_text(str(child.pid))
+    time.sleep(300)
+
+
+def is_gone(pid: int) -> bool:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_timeout_ends_what_is_in_other_process_groups_too(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with LocalExecutor(1, timeout=2) as executor:
+        assert isinstance(executor.submit(start_elsewhere, str(note)).exception(60), TaskTimeoutError)
+    assert is_gone(int(note.read_text()))

@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 from alflow.errors import AlflowError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -299,16 +301,28 @@ class _Worker:
         return f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
 
     def kill(self) -> None:
-        """End the process and all that it has started."""
+        """End the process and all that it has started, in its process group or in others, as MPI ranks may be."""
         if self.process.pid is not None:
+            started = _descendants(self.process.pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    process.kill()
         self.process.kill()
 
     def close(self) -> None:
         """Let the process end by itself."""
         self.connection.close()
         self.process.join()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    """What a process has started, and what that has started."""
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:
+        return []
 
 
 def _serve(connection: Connection, setup: _Setup) -> None:
@@ -348,4 +362,7 @@ def _end_with_driver() -> None:
     if driver is not None:
         driver.join()
         with _committing:
+            for process in _descendants(os.getpid()):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    process.kill()
             os.killpg(os.getpgrp(), signal.SIGKILL)
