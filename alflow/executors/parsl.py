@@ -101,7 +101,12 @@ def _pilots(section: Parsl, name: str, folder: Path) -> Any:
         max_workers_per_node=section.per_pilot,
         heartbeat_period=_HEARTBEAT[0],
         heartbeat_threshold=_HEARTBEAT[1],
-        interchange_launch_cmd=[sys.executable, str(Path(sys.executable).parent / "interchange.py")],
+        interchange_launch_cmd=[
+            sys.executable,
+            "-m",
+            "alflow.executors.tether",
+            str(Path(sys.executable).parent / "interchange.py"),
+        ],
         provider=_provider(section, name),
     )
     return Config(

@@ -1,5 +1,6 @@
-"""A slow program for tests: leaves a line when it begins, sleeps, labels with EMT. Arguments: log, seconds, in, out."""
+"""A slow program: leaves a line in $SLOW_LOG, sleeps, labels with EMT. Arguments: seconds, input, output."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 import ase.io
 from ase.calculators.emt import EMT
 
-log, seconds, source, target = sys.argv[1:]
+seconds, source, target = sys.argv[1:]
 atoms = ase.io.read(source)
-with Path(log).open("a") as file:
+with Path(os.environ["SLOW_LOG"]).open("a") as file:
     file.write(f"{atoms.positions[0, 0]:.8f}\n")
 time.sleep(float(seconds))
 atoms.calc = EMT()

@@ -4,7 +4,7 @@
 set -euo pipefail
 : "${SLURM_HOME:?a folder of its own}"
 export SLURM_CONF=$SLURM_HOME/slurm.conf PATH=$PATH:/usr/sbin:/sbin
-port=${SLURM_PORT:-6817} cpus=${SLURM_CPUS:-$(nproc)} host=$(hostname -s)
+port=${SLURM_PORT:-6817} cpus=${SLURM_CPUS:-$(nproc --all)} host=$(hostname -s)
 memory=$(awk '/^MemTotal:/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
 
 running() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }

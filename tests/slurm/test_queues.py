@@ -37,7 +37,7 @@ n_features = 60
 cutoff = 4.0
 [reference]
 kind = "command"
-command = "{python} {slow} {log} {seconds} {{input}} {{output}}"
+command = "{python} {slow} {seconds} {{input}} {{output}}"
 [executor]
 {executor}
 """
@@ -78,7 +78,8 @@ class Run:
     """A run directory, and the alflow that works in it."""
 
     def __init__(self, folder: Path, environment: dict[str, str], executor: str, seconds: float, copies: int) -> None:
-        self.folder, self.environment, self.log = folder, environment, folder / "log"
+        self.folder, self.log = folder, folder / "log"
+        self.environment = {**environment, "SLOW_LOG": str(self.log)}
         folder.mkdir()
         ase.io.write(folder / "copper.xyz", bulk("Cu", cubic=True))
         text = SETTINGS.format(
@@ -178,7 +179,7 @@ class TestReal:
         run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=3, copies=3)
         process = run.start()
         run.wait(lambda: len(run.began()) >= 1)
-        found = subprocess.run(["pgrep", "-f", f"slow.py {run.log}"], capture_output=True, text=True, check=True)
+        found = subprocess.run(["pgrep", "-f", "slow.py 3 input.xyz"], capture_output=True, text=True, check=True)
         parent = Path(f"/proc/{found.stdout.split()[0]}/stat").read_text().rpartition(")")[2].split()[1]
         os.kill(int(parent), signal.SIGKILL)
         run.finish(process)
@@ -193,10 +194,15 @@ class TestReal:
         process = run.start()
         run.wait(lambda: len(list((run.folder / "labels").glob("*.h5"))) >= 1)
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
         done = len(list((run.folder / "labels").glob("*.h5")))
         began = len(run.began())
         assert run.jobs(), "in mid-batch"
+        if kind == "parsl":
+            run.wait(
+                lambda: not subprocess.run(["pgrep", "-f", "interchange.py"], capture_output=True, check=False).stdout
+            )
         run.finish(run.start())
         record = check_all_there(run, 6)
         assert record.failed_ids == ()
