@@ -295,7 +295,10 @@ def test_the_laptop_template_shows_every_key_with_its_default() -> None:
     """A value that is not the default says in its comment what the default is."""
     text = (WORKFLOWS / "laptop.toml").read_text(encoding="utf-8")
     data = uncommented(text)
-    parse(data, "laptop.toml")
+    usable = data | {
+        "sample": {key: x for key, x in data["sample"].items() if key != "candidates"}
+    }  # not with averages
+    parse(usable, "laptop.toml")
     assert set(data) == set(config.Settings.model_fields)
     for name, models in SECTIONS.items():
         for model in models[:1]:
@@ -306,7 +309,7 @@ def test_the_laptop_template_shows_every_key_with_its_default() -> None:
     shared = {key: data["baseline"][key] for key in config.Weighted.model_fields}
     for kind, table in others.items():
         assert {*shared, *table} == set(BASELINES[kind].model_fields)
-        assert type(parse(data | {"baseline": shared | table}, "laptop.toml").baseline) is BASELINES[kind]
+        assert type(parse(usable | {"baseline": shared | table}, "laptop.toml").baseline) is BASELINES[kind]
     section = ""
     model: type[config.Section] = config.Settings
     for line in text.splitlines():

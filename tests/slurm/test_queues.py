@@ -201,7 +201,7 @@ class TestReal:
         assert run.jobs(), "in mid-batch"
         if kind == "parsl":
             run.wait(
-                lambda: not subprocess.run(["pgrep", "-f", "interchange.py"], capture_output=True, check=False).stdout
+                lambda: not subprocess.run(["pgrep", "-f", "HTEX interchange"], capture_output=True, check=False).stdout
             )
         run.finish(run.start())
         record = check_all_there(run, 6)
