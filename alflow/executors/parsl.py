@@ -2,7 +2,6 @@
 
 import importlib
 import shlex
-import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -13,7 +12,8 @@ from alflow.config import Parsl
 from alflow.errors import ConfigError
 from alflow.executors import remote
 from alflow.executors.local import WorkerDiedError, WorkerStartError
-from alflow.executors.slurm import cancel_jobs, job_name, time_limit
+from alflow.executors.slurm import job_name, time_limit
+from alflow.executors.slurm_commands import cancel_jobs, require_slurm
 
 _HEARTBEAT = 5, 20  # s between signs of life, and without one until a pilot counts as lost
 
@@ -48,7 +48,10 @@ class ParslExecutor(Executor):
             raise ConfigError(msg) from error
         self._section = section
         self._name = job_name(directory, purpose)
-        cancel_jobs(self._name)
+        self._in_slurm = section.provider == "slurm" and section.config is None
+        if self._in_slurm:
+            require_slurm('executor.provider = "slurm"')
+            cancel_jobs(self._name)
         folder = directory.absolute() / "work" / "parsl"
         config = _configured(section, directory) if section.config else _pilots(section, self._name, folder)
         self._kernel: Any = DataFlowKernel(config)
@@ -57,16 +60,16 @@ class ParslExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **_: Any) -> Future[Any]:
         """Queue a call."""
         section = self._section
-        limit = time_limit(section.timeout, section.wall_time)
         future: Future[Any] = Future()
-        inner = self._pool.submit(remote.run, fn, args, section.threads, limit, section.environment)
+        inner = self._pool.submit(remote.run, fn, args, section.threads, time_limit(section), section.environment)
         inner.add_done_callback(lambda done: _hand_on(done, future))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - never waits long
         """End the pilots."""
         self._kernel.cleanup()
-        cancel_jobs(self._name)
+        if self._in_slurm:
+            cancel_jobs(self._name)
 
     def __exit__(self, *_: object) -> None:
         """End the pilots: everything has been waited for, or nobody waits any more."""
@@ -135,14 +138,12 @@ def _provider(section: Parsl, name: str) -> Any:
     if section.provider == "local":
         return providers.LocalProvider(**common)
     if section.provider == "slurm":
-        if shutil.which("sbatch") is None:
-            msg = 'executor.provider = "slurm": no program sbatch on PATH: run alflow where jobs are submitted'
-            raise ConfigError(msg)
         options = [f"--job-name={name}", f"--ntasks-per-node={section.ranks * section.per_pilot}",
                    f"--cpus-per-task={section.threads}", *section.directives]  # fmt: skip
-        memory = None if section.memory is None else round(section.memory)
+        if section.memory is not None:  # which Parsl would round to whole GB
+            options.append(f"--mem={round(1024 * section.memory)}M")
         return providers.SlurmProvider(
-            partition=section.partition, exclusive=False, mem_per_node=memory,
+            partition=section.partition, exclusive=False,
             scheduler_options="\n".join(f"#SBATCH {option}" for option in options), **common, **queue,
         )  # fmt: skip
     further = "\n".join(section.directives)

@@ -1,6 +1,14 @@
-"""What a job of a queue runs: the call, in a process of its own, as on the user's machine."""
+"""What a job of a queue runs: the call, in a process of its own, as on the user's machine.
 
+``python -m alflow.executors.remote CALL RESULT`` is such a job: the call is read from one file, its outcome
+written to the other.
+"""
+
+import os
+import pickle
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from alflow.executors.local import LocalExecutor
@@ -24,3 +32,27 @@ def run(
     if key not in _opened:
         _opened[key] = LocalExecutor(1, threads, timeout=timeout, environment=env)
     return _opened[key].submit(function, *args).result()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there as a whole or not at all, whoever looks and whatever is killed."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def main() -> None:
+    """Run the call of one file, and write (True, result) or (False, exception) to another."""
+    call, result = map(Path, sys.argv[1:])
+    try:
+        outcome = True, run(*pickle.loads(call.read_bytes()))  # noqa: S301 - alflow has written it
+    except Exception as error:  # noqa: BLE001 - it is raised again where the call was submitted
+        outcome = False, error
+    write_whole(result, pickle.dumps(outcome))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,25 +1,33 @@
-"""A job of Slurm for each call, by executorlib: jobs outlive alflow, and are found again."""
+"""A job of Slurm for each call: jobs outlive alflow, and are found again."""
 
 import hashlib
-import re
+import pickle
+import queue
+import shlex
 import shutil
-import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alflow.config import Slurm
-from alflow.errors import ConfigError
+from alflow.config.executor import Cluster
 from alflow.executors import remote
 from alflow.executors.local import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError
+from alflow.executors.slurm_commands import SlurmError, cancel_jobs, job_state, queued_jobs, require_slurm, submit_job
 
 _MARGIN = 60.0  # s before the wall time of its job at which a calculation is killed, so that the reason is recorded
-_PATIENCE = 60.0  # s until jobs that were cancelled must be gone
+_TICK = 0.3  # s between looks at results
+_LOOK = 10.0  # s between looks at the queue
+_SETTLE = 10.0  # s that a result may take to be seen here after its job has left the queue
+_PATIENCE = 600.0  # s for which Slurm may refuse further jobs, or say nothing of the queue to begin with
 
 
 def job_name(directory: Path, purpose: str = "") -> str:
@@ -27,17 +35,32 @@ def job_name(directory: Path, purpose: str = "") -> str:
     return f"alflow{purpose}-{hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:10]}"
 
 
-def time_limit(timeout: float | None, wall_time: int) -> float:
+def time_limit(section: Cluster) -> float:
     """After so many seconds a calculation is killed: its own limit, or a little before the end of its job."""
-    return min(timeout or 60.0 * wall_time, max(60.0 * wall_time - _MARGIN, 30.0 * wall_time))
+    wall_time = 60.0 * section.wall_time
+    return min(section.timeout or wall_time, max(wall_time - _MARGIN, wall_time / 2))
+
+
+@dataclass
+class _Call:
+    """A call, who waits for it, and its job."""
+
+    future: Future[Any]
+    name: str
+    content: bytes
+    job: str = ""
+    left: float | None = None  # when its job was first missed in the queue
 
 
 class SlurmExecutor(Executor):
     """One Slurm job for each call.
 
-    Calls are named by their task: one whose job is queued or runs, or has finished, since an earlier executor with the
-    same folder submitted it, is attached to, not submitted again. Left by Ctrl-C, jobs go on; left by another error,
-    they are cancelled.
+    Calls are named by their task. One whose job is in the queue since an earlier executor submitted it, for the same
+    directory and purpose, is attached to, not submitted again: Slurm itself says in which folder each job runs, and
+    that is named for the call, so it makes no difference when alflow was killed. Left by Ctrl-C, jobs go on; left by
+    another error, they are cancelled.
+
+    The queue is asked once for all jobs, every 10 s; results are files. Either may fail for a while.
 
     Parameters
     ----------
@@ -51,86 +74,38 @@ class SlurmExecutor(Executor):
     Raises
     ------
     ConfigError
-        executorlib or Slurm is not installed.
+        Slurm is not installed.
     """
 
     def __init__(self, section: Slurm, directory: Path, purpose: str = "") -> None:
-        try:
-            import pysqa  # noqa: F401 - executorlib would go on without it, and without a queue
-            from executorlib import SlurmClusterExecutor
-        except ImportError as error:
-            msg = f"executor.kind = \"slurm\" needs executorlib ({error}): pip install 'alflow[slurm]'"
-            raise ConfigError(msg) from error
-        if shutil.which("sbatch") is None:
-            msg = 'executor.kind = "slurm": no program sbatch on PATH: run alflow where jobs are submitted'
-            raise ConfigError(msg)
+        require_slurm('executor.kind = "slurm"')
         self._section, self._name = section, job_name(directory, purpose)
-        self._folder = directory.absolute() / "work" / "slurm"
-        if " " in str(self._folder):
-            msg = f"{self._folder}: jobs of Slurm cannot run in a folder with a space in its name: rename it"
-            raise ConfigError(msg)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._inner: Any = SlurmClusterExecutor(
-            cache_directory=str(self._folder),
-            resource_dict={"cores": 1, "submission_template": submission_script(section, self._name)},
-            disable_dependencies=True,
-            refresh_rate=0.2,
-        )
-        self._guard = threading.Lock()
-        self._waiting: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._n_submitted = 0
+        self._folder = directory.absolute() / "work" / "slurm" / self._name
+        self._results = self._folder / "results"
+        self._results.mkdir(parents=True, exist_ok=True)
+        self._submitted: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self._closing, self._leaving = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        self._thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **_: Any) -> Future[Any]:
         """Submit a call, or keep it until fewer than ``max_jobs`` are in the queue."""
-        future: Future[Any] = Future()
-        with self._guard:
-            self._waiting.append((future, fn, args))
-        self._fill()
-        return future
-
-    def _fill(self) -> None:
-        """Submit what may be submitted."""
-        while True:
-            with self._guard:
-                if not self._waiting or self._n_submitted >= self._section.max_jobs:
-                    return
-                future, fn, args = self._waiting.popleft()
-                self._n_submitted += 1
-            self._send(future, fn, args)
-
-    def _send(self, future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         section = self._section
         name = next((arg.failed.stem for arg in args if hasattr(arg, "failed")), uuid.uuid4().hex)
-        limit = time_limit(section.timeout, section.wall_time)
-        inner = self._inner.submit(
-            remote.run, fn, args, section.threads, limit, section.environment, resource_dict={"cache_key": name}
-        )
-        inner.add_done_callback(lambda done: self._finish(name, done, future))
-
-    def _finish(self, name: str, inner: Future[Any], future: Future[Any]) -> None:
-        """Hand an outcome on, and forget the job: a later attempt of the same name is a new one."""
-        with self._guard:
-            self._n_submitted -= 1
-        if inner.cancelled():
-            return  # left: nobody waits for it any more
-        error = inner.exception()
-        for path in self._folder.glob(f"{name}_?.h5"):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self._folder / name, ignore_errors=True)
-        if error is None:
-            future.set_result(inner.result())
-        else:
-            future.set_exception(_explained(error))
-        self._fill()
+        content = pickle.dumps((fn, args, section.threads, time_limit(section), section.environment))
+        call = _Call(Future(), name, content)
+        self._submitted.put(call)
+        return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End; with ``cancel_futures`` jobs are cancelled, without ``wait`` and it they go on by themselves."""
-        with self._guard:
-            if cancel_futures or not wait:
-                self._waiting.clear()
-        self._inner.shutdown(wait=wait and not cancel_futures, cancel_futures=cancel_futures)
+        self._closing.set()
+        if cancel_futures or not wait:
+            self._leaving.set()
+        self._thread.join()
         if wait or cancel_futures:
             cancel_jobs(self._name)  # those that have handed over their result and are about to end, too
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for everything; leave the jobs alone after Ctrl-C; cancel them after another error."""
@@ -139,12 +114,114 @@ class SlurmExecutor(Executor):
         else:
             self.shutdown(wait=False, cancel_futures=not issubclass(kind, KeyboardInterrupt))
 
+    def _work(self) -> None:
+        """Submit jobs and wait for them; runs in a thread of its own."""
+        jobs = _Jobs(self._section, self._name, self._folder, self._results)
+        try:
+            while not self._leaving.is_set():
+                closing = self._closing.is_set()
+                with suppress(queue.Empty):
+                    while True:
+                        jobs.waiting.append(self._submitted.get_nowait())
+                if jobs.waiting or jobs.sent:
+                    jobs.look()
+                    jobs.collect()
+                    jobs.send()
+                elif closing:
+                    return
+                self._leaving.wait(_TICK)
+        except Exception as error:  # noqa: BLE001 - whatever happens, whoever waits must hear of it
+            for call in [*jobs.sent.values(), *jobs.waiting]:
+                call.future.set_exception(error)
+
+
+class _Jobs:
+    """Calls that wait, jobs that were sent, and what the queue said last."""
+
+    def __init__(self, section: Slurm, name: str, folder: Path, results: Path) -> None:
+        self.limit, self.name, self.folder, self.results = section.max_jobs, name, folder, results
+        self.script = submission_script(section, name)
+        self.waiting: deque[_Call] = deque()
+        self.sent: dict[str, _Call] = {}
+        self.queued: dict[str, str] | None = None  # number of the job in each folder, by the folder's name
+        self.next_look = 0.0
+        self.send_after = 0.0
+        self.accepted = time.monotonic()  # when Slurm was last as it should be
+        self.proven = False  # whether these settings have made a job
+
+    def look(self) -> None:
+        """Ask which jobs are in the queue. One that is not has ended, or its node failed; a result may come yet."""
+        now = time.monotonic()
+        if now < self.next_look:
+            return
+        self.next_look = now + _LOOK
+        try:
+            found = queued_jobs(self.name)
+        except SlurmError as error:
+            if self.queued is None and now > self.accepted + _PATIENCE:
+                msg = f"the queue does not answer: {error}"
+                raise WorkerStartError(msg) from error
+            return
+        self.queued = {Path(folder).name: number for number, folder in found.items()}
+        for call in self.sent.values():
+            if call.job in found:
+                call.left = None
+            elif call.left is None:
+                call.left = time.monotonic()
+
+    def collect(self) -> None:
+        """Hand on what has ended."""
+        for path in list(self.results.iterdir()):  # not exists(): network file systems remember what was not there
+            if path.suffix == ".result" and (call := self.sent.pop(path.stem, None)) is not None:
+                done, outcome = pickle.loads(path.read_bytes())  # noqa: S301 - a job of ours has written it
+                self.forget(call.name)
+                (call.future.set_result if done else call.future.set_exception)(outcome)
+        lost = time.monotonic() - _SETTLE
+        for call in [call for call in self.sent.values() if call.left is not None and call.left < lost]:
+            del self.sent[call.name]
+            self.forget(call.name)
+            call.future.set_exception(_explained(call.job))
+
+    def send(self) -> None:
+        """Submit what may be submitted; attach to what is in the queue already."""
+        while self.waiting and len(self.sent) < self.limit and time.monotonic() > self.send_after:
+            if self.queued is None:
+                return
+            call = self.waiting[0]
+            folder, result = self.folder / call.name, self.results / f"{call.name}.result"
+            attached = self.queued.get(call.name) if folder.exists() and not result.exists() else None
+            try:
+                call.job = attached or self.submit(call, folder, result)
+            except SlurmError as error:
+                if not self.proven or time.monotonic() > self.accepted + _PATIENCE:
+                    msg = f"no job could be submitted: {error}: correct [executor]"
+                    raise WorkerStartError(msg) from error
+                # Too many jobs of this user, or Slurm is busy; it may have taken the job, so the queue is asked first.
+                self.send_after, self.next_look, self.queued = time.monotonic() + _LOOK, 0.0, None
+                return
+            self.accepted, self.proven = time.monotonic(), True
+            self.sent[call.name] = self.waiting.popleft()
+
+    def submit(self, call: _Call, folder: Path, result: Path) -> str:
+        """Submit a job; returns its number."""
+        self.forget(call.name)
+        folder.mkdir()
+        content, script = folder / "call.pickle", folder / "job.sh"
+        remote.write_whole(content, call.content)
+        command = shlex.join([sys.executable, "-m", remote.__name__, str(content), str(result)])
+        script.write_text(f"{self.script}exec {command}\n", encoding="utf-8")
+        return submit_job(script, folder)
+
+    def forget(self, name: str) -> None:
+        """Remove what is left of a job: a later one of the same name is a new one."""
+        (self.results / f"{name}.result").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
 
 def submission_script(section: Slurm, name: str) -> str:
-    """The script of a job; executorlib fills in ``{{working_directory}}`` and ``{{command}}``."""
+    """The script of a job, but for its last line: the command."""
     asked = {
         "job-name": name,
-        "chdir": "{{working_directory}}",
         "output": "slurm.out",
         "nodes": section.nodes,
         "ntasks": section.ranks,
@@ -156,52 +233,15 @@ def submission_script(section: Slurm, name: str) -> str:
     }
     lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
     lines += [f"#SBATCH {directive}" for directive in section.directives]
-    return "\n".join(["#!/bin/bash", *lines, *section.setup, "{{command}}", ""])
+    return "\n".join(["#!/bin/bash", *lines, *section.setup, ""])
 
 
-def _explained(error: BaseException) -> BaseException:
+def _explained(job: str) -> WorkerDiedError | TaskTimeoutError:
     """The error of a job that has ended without a result, by what Slurm says of it."""
-    found = re.search(r"queue job (\d+)\b.* terminated without", str(error))
-    if isinstance(error, subprocess.CalledProcessError):
-        said = " ".join(str(error.output or error).split())
-        return WorkerStartError(f"no job could be submitted: {said}: correct [executor]")
-    if found is None:
-        return error
-    state = job_state(int(found[1]))
-    what = f"its Slurm job {found[1]} ended without a result"
+    state = job_state(job)
+    what = f"its Slurm job {job} ended without a result"
     if state == "TIMEOUT":
         return TaskTimeoutError(f"{what}: wall time used up")
     if state == "OUT_OF_MEMORY":
         return WorkerMemoryError(f"{what}: out of memory")
     return WorkerDiedError(f"{what}: {state.lower().replace('_', ' ') if state else 'cancelled, or its node failed'}")
-
-
-def cancel_jobs(name: str) -> None:
-    """Cancel our jobs of that name, and wait until they are gone; ConfigError if they stay."""
-    end = time.monotonic() + _PATIENCE
-    while (jobs := _jobs(name)) and time.monotonic() < end:
-        subprocess.run([shutil.which("scancel") or "scancel", *jobs], check=False, capture_output=True)  # noqa: S603
-        time.sleep(0.3)
-    if jobs:
-        msg = f"jobs {', '.join(jobs)} of this run do not end: see `squeue --name {name}`, and cancel them"
-        raise ConfigError(msg)
-
-
-def _jobs(name: str) -> list[str]:
-    """Numbers of our jobs of that name; none where there is no Slurm."""
-    program = shutil.which("squeue")
-    if program is None:
-        return []
-    command = [program, "--me", "--noheader", "--format=%A", f"--name={name}"]
-    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()  # noqa: S603
-
-
-def job_state(number: int) -> str:
-    """What Slurm says of a job that may have ended; empty when it does not know it any more."""
-    try:
-        command = ["scontrol", "show", "job", "-o", str(number)]
-        text = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = re.search(r"\bJobState=(\w+)", text)
-    return found[1] if found else ""

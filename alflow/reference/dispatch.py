@@ -54,8 +54,10 @@ class Task:
     folder: Path
 
 
-def label_one(task: Task) -> str:
-    """Calculate a structure and commit the outcome; returns why it failed, and nothing when it did not."""
+def label_one(task: Task) -> None:
+    """Calculate a structure and commit the outcome; nothing is done if a worker that was lost sight of has done so."""
+    if task.done.exists() or task.failed.exists():
+        return
     start = time.perf_counter()
     try:
         shutil.rmtree(task.folder, ignore_errors=True)  # of an attempt that was killed
@@ -63,9 +65,8 @@ def label_one(task: Task) -> str:
         check_consistent(result.frame, task.limits)
     except Exception as error:  # noqa: BLE001 - whatever a calculation does, the loop goes on without it
         with shield():
-            record = failure(task, error)
-            commit_file(task.failed, record, exist_ok=True)
-        return f"{record.failed_reason[0]}: {record.failed_detail[0]}"
+            commit_file(task.failed, failure(task, error), exist_ok=True)
+        return
     finally:
         shutil.rmtree(task.folder, ignore_errors=True)
     with shield():
@@ -79,7 +80,6 @@ def label_one(task: Task) -> str:
             changes=json.dumps(dict(task.changes)) if task.changes else "",
         )
         commit_file(task.done, record, exist_ok=True)
-    return ""
 
 
 def try_one(atoms: Atoms, method: ReferenceMethod, limits: Limits, folder: Path | None = None) -> tuple[Result, float]:

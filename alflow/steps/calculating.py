@@ -96,7 +96,7 @@ class _Batch:
         self.policy = context.settings.failures
         self.gave_up: Counter[str] = Counter()
         self.waiting: dict[str, Task] = {}
-        self.finished: queue.SimpleQueue[tuple[_Attempt, Future[str]]] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[tuple[_Attempt, Future[None]]] = queue.SimpleQueue()
         self.executors: dict[str, Executor] = {}
         self.n_done = 0
         self.began = time.monotonic()
@@ -181,11 +181,14 @@ class _Batch:
         future = self.executors[key].submit(label_one, task)
         future.add_done_callback(lambda done: self.finished.put((attempt, done)))
 
-    def _take(self, attempt: _Attempt, future: Future[str], task: Task) -> _Attempt | None:
+    def _take(self, attempt: _Attempt, future: Future[None], task: Task) -> _Attempt | None:
         """Look at an outcome; returns what is to be tried next, if the attempt has failed and there is something."""
         error = future.exception()
         if isinstance(error, StoreError | WorkerStartError):
             raise error
+        for path in (task.done, task.failed):
+            if not path.exists():
+                list(path.parent.iterdir())  # until then a network file system may remember that it was not there
         if task.done.exists():  # whatever became of the process afterwards
             return None
         if isinstance(error, Exception):

@@ -1,5 +1,7 @@
 """What every step may use: settings, store, executor, and where it reports."""
 
+import json
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
@@ -70,8 +72,12 @@ class Context:
         return None if section is None else baseline_method(section, self.store.directory)
 
     def open_reference(self, changes: Mapping[str, Any]) -> AbstractContextManager[Executor]:
-        """Open the executor of reference calculations, with some settings of ``[executor]`` changed."""
-        return open_reference(self.settings.executor.changed(changes), self.store.directory)
+        """Open the executor of reference calculations, with some settings of ``[executor]`` changed.
+
+        Jobs with changed settings have a name of their own.
+        """
+        purpose = f"-{zlib.crc32(json.dumps(changes, sort_keys=True).encode()):08x}" if changes else ""
+        return open_reference(self.settings.executor.changed(changes), self.store.directory, purpose)
 
 
 def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:

@@ -1,6 +1,5 @@
 """Reference calculations as jobs of a real Slurm, and in pilot jobs of Parsl in it; killed in every way."""
 
-import json
 import os
 import shutil
 import signal
@@ -15,9 +14,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from alflow.config import Slurm
-from alflow.errors import ConfigError
-from alflow.executors.slurm import SlurmExecutor, job_name, submission_script, time_limit
+from alflow.executors.slurm import job_name
 from alflow.records import LabelRecord
 from alflow.store import read_file
 from ase.build import bulk
@@ -240,35 +237,3 @@ class TestReal:
         output, _ = check.communicate(timeout=60)
         assert check.returncode == 1
         assert "invalid partition" in output
-
-
-def test_every_setting_reaches_the_script() -> None:
-    section = Slurm(
-        kind="slurm", partition="long", account="chem", wall_time=90, ranks=8, threads=2, nodes=2, memory=3.5,
-        setup=("module load cp2k",), directives=("--qos=high",),
-    )  # fmt: skip
-    lines = submission_script(section, "alflow-1").splitlines()
-    asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
-    assert asked == {
-        "job-name=alflow-1", "chdir={{working_directory}}", "output=slurm.out", "nodes=2", "ntasks=8",
-        "cpus-per-task=2", "time=90", "partition=long", "account=chem", "mem=3584M", "qos=high",
-    }  # fmt: skip
-    assert lines[-2:] == ["module load cp2k", "{{command}}"]
-
-
-def test_a_calculation_ends_before_its_job() -> None:
-    assert time_limit(None, 60) == 3540
-    assert time_limit(100.0, 60) == 100
-    assert time_limit(None, 1) == 30
-
-
-def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "executorlib", None)
-        with pytest.raises(ConfigError, match=r"needs executorlib .*pip install 'alflow\[slurm\]'"):
-            SlurmExecutor(Slurm(kind="slurm"), tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    pytest.importorskip("executorlib")
-    with pytest.raises(ConfigError, match=r"no program sbatch on PATH"):
-        SlurmExecutor(Slurm(kind="slurm"), tmp_path)
-    assert json.dumps(Slurm(kind="slurm").model_dump())

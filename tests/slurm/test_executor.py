@@ -1,0 +1,260 @@
+"""The executor of Slurm against programs that behave as Slurm does on its bad days."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from alflow.config import Slurm
+from alflow.errors import ConfigError
+from alflow.executors import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError, slurm_commands
+from alflow.executors import slurm as module
+from alflow.executors.slurm import SlurmExecutor, submission_script, time_limit
+
+FAKE = Path(__file__).parent / "fake"
+SECTION = Slurm(kind="slurm")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A task as the executor sees it."""
+
+    failed: Path
+
+
+def leave_line(path: Path, seconds: float = 0, *_: object) -> str:
+    """Task: tell that it has begun, and work for a while."""
+    with path.open("a") as file:
+        file.write("begun\n")
+    time.sleep(seconds)
+    return "done"
+
+
+def kill_job(*_: object) -> None:
+    """Task: end like a job that Slurm kills, its whole process group."""
+    parent = os.getppid()
+    os.kill(parent, signal.SIGKILL)
+    time.sleep(60)
+
+
+def refuse(*_: object) -> None:
+    """Task: raise."""
+    msg = "this one does not work"
+    raise ValueError(msg)
+
+
+class Cluster:
+    """The state of the false Slurm."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "jobs").mkdir(parents=True)
+
+    def set(self, what: str, text: str = "") -> None:
+        (self.folder / what).write_text(text)
+
+    def clear(self, what: str) -> None:
+        (self.folder / what).unlink()
+
+    def calls(self) -> Counter[str]:
+        path = self.folder / "calls"
+        return Counter(path.read_text().split() if path.exists() else [])
+
+    def running(self) -> list[int]:
+        found = []
+        for path in (self.folder / "jobs").iterdir():
+            try:
+                os.kill(int(path.name), 0)
+            except ProcessLookupError:
+                continue
+            found.append(int(path.name))
+        return found
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    found = Cluster(tmp_path / "cluster")
+    monkeypatch.setenv("PATH", f"{FAKE}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(found.folder))
+    monkeypatch.setenv("PYTHONPATH", str(FAKE.parent))
+    monkeypatch.setattr(module, "_LOOK", 0.5)
+    monkeypatch.setattr(module, "_SETTLE", 0.5)
+    yield found
+    for job in found.running():
+        os.killpg(job, signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text().split()) if path.exists() else 0
+
+
+class TestSlurm:
+    def test_results_errors_and_nothing_left(self, tmp_path: Path, cluster: Cluster) -> None:
+        """In a folder with a space in its name, too."""
+        run = tmp_path / "a run"
+        with SlurmExecutor(SECTION, run) as executor:
+            futures = [executor.submit(leave_line, tmp_path / "log") for _ in range(3)]
+            bad = executor.submit(refuse)
+            assert [future.result(30) for future in futures] == ["done"] * 3
+            with pytest.raises(ValueError, match="this one does not work"):
+                bad.result(30)
+        assert lines(tmp_path / "log") == 3
+        assert not cluster.running()
+        assert list((run / "work" / "slurm").iterdir()) == []
+
+    def test_a_queue_that_is_silent_for_a_while_costs_nothing(self, tmp_path: Path, cluster: Cluster) -> None:
+        with SlurmExecutor(SECTION, tmp_path) as executor:
+            first = executor.submit(leave_line, tmp_path / "log", 3)
+            wait_until(lambda: lines(tmp_path / "log") == 1)
+            cluster.set("silent")
+            assert first.result(30) == "done"
+            second = executor.submit(leave_line, tmp_path / "log")
+            assert second.result(30) == "done"
+            cluster.clear("silent")
+        assert lines(tmp_path / "log") == 2
+
+    def test_a_refusal_is_told_at_first_and_waited_for_later(self, tmp_path: Path, cluster: Cluster) -> None:
+        cluster.set("refuse", "sbatch: error: invalid partition specified: nowhere")
+        executor = SlurmExecutor(SECTION, tmp_path / "first")
+        with pytest.raises(
+            WorkerStartError, match=r"no job could be submitted: sbatch: error: invalid .* \[executor\]$"
+        ):
+            executor.submit(leave_line, tmp_path / "log").result(30)
+        executor.shutdown(cancel_futures=True)
+        cluster.clear("refuse")
+        with SlurmExecutor(SECTION, tmp_path / "second") as executor:
+            assert executor.submit(leave_line, tmp_path / "log").result(30) == "done"
+            cluster.set("refuse", "sbatch: error: QOSMaxSubmitJobPerUserLimit")
+            later = executor.submit(leave_line, tmp_path / "log")
+            wait_until(lambda: cluster.calls()["sbatch"] >= 3)
+            assert not later.done()
+            cluster.clear("refuse")
+            assert later.result(30) == "done"
+
+    def test_a_job_that_ends_without_a_result_fails_alone(self, tmp_path: Path, cluster: Cluster) -> None:
+        cluster.set("state", "NODE_FAIL")
+        with SlurmExecutor(SECTION, tmp_path) as executor:
+            lost, other = executor.submit(kill_job), executor.submit(leave_line, tmp_path / "log")
+            with pytest.raises(WorkerDiedError, match=r"its Slurm job \d+ ended without a result: node fail"):
+                lost.result(30)
+            assert other.result(30) == "done"
+
+    @pytest.mark.parametrize(
+        ("state", "error", "what"),
+        [
+            ("TIMEOUT", TaskTimeoutError, "wall time used up"),
+            ("OUT_OF_MEMORY", WorkerMemoryError, "out of memory"),
+            ("", WorkerDiedError, "cancelled, or its node failed"),
+        ],
+    )
+    def test_why_a_job_ended(self, cluster: Cluster, state: str, error: type[Exception], what: str) -> None:
+        if state:
+            cluster.set("state", state)
+        found = module._explained("17")
+        assert type(found) is error
+        assert str(found) == f"its Slurm job 17 ended without a result: {what}"
+
+    def test_jobs_of_an_alflow_that_was_left_are_attached_to(self, tmp_path: Path, cluster: Cluster) -> None:
+        task, log = Named(tmp_path / "failed" / "abc.0.h5"), tmp_path / "log"
+        executor = SlurmExecutor(SECTION, tmp_path)
+        executor.submit(leave_line, log, 2, task)
+        wait_until(lambda: lines(log) == 1)
+        executor.__exit__(KeyboardInterrupt, None, None)
+        assert len(cluster.running()) == 1
+        with SlurmExecutor(SECTION, tmp_path) as executor:
+            assert executor.submit(leave_line, log, 2, task).result(30) == "done"
+        assert lines(log) == 1
+        assert cluster.calls()["sbatch"] == 1
+
+    def test_killed_before_it_knows_the_number_of_the_job(self, tmp_path: Path, cluster: Cluster) -> None:
+        """Slurm has accepted the job, and alflow dies: the job is found by its folder."""
+        task, log = Named(tmp_path / "failed" / "abc.0.h5"), tmp_path / "log"
+        cluster.set("kill")
+        code = (
+            "from test_executor import *\n"
+            f"task = Named(Path({str(task.failed)!r}))\n"
+            f"SlurmExecutor(SECTION, Path({str(tmp_path)!r})).submit(leave_line, Path({str(log)!r}), 3, task).result()"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+        assert ended.returncode == -signal.SIGKILL
+        assert len(cluster.running()) == 1
+        with SlurmExecutor(SECTION, tmp_path) as executor:
+            assert executor.submit(leave_line, log, 9, task).result(30) == "done"
+        assert lines(log) == 1
+        assert cluster.calls()["sbatch"] == 1
+
+    def test_a_result_of_an_earlier_run_is_not_taken_for_a_new_one(self, tmp_path: Path, cluster: Cluster) -> None:
+        task, log = Named(tmp_path / "failed" / "abc.0.h5"), tmp_path / "log"
+        executor = SlurmExecutor(SECTION, tmp_path)
+        executor.submit(leave_line, log, 1, task)
+        wait_until(lambda: lines(log) == 1)
+        executor.__exit__(KeyboardInterrupt, None, None)
+        wait_until(lambda: not cluster.running())
+        with SlurmExecutor(SECTION, tmp_path) as executor, pytest.raises(ValueError, match="does not work"):
+            executor.submit(refuse, task).result(30)
+
+    def test_no_more_jobs_than_allowed_and_one_question_for_all(self, tmp_path: Path, cluster: Cluster) -> None:
+        futures: list[Future[str]] = []
+        sent = []
+
+        def count(_: Future[str]) -> None:
+            sent.append(cluster.calls()["sbatch"] - sum(future.done() for future in futures))
+
+        with SlurmExecutor(SECTION.model_copy(update={"max_jobs": 2}), tmp_path) as executor:
+            start = time.monotonic()
+            futures = [executor.submit(leave_line, tmp_path / "log", 0.2) for _ in range(6)]
+            for future in futures:
+                future.add_done_callback(count)
+            assert [future.result(60) for future in futures] == ["done"] * 6
+            asked = cluster.calls()["squeue"]
+            assert asked <= 2 + (time.monotonic() - start) / 0.5
+        assert max(sent) <= 2
+        assert cluster.calls()["sbatch"] == 6
+
+    def test_jobs_that_cannot_be_cancelled_are_named(
+        self, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(slurm_commands, "_PATIENCE", 0.5)
+        cluster.set("silent")
+        with pytest.raises(ConfigError, match=r"squeue: slurm_load_jobs error: Unable .*: see `squeue --name alflow-"):
+            SlurmExecutor(SECTION, tmp_path).shutdown()
+
+
+def test_every_setting_reaches_the_script() -> None:
+    section = Slurm(
+        kind="slurm", partition="long", account="chem", wall_time=90, ranks=8, threads=2, nodes=2, memory=3.5,
+        setup=("module load cp2k",), directives=("--qos=high",),
+    )  # fmt: skip
+    text = submission_script(section, "alflow-1").splitlines()
+    asked = {line.removeprefix("#SBATCH --") for line in text if line.startswith("#SBATCH")}
+    assert asked == {
+        "job-name=alflow-1", "output=slurm.out", "nodes=2", "ntasks=8", "cpus-per-task=2", "time=90", "partition=long",
+        "account=chem", "mem=3584M", "qos=high",
+    }  # fmt: skip
+    assert text[-1] == "module load cp2k"
+
+
+def test_a_calculation_ends_before_its_job() -> None:
+    assert time_limit(Slurm(kind="slurm")) == 3540
+    assert time_limit(Slurm(kind="slurm", timeout=100)) == 100
+    assert time_limit(Slurm(kind="slurm", wall_time=1)) == 30
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"no program sbatch on PATH"):
+        SlurmExecutor(SECTION, tmp_path)
