@@ -128,7 +128,7 @@ def _provider(section: Parsl, name: str) -> Any:
     here = shlex.quote(str(Path(sys.executable).parent))
     common: dict[str, Any] = {
         "nodes_per_block": section.nodes, "init_blocks": 0, "min_blocks": 0, "max_blocks": section.pilots,
-        "worker_init": "\n".join([*section.setup, f"export PATH={here}:$PATH"]),
+        "worker_init": "\n".join([*section.setup, f"export PATH=$PATH:{here}"]),
     }  # fmt: skip
     queue: dict[str, Any] = {
         "walltime": f"{hours:02d}:{minutes:02d}:00",

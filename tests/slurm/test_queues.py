@@ -237,3 +237,60 @@ class TestReal:
         output, _ = check.communicate(timeout=60)
         assert check.returncode == 1
         assert "invalid partition" in output
+
+    def test_killed_when_slurm_has_accepted_a_job_that_alflow_does_not_know_of(
+        self, tmp_path: Path, slurm: dict[str, str]
+    ) -> None:
+        run = Run(tmp_path / "run", slurm, KINDS["slurm"], seconds=6, copies=1)
+        deadly = tmp_path / "bin"
+        deadly.mkdir()
+        wrapper = deadly / "sbatch"
+        wrapper.write_text(f'#!/bin/bash\n{shutil.which("sbatch")} "$@"\nkill -9 $PPID\n')
+        wrapper.chmod(0o755)
+        run.environment["PATH"] = f"{deadly}:{slurm['PATH']}"
+        process = run.start()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        assert len(run.jobs()) == 1
+        run.environment["PATH"] = slurm["PATH"]
+        run.finish(run.start())
+        assert check_all_there(run, 2).failed_ids == ()
+        assert max(Counter(run.began()).values()) == 1
+
+    def test_failed_while_alflow_was_dead_and_tried_again_later(self, tmp_path: Path, slurm: dict[str, str]) -> None:
+        run = Run(tmp_path / "run", slurm, KINDS["slurm"], seconds=1, copies=2)
+        fail = Path(f"{run.log}.fail")
+        fail.touch()
+        process = run.start()
+        run.wait(lambda: len(run.jobs()) == 3)
+        process.kill()
+        process.communicate()
+        run.wait(lambda: not run.jobs())
+        again = run.start()
+        output, _ = again.communicate(timeout=120)
+        assert again.returncode == 1
+        assert "of 3 reference calculations failed (" in output
+        fail.unlink()
+        run.finish(run.start("label", "--retry", "failed"))
+        run.finish(run.start())
+        check_all_there(run, 3)
+
+    def test_a_retry_in_other_pilots_leaves_the_first_alone(self, tmp_path: Path, slurm: dict[str, str]) -> None:
+        executor = (
+            KINDS["parsl"].replace("per_pilot = 2", "per_pilot = 1\ntimeout = 4").replace("memory = 1", "memory = 0.4")
+        )
+        changed = "[failures]\ntimed_out = [{executor = {timeout = 60}}]"
+        run = Run(tmp_path / "run", slurm, f"{executor}\n{changed}", seconds=5, copies=2)
+        run.finish(run.start())
+        record = check_all_there(run, 3)
+        assert record.failed_reason == ("timed_out",) * 3
+
+    @pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+    def test_a_job_has_room_for_its_ranks(self, tmp_path: Path, slurm: dict[str, str], kind: str) -> None:
+        executor = KINDS[kind].replace("per_pilot = 2", "per_pilot = 1") + "\nranks = 2"
+        run = Run(tmp_path / "run", slurm, executor, seconds=0, copies=0)
+        ranks = Path(f"{run.log}.ranks")
+        ranks.touch()
+        run.finish(run.start())
+        check_all_there(run, 1)
+        assert ranks.read_text().split() == ["rank", "rank"]
