@@ -148,7 +148,10 @@ def status(directory: Path, as_json: bool) -> None:
         tables.show(tables.status_table(found["cycles"]))
     who = found["writer"]
     running = f"running (pid {who['pid']} on {who['host']})" if who else "not running"
-    click.echo(f"{found['n_labelled']} labels; {running}; next: {found['next']} of cycle {found['next_cycle']}")
+    besides = f", and {found['n_besides']} that the next label step takes in" if found["n_besides"] else ""
+    click.echo(
+        f"{found['n_labelled']} labels{besides}; {running}; next: {found['next']} of cycle {found['next_cycle']}"
+    )
     if found["note"]:
         click.echo(found["note"])
     click.echo(f"converged: {'yes' if found['converged'] else 'no'} ({found['reason']})")

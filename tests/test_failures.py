@@ -138,6 +138,15 @@ def test_retry_of_a_finished_cycle_is_gathered_by_the_next(tmp_path: Path) -> No
     assert every.returncode == 0, every.stderr
     assert sorted(path.stem for path in (folder / "labels").glob("*.h5")) == sorted(names)
     assert len(set(calculations(folder))) == 8
+    assert f"labels, and {len(names)} that the next label step takes in; not running" in alflow("status", folder).stdout
+    assert alflow("export", folder, tmp_path / "labels.xyz").returncode == 0
+    assert len(ase.io.read(tmp_path / "labels.xyz", ":")) == 8
+    short = "[sample]\nsteps = 60\nstride = 10\n[select]\nbudget = 2\nforce_sigma_min = 0.0\n[executor]"
+    (folder / "alflow.toml").write_text((folder / "alflow.toml").read_text().replace("[executor]", short))
+    done = alflow("iterate", folder, "--cycles", "1")
+    assert done.returncode == 0, done.stderr
+    assert set(names) <= set(read_file(folder / "cycles/001/label.h5", LabelRecord).ids)
+    assert json.loads(alflow("status", folder, "--json").stdout)["n_besides"] == 0
 
 
 def test_the_nth_failure_for_a_reason_takes_the_nth_change() -> None:

@@ -16,10 +16,13 @@ from alflow.records import LabelRecord, TrainRecord
 from alflow.reference import BaselineMethod, described
 from alflow.report.views import run_directory
 from alflow.sources.productions import is_production, read_beginning, segments
+from alflow.store import read_file
 
 
 def export(directory: Path, output: Path) -> str:
     """Write all labels (``.xyz``, ``.extxyz``) or the newest committee (``.h5``) of a run; returns what was written.
+
+    Labels of an unfinished cycle are among them, and those that came in besides.
 
     Raises
     ------
@@ -41,12 +44,14 @@ def export(directory: Path, output: Path) -> str:
             f"{output}: expected a name ending in .xyz (labels) or .h5 (model), found {output.suffix or 'no ending'!r}"
         )
         raise ConfigError(msg)
-    labelled = [k for k in store.cycles() if store.exists(k, "label")]
+    records = [({"cycle": k}, store.read(k, "label", LabelRecord)) for k in store.cycles() if store.exists(k, "label")]
+    gathered = {name for _, record in records for name in record.ids}
+    waiting = [name for name in store.labelled() if name not in gathered]
+    records += [({}, read_file(store.label_path(name), LabelRecord)) for name in waiting]
     frames: list[Atoms] = []
-    for cycle in labelled:
-        record = store.read(cycle, "label", LabelRecord)
+    for where, record in records:
         for name, frame, extra in zip(record.ids, record.frames, record.extra, strict=True):
-            frame.info.update(id=name, cycle=cycle, **_flat(json.loads(extra or "{}")))
+            frame.info.update(id=name, **where, **_flat(json.loads(extra or "{}")))
             frames.append(frame)
     if not frames:
         msg = f"{directory} has no labels yet: run `alflow iterate {directory}` first"

@@ -29,8 +29,9 @@ def status(directory: Path) -> dict[str, Any]:
     -------
     dict
         ``next`` (step), ``next_cycle``, ``converged``, ``reason``, ``note`` (what the newest committee could not be
-        calibrated for, and why), ``n_labelled``, ``writer`` (who runs it now, or
-        None) and ``cycles``: a list with, for each, ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
+        calibrated for, and why), ``n_labelled``, ``n_besides`` (labels of calculations that were tried again, which the
+        next label step takes in), ``writer`` (who runs it now, or None) and ``cycles``: a list with, for each,
+        ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``sigma_max`` (eV/Å), ``energy_rmse`` (eV/atom), ``force_rmse``
         (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``, ``floor_energy`` (eV
         per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, ``observable`` (of ``[converge]``),
@@ -51,9 +52,20 @@ def status(directory: Path) -> dict[str, Any]:
         "reason": last.reason if last else "nothing assessed yet",
         "note": last.note if last else "",
         "n_labelled": sum(c["n_labelled"] for c in cycles),
+        "n_besides": len(_besides(store, cycle, step)),
         "writer": None if writer is None else {"host": writer.host, "pid": writer.pid, "since": writer.since},
         "cycles": cycles,
     }
+
+
+def _besides(store: Store, cycle: int, step: str) -> set[str]:
+    """Ids of labels that are finished, in no cycle yet, and not of the batch that is under way."""
+    if (cycle, step) == (0, "label"):
+        return set()
+    names = set(store.labelled())
+    if names and store.exists(cycle, "select"):
+        names -= set(store.read(cycle, "select", SelectRecord).ids)
+    return names - set(store.read(store.last("label"), "label", LabelRecord).ids) if names else names
 
 
 def _last_assessment(store: Store) -> AssessRecord | None:
