@@ -123,6 +123,11 @@ def distance_ratio(atoms: Atoms) -> float:
     return _closest(atoms)[0]
 
 
+def charge_and_multiplicity(atoms: Atoms) -> tuple[int, int]:
+    """Charge (e) and spin multiplicity of a structure: of its system, 0 and 1 where nothing is said."""
+    return int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1))
+
+
 def structure_id(atoms: Atoms, method: str) -> str:
     """Name of the reference calculation of a structure: 24 hexadecimal digits of a SHA-256.
 
@@ -130,7 +135,7 @@ def structure_id(atoms: Atoms, method: str) -> str:
     the method; not on momenta, results or anything else.
     """
     digest = hashlib.sha256()
-    charge, multiplicity = int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1))
+    charge, multiplicity = charge_and_multiplicity(atoms)
     state = {"charge": charge, "multiplicity": multiplicity, "method": method}
     digest.update(json.dumps(state, sort_keys=True).encode())
     for array, kind in (

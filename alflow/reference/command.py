@@ -15,6 +15,7 @@ from ase import Atoms
 from alflow.errors import ConfigError, LabelError
 from alflow.reference import programs
 from alflow.reference.base import Result, labelled
+from alflow.structures import charge_and_multiplicity
 
 _INPUT, _OUTPUT, _LOG = "input.xyz", "output.xyz", "command.log"
 _TOLERANCE = 1e-6
@@ -134,7 +135,7 @@ def _is_file(word: str) -> bool:
 
 def _bare(atoms: Atoms) -> Atoms:
     """What the program may know."""
-    info = {"charge": int(atoms.info.get("charge", 0)), "multiplicity": int(atoms.info.get("multiplicity", 1))}
+    info = dict(zip(("charge", "multiplicity"), charge_and_multiplicity(atoms), strict=True))
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
 
 

@@ -1,12 +1,10 @@
 """CP2K, with an input file of the user's own."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms, units
@@ -15,8 +13,9 @@ from numpy.typing import NDArray
 from alflow.errors import ConfigError, LabelError
 from alflow.reference import programs
 from alflow.reference.base import Result, labelled
+from alflow.reference.templated import NAME, TemplateMethod, fill, periodic_needs_cell, vector_lines
+from alflow.structures import charge_and_multiplicity
 
-_FIELDS = frozenset({"cell", "coordinates", "charge", "multiplicity"})
 _NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
 _ENERGY = re.compile(rf"^ ENERGY\| Total FORCE_EVAL .*?({_NUMBER})\s*$", re.MULTILINE)
 _SCF = re.compile(r"SCF WAVEFUNCTION OPTIMIZATION")
@@ -35,7 +34,7 @@ _STRESS_UNITS = {"GPa": units.GPa, "bar": 1e-4 * units.GPa}
 
 
 @dataclass(frozen=True)
-class Cp2kMethod:
+class Cp2kMethod(TemplateMethod):
     """CP2K.
 
     Attributes
@@ -50,35 +49,22 @@ class Cp2kMethod:
         The program, MPI included; ``-i cp2k.inp`` is added.
     """
 
-    template: str
-    variables: Mapping[str, str | int | float] = field(default_factory=dict)
     command: str = "cp2k.psmp"
 
-    def identity(self) -> str:
-        """Canonical JSON of the filled template; not of the command, which decides only how fast it runs."""
-        digest = hashlib.sha256(self.template.encode()).hexdigest()
-        return json.dumps({"kind": "cp2k", "template": digest, "variables": dict(self.variables)}, sort_keys=True)
+    kind = "cp2k"
+    program = "CP2K"
+    fields: ClassVar[frozenset[str]] = frozenset({"cell", "coordinates", "charge", "multiplicity"})
+    required: ClassVar[Mapping[str, str]] = {"coordinates": "inside &COORD, without a unit (they are in Å)"}
 
-    def code(self) -> str:
-        """Program; its version is known when it has run."""
-        return "CP2K"
-
-    def check(self) -> None:
-        """ConfigError for a template that is not one, or no program."""
-        name = "reference.template"
-        programs.check_template(self.template, _FIELDS, self.variables, name)
-        if not re.search(r"\{\{\s*coordinates\s*\}\}", self.template):
-            msg = f"{name} has no {{{{ coordinates }}}}: write it inside &COORD, without a unit (they are in Å)"
+    def _check_text(self) -> None:
+        """ConfigError if forces would not be printed."""
+        if not re.search(r"^\s*&FORCES\b", self.template, re.MULTILINE | re.IGNORECASE):
+            msg = f"{NAME} does not print forces: add &PRINT with &FORCES in &FORCE_EVAL, and RUN_TYPE ENERGY_FORCE"
             raise ConfigError(msg)
-        for section, remedy in (("FORCES", "&PRINT with &FORCES in &FORCE_EVAL"),):
-            if not re.search(rf"^\s*&{section}\b", self.template, re.MULTILINE | re.IGNORECASE):
-                msg = f"{name} does not print forces: add {remedy}, and RUN_TYPE ENERGY_FORCE"
-                raise ConfigError(msg)
-        programs.check_command(self.command, "reference")
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
-        programs.periodic_needs_cell(atoms, self.template, "reference.template")
+        periodic_needs_cell(atoms, self.template)
         with programs.working_folder(folder) as place:
             (place / "cp2k.inp").write_text(self._input(atoms), encoding="utf-8")
             output = place / "cp2k.out"
@@ -89,14 +75,15 @@ class Cp2kMethod:
     def _input(self, atoms: Atoms) -> str:
         """The input file for a structure."""
         periodic = "".join(axis for axis, flag in zip("XYZ", atoms.pbc, strict=True) if flag) or "NONE"
+        charge, multiplicity = charge_and_multiplicity(atoms)
         values = {
             **self.variables,
-            "cell": f"{programs.vector_lines(atoms.cell.array, ['A', 'B', 'C'])}\nPERIODIC {periodic}",
-            "coordinates": programs.vector_lines(atoms.positions, atoms.get_chemical_symbols()),
-            "charge": int(atoms.info.get("charge", 0)),
-            "multiplicity": int(atoms.info.get("multiplicity", 1)),
+            "cell": f"{vector_lines(atoms.cell.array, ['A', 'B', 'C'])}\nPERIODIC {periodic}",
+            "coordinates": vector_lines(atoms.positions, atoms.get_chemical_symbols()),
+            "charge": charge,
+            "multiplicity": multiplicity,
         }
-        return programs.fill(self.template, values)
+        return fill(self.template, values)
 
 
 def read_output(text: str, atoms: Atoms, log: str) -> Result:

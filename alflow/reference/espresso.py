@@ -1,12 +1,10 @@
 """Quantum ESPRESSO, with an input file of the user's own."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ase.io
 import numpy as np
@@ -16,11 +14,9 @@ from ase.calculators.singlepoint import SinglePointDFTCalculator
 from alflow.errors import ConfigError, LabelError
 from alflow.reference import programs
 from alflow.reference.base import Result, labelled
+from alflow.reference.templated import NAME, TemplateMethod, fill, vector_lines
+from alflow.structures import charge_and_multiplicity
 
-_NAME = "reference.template"
-_FIELDS = frozenset({"cell", "positions", "n_atoms", "n_species", "charge", "magnetization"})
-_REQUIRED = {"cell": "after CELL_PARAMETERS angstrom", "positions": "after ATOMIC_POSITIONS angstrom",
-             "n_atoms": "as nat"}  # fmt: skip
 _DEMANDS = (
     (r"\btprnfor\s*=\s*\.t", "does not print forces: write tprnfor = .true. in &CONTROL"),
     (
@@ -50,7 +46,7 @@ _TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class EspressoMethod:
+class EspressoMethod(TemplateMethod):
     """The program pw.x of Quantum ESPRESSO.
 
     Attributes
@@ -68,38 +64,32 @@ class EspressoMethod:
         The program, MPI included; ``-in pw.in`` is added.
     """
 
-    template: str
-    variables: Mapping[str, str | int | float] = field(default_factory=dict)
     command: str = "pw.x"
 
-    def identity(self) -> str:
-        """Canonical JSON of the filled template; not of the command, which decides only how fast it runs."""
-        digest = hashlib.sha256(self.template.encode()).hexdigest()
-        return json.dumps({"kind": "espresso", "template": digest, "variables": dict(self.variables)}, sort_keys=True)
+    kind = "espresso"
+    program = "Quantum ESPRESSO"
+    fields: ClassVar[frozenset[str]] = frozenset(
+        {"cell", "positions", "n_atoms", "n_species", "charge", "magnetization"}
+    )
+    required: ClassVar[Mapping[str, str]] = {
+        "cell": "after CELL_PARAMETERS angstrom",
+        "positions": "after ATOMIC_POSITIONS angstrom",
+        "n_atoms": "as nat",
+    }
 
-    def code(self) -> str:
-        """Program; its version is known when it has run."""
-        return "Quantum ESPRESSO"
-
-    def check(self) -> None:
-        """ConfigError for a template that is not one, pseudopotentials that are not there, or no program."""
-        programs.check_template(self.template, _FIELDS, self.variables, _NAME)
-        for name, place in _REQUIRED.items():
-            if not self._has(name):
-                msg = f"{_NAME} has no {{{{ {name} }}}}: write it {place}"
-                raise ConfigError(msg)
+    def _check_text(self) -> None:
+        """ConfigError for what pw.x would not do, or do otherwise than is needed, and for no pseudopotentials."""
         text = self._without_comments()
         faults = [fault for pattern, fault in _DEMANDS if not _found(pattern, text)]
         faults += [fault for pattern, fault in _FORBIDDEN if _found(pattern, text)]
         if faults:
-            msg = f"{_NAME} {faults[0]}"
+            msg = f"{NAME} {faults[0]}"
             raise ConfigError(msg)
         directory = re.search(r"\bpseudo_dir\s*=\s*['\"]([^'\"]+)", text, re.IGNORECASE)
         for name in self._species().values() if directory else ():
             if directory and not (Path(directory[1]) / name).is_file():
-                msg = f"{_NAME}: no pseudopotential {name} in {directory[1]}: put it there, or correct its name"
+                msg = f"{NAME}: no pseudopotential {name} in {directory[1]}: put it there, or correct its name"
                 raise ConfigError(msg)
-        programs.check_command(self.command, "reference")
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
@@ -116,13 +106,10 @@ class EspressoMethod:
                 raise
             return read_output(output, atoms, log)
 
-    def _has(self, name: str) -> bool:
-        return re.search(rf"\{{\{{\s*{name}\s*\}}\}}", self.template) is not None
-
     def _without_comments(self) -> str:
         """The template with the variables filled in, fields of the structure as they are, and no comments."""
-        values = {name: f"{{{{ {name} }}}}" for name in _FIELDS}
-        text = programs.fill(self.template, {**values, **self.variables})
+        values = {name: f"{{{{ {name} }}}}" for name in self.fields}
+        text = fill(self.template, {**values, **self.variables})
         return re.sub(r"^\s*[!#].*$|!.*$", "", text, flags=re.MULTILINE)
 
     def _species(self) -> dict[str, str]:
@@ -146,15 +133,15 @@ class EspressoMethod:
                 f"Quantum ESPRESSO needs a cell, found {atoms.cell.rank} vectors: give the structure a box with vacuum"
             )
         elif unknown:
-            msg = f"ATOMIC_SPECIES of {_NAME} has no {unknown[0]}: add its mass and pseudopotential"
-        elif charge and not self._has("charge"):
+            msg = f"ATOMIC_SPECIES of {NAME} has no {unknown[0]}: add its mass and pseudopotential"
+        elif charge and not self.has("charge"):
             msg = (
-                f"the structure has charge {charge}, and {_NAME} no {{{{ charge }}}}: "
+                f"the structure has charge {charge}, and {NAME} no {{{{ charge }}}}: "
                 "write tot_charge = {{ charge }}"
             )
-        elif magnetization and not self._has("magnetization"):
+        elif magnetization and not self.has("magnetization"):
             msg = (
-                f"the structure has multiplicity {magnetization + 1}, and {_NAME} no {{{{ magnetization }}}}: "
+                f"the structure has multiplicity {magnetization + 1}, and {NAME} no {{{{ magnetization }}}}: "
                 "write nspin = 2 and tot_magnetization = {{ magnetization }}"
             )
         if msg:
@@ -165,14 +152,14 @@ class EspressoMethod:
         charge, magnetization = _state(atoms)
         values = {
             **self.variables,
-            "cell": programs.vector_lines(atoms.cell.array, ["", "", ""]),
-            "positions": programs.vector_lines(atoms.positions, atoms.get_chemical_symbols()),
+            "cell": vector_lines(atoms.cell.array, ["", "", ""]),
+            "positions": vector_lines(atoms.positions, atoms.get_chemical_symbols()),
             "n_atoms": len(atoms),
             "n_species": len(self._species()),
             "charge": charge,
             "magnetization": magnetization,
         }
-        return programs.fill(self.template, values)
+        return fill(self.template, values)
 
 
 def read_output(path: Path, atoms: Atoms, log: str) -> Result:
@@ -232,9 +219,7 @@ def _check_structure(frames: list[Atoms], atoms: Atoms) -> None:
         raise LabelError("no_output", f"{msg} of {atoms.get_chemical_formula()}")
     error = max(np.abs(found.positions - atoms.positions).max(), np.abs(found.cell.array - atoms.cell.array).max())
     if error > _TOLERANCE:
-        msg = (
-            f"the output is of a structure that differs by {error:.2g} Å: look at the units and the lattice of {_NAME}"
-        )
+        msg = f"the output is of a structure that differs by {error:.2g} Å: look at the units and the lattice of {NAME}"
         raise LabelError("no_output", msg)
 
 
@@ -257,7 +242,8 @@ def _electrons(calculator: SinglePointDFTCalculator, is_metal: bool) -> dict[str
 
 def _state(atoms: Atoms) -> tuple[int, int]:
     """Charge (e) and magnetization (Bohr magnetons)."""
-    return int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1)) - 1
+    charge, multiplicity = charge_and_multiplicity(atoms)
+    return charge, multiplicity - 1
 
 
 def _found(pattern: str, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Programs that read an input file and print what they find: filled templates, runs, the end of a log."""
+"""Programs that read an input file and print what they find: runs, and the end of a log."""
 
 import os
 import re
@@ -6,59 +6,15 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-from ase import Atoms
-from numpy.typing import NDArray
 
 from alflow.errors import ConfigError, LabelError
 from alflow.reference.base import reason_of
 
 _TAIL_LINES, _TAIL_CHARACTERS = 60, 6000
-_FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-
-Values = Mapping[str, str | int | float]
-
-
-def check_template(text: str, known: frozenset[str], variables: Values, name: str) -> None:
-    """ConfigError if a template has a ``{{ field }}`` that nothing fills, or a variable is nowhere in it."""
-    found = set(_FIELD.findall(text))
-    if unknown := found - known - set(variables):
-        allowed = ", ".join(sorted({*known, *variables}))
-        msg = f"{name}: nothing fills {{{{ {min(unknown)} }}}}: expected one of {allowed}, or a variable of that name"
-        raise ConfigError(msg)
-    if unused := set(variables) - found:
-        msg = f"{name}: variable {min(unused)} is nowhere in it: write {{{{ {min(unused)} }}}} where it belongs"
-        raise ConfigError(msg)
-
-
-def fill(text: str, values: Values) -> str:
-    """A template with every ``{{ field }}`` replaced; lines that follow the first of a value are indented like it."""
-
-    def put(match: re.Match[str]) -> str:
-        start = text.rfind("\n", 0, match.start()) + 1
-        indent = text[start : match.start()]
-        return str(values[match[1]]).replace("\n", "\n" + indent if not indent.strip() else "\n")
-
-    return _FIELD.sub(put, text)
-
-
-def vector_lines(vectors: NDArray[Any], labels: list[str]) -> str:
-    """One line for each row of ``vectors``, shape (n, 3), with its label before it; digits for a double."""
-    return "\n".join(
-        f"{label} {x:.16g} {y:.16g} {z:.16g}".strip() for label, (x, y, z) in zip(labels, vectors, strict=True)
-    )
-
-
-def periodic_needs_cell(atoms: Atoms, text: str, name: str) -> None:
-    """LabelError for a periodic structure and a template that would put it into a cell of its own."""
-    if atoms.pbc.any() and "cell" not in _FIELD.findall(text):
-        msg = f"{name} has no {{{{ cell }}}}, and the structure is periodic: put it where the cell belongs"
-        raise LabelError("crashed", msg)
 
 
 @contextmanager

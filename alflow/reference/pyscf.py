@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from alflow.errors import ConfigError, LabelError
 from alflow.reference import programs
 from alflow.reference.base import Result, labelled, reason_of
+from alflow.structures import charge_and_multiplicity
 
 _VERBOSE = 4  # every iteration
 _LAST_ELEMENT = 103
@@ -114,7 +115,7 @@ class PyscfMethod:
 
     def _refuse(self, atoms: Atoms) -> None:
         """LabelError for what this method cannot calculate."""
-        charge, multiplicity = _state(atoms)
+        charge, multiplicity = charge_and_multiplicity(atoms)
         electrons = int(atoms.numbers.sum()) - charge
         msg = ""
         if atoms.pbc.any():
@@ -138,7 +139,7 @@ class PyscfMethod:
             if not _has_basis(self.basis, symbol):
                 msg = f"basis set {self.basis} has no {symbol}: choose one that has"
                 raise LabelError("crashed", msg)
-        charge, multiplicity = _state(atoms)
+        charge, multiplicity = charge_and_multiplicity(atoms)
         mol = gto.Mole()
         mol.stdout, mol.verbose = output, _VERBOSE
         mol.atom = list(zip(atoms.get_chemical_symbols(), (atoms.positions / units.Bohr).tolist(), strict=True))
@@ -222,11 +223,6 @@ def _imported() -> None:
     except ImportError as error:
         msg = f"reference: kind pyscf needs PySCF ({error}): pip install 'alflow[pyscf]'"
         raise ConfigError(msg) from error
-
-
-def _state(atoms: Atoms) -> tuple[int, int]:
-    """Charge (e) and multiplicity."""
-    return int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1))
 
 
 def _check_functional(xc: str) -> None:

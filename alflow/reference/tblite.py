@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, all_changes
 
 from alflow.reference.base import Result, evaluate
+from alflow.structures import charge_and_multiplicity
 
 
 @dataclass(frozen=True)
@@ -85,4 +86,4 @@ class _FromScratch(tblite.ase.TBLite):
 
 
 def _state(atoms: Atoms) -> dict[str, int]:
-    return {"charge": int(atoms.info.get("charge", 0)), "multiplicity": int(atoms.info.get("multiplicity", 1))}
+    return dict(zip(("charge", "multiplicity"), charge_and_multiplicity(atoms), strict=True))

@@ -14,8 +14,7 @@ import ase
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.reference import build
-from alflow.reference.profiles import read_aims, read_vasp
+from alflow.reference import aims, build, vasp
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.config import cfg
@@ -488,7 +487,7 @@ def test_an_output_of_aims(tmp_path: Path) -> None:
     text = (OUTPUTS / "aims" / "singlepoint.out").read_text()
     with pytest.warns(FutureWarning, match="ase-io-aims"):
         atoms = read(OUTPUTS / "aims" / "singlepoint.out", format="aims-output")
-    result = read_aims(OUTPUTS / "aims" / "singlepoint.out", atoms, "")
+    result = aims.read_output(OUTPUTS / "aims" / "singlepoint.out", atoms, "")
     assert result.frame.get_potential_energy() == -0.206302072675943e4
     np.testing.assert_array_equal(result.frame.get_forces(), atoms.get_forces())
     assert result.extra == {"fermi_energy": -4.97602930}
@@ -504,7 +503,7 @@ def test_an_output_of_aims(tmp_path: Path) -> None:
     ):
         (tmp_path / "aims.out").write_text(changed)
         with pytest.raises(LabelError) as caught:
-            read_aims(tmp_path / "aims.out", atoms, "")
+            aims.read_output(tmp_path / "aims.out", atoms, "")
         assert caught.value.reason == reason
 
 
@@ -523,7 +522,7 @@ def test_outputs_of_vasp(name: str, reason: str, detail: str, tmp_path: Path) ->
     end = "" if "General timing" in text else " General timing and accounting informations for this job:\n"
     (tmp_path / "OUTCAR").write_text(text + end)
     with pytest.raises(LabelError, match=detail) as caught:
-        read_vasp(tmp_path, structure("vasp"), list(range(8)), "")
+        vasp.read_output(tmp_path, structure("vasp"), list(range(8)), "")
     assert caught.value.reason == reason
 
 
