@@ -141,6 +141,9 @@ def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: 
         while cycle < last if last is not None else not _is_converged(store, cycle):
             done.append(_finish(context, cycle, store.steps(cycle)[0], progress))
             cycle += 1
+        if not done and cycles is None:
+            reason = store.read(cycle - 1, "assess", AssessRecord).reason
+            progress.note(f"converged: {reason}; `alflow iterate --cycles N` runs N more cycles all the same")
     return done
 
 

@@ -52,6 +52,12 @@ def strict(text: str):
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+def test_iterate_says_that_a_run_has_converged(finished_run: Path) -> None:
+    done = run("iterate", finished_run)
+    assert done.returncode == 0
+    assert "converged: converge.max_cycles = 1 cycles done; `alflow iterate --cycles N` runs N more" in done.stdout
+
+
 def test_status_json(finished_run: Path) -> None:
     found = strict(run("status", finished_run, "--json").stdout)
     assert found.keys() >= STATUS_KEYS

@@ -1,6 +1,7 @@
 """Reference calculations that fail in every way: recorded with their reason, tried again as [failures] says."""
 
 import json
+import shutil
 from pathlib import Path
 
 import ase.io
@@ -13,6 +14,7 @@ from alflow.store import read_file
 
 from conftest import WATER, alflow, make_run
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SETTINGS = """
 seed = 5
 [[system]]
@@ -174,6 +176,22 @@ def test_a_policy_that_is_not_allowed(tmp_path: Path, line: str, message: str) -
     done = alflow("label", faulty_run(tmp_path / "run", "", line))
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_gallium_that_tight_binding_does_not_converge(tmp_path: Path) -> None:
+    """A failure that nobody has made: 32 atoms of a liquid metal and GFN2-xTB, also with 250 iterations."""
+    settings = (
+        '[[system]]\nname = "gallium"\nstructures = "packed.xyz"\n[reference]\nkind = "tblite"\nmax_iterations = 40\n'
+        "[failures]\nnot_converged = [{max_iterations = 60}]\n[executor]\nworkers = 1\n"
+    )
+    folder = make_run(tmp_path / "run", settings)
+    shutil.copy(EXAMPLES / "liquid-gallium" / "packed.xyz", folder)
+    done = alflow("label", folder)
+    assert done.returncode == 1
+    assert "1 of 1 reference calculations failed (1 not_converged)" in done.stderr
+    (entry,) = failed(folder)
+    assert [attempt["changes"] for attempt in entry["attempts"]] == [{}, {"max_iterations": 60}]
+    assert "SCF not converged in 60 cycles" in entry["attempts"][1]["detail"]
 
 
 def test_manual_labels_are_asked_for_and_imported(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Cluster(Resources):
         (), strict=False, description="lines of shell before a job begins: module load ..., source .../activate"
     )
     directives: tuple[str, ...] = Field(
-        (), strict=False, description="further lines for the queue, without #SBATCH: --gres=gpu:1, --qos=long"
+        (), strict=False, description="further lines for the queue, without #SBATCH, #PBS or #BSUB: --gres=gpu:1"
     )
 
 

@@ -1,9 +1,10 @@
 """Pilot jobs for many calls, by Parsl: allocations of a queue that several short calculations share."""
 
 import importlib
+import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from alflow.executors.local import WorkerDiedError, WorkerStartError
 from alflow.executors.slurm import job_name, time_limit
 from alflow.executors.slurm_commands import cancel_jobs, require_slurm
 
+_PROGRAMS = Path(sys.executable).parent  # those of Parsl are here, on PATH or not
+_INTERCHANGE = [sys.executable, "-m", "alflow.executors.tether", str(_PROGRAMS / "interchange.py")]
 _HEARTBEAT = 5, 20  # s between signs of life, and without one until a pilot counts as lost
 
 
@@ -104,12 +107,7 @@ def _pilots(section: Parsl, name: str, folder: Path) -> Any:
         max_workers_per_node=section.per_pilot,
         heartbeat_period=_HEARTBEAT[0],
         heartbeat_threshold=_HEARTBEAT[1],
-        interchange_launch_cmd=[
-            sys.executable,
-            "-m",
-            "alflow.executors.tether",
-            str(Path(sys.executable).parent / "interchange.py"),
-        ],
+        interchange_launch_cmd=_INTERCHANGE,
         provider=_provider(section, name),
     )
     return Config(
@@ -119,39 +117,52 @@ def _pilots(section: Parsl, name: str, folder: Path) -> Any:
 
 
 def _provider(section: Parsl, name: str) -> Any:
+    """Parsl's provider of pilots, each with as many cores as its calculations need together."""
     from parsl import providers as known
     from parsl.launchers import SimpleLauncher
 
     providers: Any = known  # partly without types
 
     hours, minutes = divmod(section.wall_time, 60)
-    here = shlex.quote(str(Path(sys.executable).parent))
+    here = shlex.quote(str(_PROGRAMS))
     common: dict[str, Any] = {
         "nodes_per_block": section.nodes, "init_blocks": 0, "min_blocks": 0, "max_blocks": section.pilots,
         "worker_init": "\n".join([*section.setup, f"export PATH=$PATH:{here}"]),
     }  # fmt: skip
-    queue: dict[str, Any] = {
-        "walltime": f"{hours:02d}:{minutes:02d}:00",
-        "launcher": SimpleLauncher(),
-        "account": section.account,
-    }
     if section.provider == "local":
         return providers.LocalProvider(**common)
+    common |= {"walltime": f"{hours:02d}:{minutes:02d}:00", "launcher": SimpleLauncher()}
+    ranks = section.ranks * section.per_pilot
+    megabytes = None if section.memory is None else round(1024 * section.memory)  # Parsl itself knows whole GB only
     if section.provider == "slurm":
-        options = [f"--job-name={name}", f"--ntasks-per-node={section.ranks * section.per_pilot}",
-                   f"--cpus-per-task={section.threads}", *section.directives]  # fmt: skip
-        if section.memory is not None:  # which Parsl would round to whole GB
-            options.append(f"--mem={round(1024 * section.memory)}M")
+        options = [f"--job-name={name}", f"--ntasks-per-node={ranks}", f"--cpus-per-task={section.threads}"]
+        options += [f"--mem={megabytes}M"] if megabytes else []
         return providers.SlurmProvider(
-            partition=section.partition, exclusive=False,
-            scheduler_options="\n".join(f"#SBATCH {option}" for option in options), **common, **queue,
+            partition=section.partition, account=section.account, exclusive=False,
+            scheduler_options=_directives("#SBATCH", options, section), **common,
         )  # fmt: skip
-    further = "\n".join(section.directives)
-    of_queue = providers.PBSProProvider if section.provider == "pbs" else providers.LSFProvider
-    if section.provider in {"pbs", "lsf"}:
-        return of_queue(queue=section.partition, scheduler_options=further, **common, **queue)
+    if section.provider == "pbs":
+        chunk = f"mpiprocs={ranks}:ompthreads={section.threads}{f':mem={megabytes}mb' if megabytes else ''}"
+        return providers.PBSProProvider(
+            queue=section.partition, account=section.account, cpus_per_node=ranks * section.threads,
+            select_options=chunk, scheduler_options=_directives("#PBS", [], section), **common,
+        )  # fmt: skip
+    if section.provider == "lsf":
+        cores = ranks * section.threads
+        options = [f'-R "rusage[mem={megabytes}MB]"'] if megabytes else []
+        common.pop("nodes_per_block")
+        return providers.LSFProvider(
+            queue=section.partition, project=section.account, request_by_nodes=False, bsub_redirection=True,
+            cores_per_block=section.nodes * cores, cores_per_node=cores,
+            scheduler_options=_directives("#BSUB", options, section), **common,
+        )  # fmt: skip
     msg = 'executor.provider = "kubernetes" needs an image: name a function that returns a parsl.Config in config'
     raise ConfigError(msg)
+
+
+def _directives(prefix: str, options: Sequence[str], section: Parsl) -> str:
+    """Lines of a submitted script, the user's last: they count."""
+    return "\n".join(f"{prefix} {option}" for option in [*options, *section.directives])
 
 
 def _configured(section: Parsl, directory: Path) -> Any:
@@ -170,4 +181,9 @@ def _configured(section: Parsl, directory: Path) -> Any:
     if not isinstance(found, Config):
         msg = f"executor.config = {section.config!r}: expected a parsl.Config, found {type(found).__name__}"
         raise ConfigError(msg)
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{_PROGRAMS}"
+    executors: list[Any] = list(found.executors)
+    for executor in executors:
+        if getattr(executor, "interchange_launch_cmd", None) == ["interchange.py"]:
+            executor.interchange_launch_cmd = _INTERCHANGE
     return found

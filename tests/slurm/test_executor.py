@@ -1,4 +1,4 @@
-"""The executor of Slurm against programs that behave as Slurm does on its bad days."""
+"""Executors of queues against programs that behave as those of Slurm, PBS and LSF do, on bad days too."""
 
 import os
 import signal
@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from alflow.config import Slurm
+from alflow.config import Parsl, Slurm
 from alflow.errors import ConfigError
 from alflow.executors import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError, slurm_commands
 from alflow.executors import slurm as module
+from alflow.executors.parsl import ParslExecutor
 from alflow.executors.slurm import SlurmExecutor, submission_script, time_limit
 
 FAKE = Path(__file__).parent / "fake"
@@ -51,7 +53,7 @@ def refuse(*_: object) -> None:
 
 
 class Cluster:
-    """The state of the false Slurm."""
+    """The state of the false queue."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -258,3 +260,60 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"no program sbatch on PATH"):
         SlurmExecutor(SECTION, tmp_path)
+
+
+class TestParsl:
+    """Pilots in queues that are not there: what is submitted, that it works, and that nothing is left."""
+
+    ASKED: ClassVar = {
+        "kind": "parsl", "loopback": True, "partition": "long", "account": "chem", "wall_time": 90, "ranks": 4,
+        "threads": 2, "per_pilot": 2, "memory": 0.5, "setup": ["export SEEN=yes"], "directives": ["-X special"],
+    }  # fmt: skip
+    SCRIPTS: ClassVar = {
+        "pbs": ["#PBS -l walltime=01:30:00", "#PBS -l select=1:ncpus=16:mpiprocs=8:ompthreads=2:mem=512mb",
+                "#PBS -X special", "export SEEN=yes"],
+        "lsf": ["#BSUB -W 90", "#BSUB -P chem", "#BSUB -q long", "#BSUB -n 16", '#BSUB -R "span[ptile=16]"',
+                '#BSUB -R "rusage[mem=512MB]"', "#BSUB -X special", "export SEEN=yes"],
+    }  # fmt: skip
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("provider", SCRIPTS)
+    def test_pbs_and_lsf(self, tmp_path: Path, cluster: Cluster, provider: str) -> None:
+        section = Parsl.model_validate({**self.ASKED, "provider": provider})
+        with ParslExecutor(section, tmp_path / "run") as executor:
+            futures = [executor.submit(leave_line, tmp_path / "log") for _ in range(3)]
+            assert [future.result(60) for future in futures] == ["done"] * 3
+            assert len(cluster.running()) == 1
+        wait_until(lambda: not cluster.running())
+        (script,) = cluster.folder.glob("script.*")
+        assert set(self.SCRIPTS[provider]) <= set(script.read_text().splitlines())
+        if provider == "pbs":
+            assert "qsub -q long -A chem" in (cluster.folder / "calls").read_text()
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("cluster")
+    def test_the_users_own_configuration(self, tmp_path: Path) -> None:
+        (tmp_path / "own_parsl.py").write_text(
+            "from parsl import Config\nfrom parsl.executors import HighThroughputExecutor\n"
+            "from parsl.providers import LocalProvider\n\n\ndef make():\n"
+            "    executor = HighThroughputExecutor(address='127.0.0.1', provider=LocalProvider(max_blocks=1))\n"
+            f"    return Config(executors=[executor], run_dir={str(tmp_path / 'runs')!r}, initialize_logging=False)\n"
+        )
+        section = Parsl(kind="parsl", config="own_parsl:make")
+        with ParslExecutor(section, tmp_path) as executor:
+            assert executor.submit(leave_line, tmp_path / "log").result(60) == "done"
+        assert (tmp_path / "runs").is_dir()
+
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            ("none:make", r"'none:make': ModuleNotFoundError: .*; expected module:function"),
+            ("own_parsl:none", r"AttributeError"),
+            ("own_parsl:wrong", r"expected a parsl.Config, found str"),
+        ],
+    )
+    def test_a_configuration_that_is_not_one(self, tmp_path: Path, text: str, what: str) -> None:
+        (tmp_path / "own_parsl.py").write_text("def wrong():\n    return 'wrong'\n")
+        sys.modules.pop("own_parsl", None)
+        with pytest.raises(ConfigError, match=what):
+            ParslExecutor(Parsl(kind="parsl", config=text), tmp_path)
