@@ -54,8 +54,8 @@ def strict(text: str):
 
 def test_iterate_says_that_a_run_has_converged(finished_run: Path) -> None:
     done = run("iterate", finished_run)
-    assert done.returncode == 0
-    assert "converged: converge.max_cycles = 1 cycles done; `alflow iterate --cycles N` runs N more" in done.stdout
+    assert done.exit_code == 0
+    assert "converged: converge.max_cycles = 1 cycles done; `alflow iterate --cycles N` runs N more" in done.output
 
 
 def test_status_json(finished_run: Path) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from alflow.executors.slurm import job_name
+from alflow.config import Slurm
+from alflow.executors.slurm import SlurmExecutor, job_name
+from alflow.executors.slurm_commands import queued_jobs
 from alflow.records import LabelRecord
 from alflow.store import read_file
 from ase.build import bulk
@@ -284,6 +286,22 @@ class TestReal:
         run.finish(run.start())
         record = check_all_there(run, 3)
         assert record.failed_reason == ("timed_out",) * 3
+
+    def test_500_jobs_in_the_queue_and_none_left(
+        self, tmp_path: Path, slurm: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+        section = Slurm.model_validate({"kind": "slurm", "max_jobs": 1000, "memory": 0.5, "setup": ["sleep 600"]})
+        name = job_name(tmp_path)
+        executor = SlurmExecutor(section, tmp_path)
+        futures = [executor.submit(len, ()) for _ in range(500)]
+        end = time.monotonic() + 120
+        while len(queued_jobs(name)) < 500:
+            assert time.monotonic() < end
+            time.sleep(0.5)
+        assert not any(future.done() for future in futures)
+        executor.shutdown(cancel_futures=True)
+        assert queued_jobs(name) == {}
 
     @pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
     def test_a_job_has_room_for_its_ranks(self, tmp_path: Path, slurm: dict[str, str], kind: str) -> None:
