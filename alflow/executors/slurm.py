@@ -27,7 +27,7 @@ _MARGIN = 60.0  # s before the wall time of its job at which a calculation is ki
 _TICK = 0.3  # s between looks at results
 _LOOK = 10.0  # s between looks at the queue
 _SETTLE = 10.0  # s that a result may take to be seen here after its job has left the queue
-_PATIENCE = 600.0  # s for which Slurm may refuse further jobs, or say nothing of the queue to begin with
+_PATIENCE = 600.0  # s for which Slurm may refuse jobs while it has none, or say nothing of the queue to begin with
 
 
 def job_name(directory: Path, purpose: str = "") -> str:
@@ -146,7 +146,7 @@ class _Jobs:
         self.queued: dict[str, str] | None = None  # number of the job in each folder, by the folder's name
         self.next_look = 0.0
         self.send_after = 0.0
-        self.accepted = time.monotonic()  # when Slurm was last as it should be
+        self.well = time.monotonic()  # when Slurm was last as it should be
         self.proven = False  # whether these settings have made a job
 
     def look(self) -> None:
@@ -158,11 +158,13 @@ class _Jobs:
         try:
             found = queued_jobs(self.name)
         except SlurmError as error:
-            if self.queued is None and now > self.accepted + _PATIENCE:
+            if self.queued is None and now > self.well + _PATIENCE:
                 msg = f"the queue does not answer: {error}"
                 raise WorkerStartError(msg) from error
             return
         self.queued = {Path(folder).name: number for number, folder in found.items()}
+        if found:
+            self.well, self.proven = now, True
         for call in self.sent.values():
             if call.job in found:
                 call.left = None
@@ -193,13 +195,13 @@ class _Jobs:
             try:
                 call.job = attached or self.submit(call, folder, result)
             except SlurmError as error:
-                if not self.proven or time.monotonic() > self.accepted + _PATIENCE:
+                if not self.proven or (not self.sent and time.monotonic() > self.well + _PATIENCE):
                     msg = f"no job could be submitted: {error}: correct [executor]"
                     raise WorkerStartError(msg) from error
                 # Too many jobs of this user, or Slurm is busy; it may have taken the job, so the queue is asked first.
                 self.send_after, self.next_look, self.queued = time.monotonic() + _LOOK, 0.0, None
                 return
-            self.accepted, self.proven = time.monotonic(), True
+            self.well, self.proven = time.monotonic(), True
             self.sent[call.name] = self.waiting.popleft()
 
     def submit(self, call: _Call, folder: Path, result: Path) -> str:

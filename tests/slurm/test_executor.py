@@ -147,6 +147,21 @@ class TestSlurm:
             cluster.clear("refuse")
             assert later.result(30) == "done"
 
+    def test_a_refusal_does_not_end_jobs_that_run(self, tmp_path: Path, cluster: Cluster) -> None:
+        """Not those either that an earlier alflow has submitted, and this one has not got to yet."""
+        task, log = Named(tmp_path / "failed" / "abc.0.h5"), tmp_path / "log"
+        executor = SlurmExecutor(SECTION, tmp_path)
+        executor.submit(leave_line, log, 4, task)
+        wait_until(lambda: lines(log) == 1)
+        executor.__exit__(KeyboardInterrupt, None, None)
+        cluster.set("refuse", "sbatch: error: AssocMaxSubmitJobLimit")
+        with SlurmExecutor(SECTION, tmp_path) as executor:
+            new, old = executor.submit(leave_line, log), executor.submit(leave_line, log, 4, task)
+            wait_until(lambda: cluster.calls()["sbatch"] >= 3)
+            cluster.clear("refuse")
+            assert new.result(30) == old.result(30) == "done"
+        assert lines(log) == 2
+
     def test_a_job_that_ends_without_a_result_fails_alone(self, tmp_path: Path, cluster: Cluster) -> None:
         cluster.set("state", "NODE_FAIL")
         with SlurmExecutor(SECTION, tmp_path) as executor:
