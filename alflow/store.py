@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from alflow.errors import LockedError, StoreError
 from alflow.records import LabelRecord, ProductionRecord, Segment
 from alflow.statefile import checksum, commit_file, is_litter, make_folder, os_errors, read_file
+from alflow.structures import structure_id
 
 __all__ = [
     "FIRST_STEPS",
@@ -253,6 +254,11 @@ class Store:
     def labelled(self) -> list[str]:
         """Ids of all reference calculations that are finished and not yet gathered."""
         return sorted(path.stem for path in (self.directory / "labels").glob("[!.]*.h5"))
+
+    def labelled_by(self, method: str) -> list[str]:
+        """Those that a method has made: settings may have been others before."""
+        records = {name: read_file(self.label_path(name), LabelRecord) for name in self.labelled()}
+        return [name for name, record in records.items() if structure_id(record.frames[0], method) == name]
 
     def failures(self) -> dict[str, list[Path]]:
         """Files of the attempts that failed, in order, for each calculation that has some."""

@@ -151,6 +151,23 @@ def test_retry_of_a_finished_cycle_is_gathered_by_the_next(tmp_path: Path) -> No
     assert json.loads(alflow("status", folder, "--json").stdout)["n_besides"] == 0
 
 
+def test_labels_of_a_reference_that_was_left_are_not_exported(tmp_path: Path) -> None:
+    folder = faulty_run(tmp_path / "run", "")
+    text = (folder / "alflow.toml").read_text()
+    (folder / "alflow.toml").write_text(text.replace("max_share = 0.9", "max_share = 0.0\ncrashed = 'give up'"))
+    (folder / "alflow.toml").write_text((folder / "alflow.toml").read_text().replace('fault = ""', 'fault = "crashed"'))
+    assert alflow("label", folder).returncode == 1
+    left = len(list((folder / "labels").glob("*.h5")))
+    assert left
+    assert alflow("export", folder, tmp_path / "labels.xyz").returncode == 0
+    assert len(ase.io.read(tmp_path / "labels.xyz", ":")) == left, "of an unfinished cycle, too"
+    (folder / "alflow.toml").write_text(text)
+    assert alflow("label", folder).returncode == 0
+    assert alflow("export", folder, tmp_path / "labels.xyz").returncode == 0
+    assert len(ase.io.read(tmp_path / "labels.xyz", ":")) == 8
+    assert json.loads(alflow("status", folder, "--json").stdout)["n_besides"] == 0
+
+
 def test_the_nth_failure_for_a_reason_takes_the_nth_change() -> None:
     policy = Failures.model_validate(
         {"not_converged": [{"a": 1}, {"b": 2}], "crashed": "retry", "timed_out": "give up"}

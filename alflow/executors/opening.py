@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alflow.config import Executor as Section
 from alflow.config import Local, Parsl, Slurm
+from alflow.errors import ConfigError
 from alflow.executors.local import LocalExecutor, Pool, open_executor
 
 
@@ -15,6 +16,20 @@ def local_pool(section: Section) -> Pool:
     if isinstance(section, Local):
         return partial(open_executor, section.workers, section.threads)
     return partial(open_executor, section.workers, 1)
+
+
+def check_nothing_runs(section: Section, directory: Path) -> None:
+    """ConfigError if jobs of an interrupted batch of a run directory are in the queue."""
+    if isinstance(section, Slurm):
+        from alflow.executors.slurm import jobs_left
+
+        if jobs := jobs_left(directory):
+            some = ", ".join([*jobs[:5], *(["..."] if jobs[5:] else [])])
+            msg = (
+                f"{len(jobs)} jobs of this run are in the queue ({some}): finish their batch first, "
+                f"`alflow label {directory}`, wait until they end, or cancel them"
+            )
+            raise ConfigError(msg)
 
 
 def open_reference(section: Section, directory: Path, purpose: str = "") -> AbstractContextManager[Executor]:

@@ -4,6 +4,7 @@ import importlib
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -24,8 +25,9 @@ _HEARTBEAT = 5, 20  # s between signs of life, and without one until a pilot cou
 class ParslExecutor(Executor):
     """Calls in pilot jobs.
 
-    Pilots that an alflow which was killed has left behind are cancelled first: what they had finished is on disk, and
-    what they had not would be done twice.
+    Pilots that an alflow which was killed has left behind must end first: what they had finished is on disk, and what
+    they had not would be done twice. In Slurm they are cancelled; elsewhere they end by themselves when they have not
+    heard of it for some time (heartbeat_threshold), and this waits so long.
 
     Parameters
     ----------
@@ -57,6 +59,11 @@ class ParslExecutor(Executor):
             cancel_jobs(self._name)
         folder = directory.absolute() / "work" / "parsl"
         config = _configured(section, directory) if section.config else _pilots(section, self._name, folder)
+        self._open = folder / f"{self._name}.open"
+        if self._open.exists() and not self._in_slurm:
+            time.sleep(max(getattr(executor, "heartbeat_threshold", 0) for executor in config.executors))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._open.touch()
         self._kernel: Any = DataFlowKernel(config)
         self._pool: Any = ParslPoolExecutor(dfk=self._kernel)
 
@@ -70,9 +77,12 @@ class ParslExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - never waits long
         """End the pilots."""
-        self._kernel.cleanup()
-        if self._in_slurm:
-            cancel_jobs(self._name)
+        try:
+            self._kernel.cleanup()
+        finally:
+            if self._in_slurm:
+                cancel_jobs(self._name)
+        self._open.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
         """End the pilots: everything has been waited for, or nobody waits any more."""
@@ -100,10 +110,14 @@ def _pilots(section: Parsl, name: str, folder: Path) -> Any:
     from parsl.addresses import address_by_hostname
     from parsl.executors import HighThroughputExecutor
 
-    local = section.provider == "local"
+    try:
+        address = "127.0.0.1" if section.provider == "local" or section.loopback else address_by_hostname()
+    except OSError as error:
+        msg = f"no address of this machine is known ({error}): name a function that returns a parsl.Config in config"
+        raise ConfigError(msg) from error
     executor = HighThroughputExecutor(
         label="alflow",
-        address="127.0.0.1" if local or section.loopback else address_by_hostname(),
+        address=address,
         max_workers_per_node=section.per_pilot,
         heartbeat_period=_HEARTBEAT[0],
         heartbeat_threshold=_HEARTBEAT[1],
@@ -132,7 +146,7 @@ def _provider(section: Parsl, name: str) -> Any:
     if section.provider == "local":
         return providers.LocalProvider(**common)
     common |= {"walltime": f"{hours:02d}:{minutes:02d}:00", "launcher": SimpleLauncher()}
-    ranks = section.ranks * section.per_pilot
+    ranks = -(-section.ranks * section.per_pilot // section.nodes)  # on each node
     megabytes = None if section.memory is None else round(1024 * section.memory)  # Parsl itself knows whole GB only
     if section.provider == "slurm":
         options = [f"--job-name={name}", f"--ntasks-per-node={ranks}", f"--cpus-per-task={section.threads}"]

@@ -6,12 +6,14 @@ written to the other.
 
 import os
 import pickle
+import platform
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alflow.executors.local import LocalExecutor
+from alflow.errors import StoreError
+from alflow.executors.local import LocalExecutor, WorkerDiedError, WorkerStartError
 
 _opened: dict[Any, LocalExecutor] = {}
 
@@ -26,12 +28,17 @@ def run(
     Raises
     ------
     TaskTimeoutError, WorkerDiedError
-        As of :class:`alflow.executors.LocalExecutor`.
+        As of :class:`alflow.executors.LocalExecutor`. What may be wrong with this node alone, that no process can be
+        started or no file written, is the death of this call.
     """
     key = threads, timeout, tuple(sorted(env.items()))
     if key not in _opened:
         _opened[key] = LocalExecutor(1, threads, timeout=timeout, environment=env)
-    return _opened[key].submit(function, *args).result()
+    try:
+        return _opened[key].submit(function, *args).result()
+    except (StoreError, WorkerStartError) as error:
+        msg = f"on {platform.node()}: {error}"
+        raise WorkerDiedError(msg) from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

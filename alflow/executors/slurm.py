@@ -1,8 +1,10 @@
 """A job of Slurm for each call: jobs outlive alflow, and are found again."""
 
 import hashlib
+import logging
 import pickle
 import queue
+import re
 import shlex
 import shutil
 import sys
@@ -10,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,20 +21,54 @@ from typing import Any
 
 from alflow.config import Slurm
 from alflow.config.executor import Cluster
+from alflow.errors import ConfigError
 from alflow.executors import remote
 from alflow.executors.local import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError
-from alflow.executors.slurm_commands import SlurmError, cancel_jobs, job_state, queued_jobs, require_slurm, submit_job
+from alflow.executors.slurm_commands import (
+    SlurmError,
+    cancel_jobs,
+    job_state,
+    our_jobs,
+    queued_jobs,
+    require_slurm,
+    submit_job,
+)
 
 _MARGIN = 60.0  # s before the wall time of its job at which a calculation is killed, so that the reason is recorded
 _TICK = 0.3  # s between looks at results
 _LOOK = 10.0  # s between looks at the queue
 _SETTLE = 10.0  # s that a result may take to be seen here after its job has left the queue
-_PATIENCE = 600.0  # s for which Slurm may refuse jobs while it has none, or say nothing of the queue to begin with
+_PATIENCE = 600.0  # s for which everything may go wrong until somebody must look
+_OUTPUT, _LINES = "slurm.out", 20  # file of what a job prints, and how many lines of it are told
+_AT_ONCE = 50  # jobs that are submitted between two looks at results
+_SOON = re.compile(r"Submit\w*Limit|timed out|unable to contact|temporar|try again|no answer", re.IGNORECASE)
+"""What Slurm says when it would take a job later."""
+_ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED"}
+
+_log = logging.getLogger(__name__)
 
 
 def job_name(directory: Path, purpose: str = "") -> str:
     """By which the jobs of a run directory are known in the queue."""
-    return f"alflow{purpose}-{hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:10]}"
+    return f"alflow{purpose}-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:10]}"
+
+
+def jobs_left(directory: Path) -> list[str]:
+    """Numbers of the jobs of a run directory that are in the queue, but for those of `alflow check`.
+
+    Raises
+    ------
+    ConfigError
+        The queue does not answer.
+    """
+    require_slurm('executor.kind = "slurm"')
+    mark = job_name(directory).removeprefix("alflow")
+    try:
+        jobs = our_jobs()
+    except SlurmError as error:
+        msg = f"{error}: try again when Slurm answers"
+        raise ConfigError(msg) from error
+    return [number for number, name in jobs.items() if name.endswith(mark) and name != job_name(directory, "-check")]
 
 
 def time_limit(section: Cluster) -> float:
@@ -60,7 +96,7 @@ class SlurmExecutor(Executor):
     that is named for the call, so it makes no difference when alflow was killed. Left by Ctrl-C, jobs go on; left by
     another error, they are cancelled.
 
-    The queue is asked once for all jobs, every 10 s; results are files. Either may fail for a while.
+    The queue is asked once for all jobs, every 10 s; results are files. Both may fail for a while.
 
     Parameters
     ----------
@@ -85,6 +121,7 @@ class SlurmExecutor(Executor):
         self._results.mkdir(parents=True, exist_ok=True)
         self._submitted: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self._closing, self._leaving = threading.Event(), threading.Event()
+        self._broken: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._thread.start()
 
@@ -95,6 +132,8 @@ class SlurmExecutor(Executor):
         content = pickle.dumps((fn, args, section.threads, time_limit(section), section.environment))
         call = _Call(Future(), name, content)
         self._submitted.put(call)
+        if self._broken is not None:
+            self._fail([])
         return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -104,7 +143,10 @@ class SlurmExecutor(Executor):
             self._leaving.set()
         self._thread.join()
         if wait or cancel_futures:
-            cancel_jobs(self._name)  # those that have handed over their result and are about to end, too
+            try:
+                cancel_jobs(self._name)  # those that have handed over their result and are about to end, too
+            except ConfigError as error:  # nothing is lost: no reason to stop, nor to hide another error
+                _log.warning("%s", error)
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -117,22 +159,39 @@ class SlurmExecutor(Executor):
     def _work(self) -> None:
         """Submit jobs and wait for them; runs in a thread of its own."""
         jobs = _Jobs(self._section, self._name, self._folder, self._results)
+        trouble: float | None = None  # since when files cannot be read or written
         try:
             while not self._leaving.is_set():
                 closing = self._closing.is_set()
-                with suppress(queue.Empty):
-                    while True:
-                        jobs.waiting.append(self._submitted.get_nowait())
-                if jobs.waiting or jobs.sent:
+                for call in self._arrived():
+                    jobs.take(call)
+                if closing and jobs.is_done():
+                    return
+                try:
                     jobs.look()
                     jobs.collect()
                     jobs.send()
-                elif closing:
-                    return
+                    trouble = None
+                except OSError as error:
+                    trouble = trouble or time.monotonic()
+                    if time.monotonic() > trouble + _PATIENCE:
+                        msg = f"{self._folder}: {error.strerror or error}: check the file system"
+                        raise WorkerStartError(msg) from error
                 self._leaving.wait(_TICK)
         except Exception as error:  # noqa: BLE001 - whatever happens, whoever waits must hear of it
-            for call in [*jobs.sent.values(), *jobs.waiting]:
-                call.future.set_exception(error)
+            self._broken = error
+            self._fail([*jobs.sent.values(), *jobs.waiting])
+
+    def _arrived(self) -> Iterator[_Call]:
+        """Calls that were submitted since."""
+        with suppress(queue.Empty):
+            while True:
+                yield self._submitted.get_nowait()
+
+    def _fail(self, calls: Sequence[_Call]) -> None:
+        """Nothing can be done any more: tell everybody who waits."""
+        for call in [*calls, *self._arrived()]:
+            call.future.set_exception(self._broken)
 
 
 class _Jobs:
@@ -140,7 +199,7 @@ class _Jobs:
 
     def __init__(self, section: Slurm, name: str, folder: Path, results: Path) -> None:
         self.limit, self.name, self.folder, self.results = section.max_jobs, name, folder, results
-        self.script = submission_script(section, name)
+        self.script = submission_script(section)
         self.waiting: deque[_Call] = deque()
         self.sent: dict[str, _Call] = {}
         self.queued: dict[str, str] | None = None  # number of the job in each folder, by the folder's name
@@ -148,17 +207,28 @@ class _Jobs:
         self.send_after = 0.0
         self.well = time.monotonic()  # when Slurm was last as it should be
         self.proven = False  # whether these settings have made a job
+        self.refusal = ""
+
+    def is_done(self) -> bool:
+        """Whether nobody waits."""
+        return not (self.waiting or self.sent)
+
+    def take(self, call: _Call) -> None:
+        """Take a call that is to be submitted."""
+        if self.is_done():
+            self.well = time.monotonic()
+        self.waiting.append(call)
 
     def look(self) -> None:
         """Ask which jobs are in the queue. One that is not has ended, or its node failed; a result may come yet."""
         now = time.monotonic()
-        if now < self.next_look:
+        if now < self.next_look or self.is_done():
             return
         self.next_look = now + _LOOK
         try:
             found = queued_jobs(self.name)
         except SlurmError as error:
-            if self.queued is None and now > self.well + _PATIENCE:
+            if not self.sent and not self.proven and now > self.well + _PATIENCE:
                 msg = f"the queue does not answer: {error}"
                 raise WorkerStartError(msg) from error
             return
@@ -174,57 +244,92 @@ class _Jobs:
     def collect(self) -> None:
         """Hand on what has ended."""
         for path in list(self.results.iterdir()):  # not exists(): network file systems remember what was not there
-            if path.suffix == ".result" and (call := self.sent.pop(path.stem, None)) is not None:
-                done, outcome = pickle.loads(path.read_bytes())  # noqa: S301 - a job of ours has written it
-                self.forget(call.name)
-                (call.future.set_result if done else call.future.set_exception)(outcome)
+            if path.suffix == ".result" and path.stem in self.sent:
+                outcome = _read(path)
+                self.hand_on(self.sent.pop(path.stem), *outcome)
         lost = time.monotonic() - _SETTLE
         for call in [call for call in self.sent.values() if call.left is not None and call.left < lost]:
-            del self.sent[call.name]
-            self.forget(call.name)
-            call.future.set_exception(_explained(call.job))
+            state = job_state(call.job)
+            if state in _ALIVE:  # the queue has not told everything
+                call.left = None
+            else:
+                del self.sent[call.name]
+                self.hand_on(call, done=False, outcome=_explained(call.job, state, self.folder / call.name))
+
+    def hand_on(self, call: _Call, done: bool, outcome: Any) -> None:
+        """Tell who waits, and forget the job: a later one of the same name is a new one."""
+        self.forget(call.name)
+        (call.future.set_result if done else call.future.set_exception)(outcome)
 
     def send(self) -> None:
         """Submit what may be submitted; attach to what is in the queue already."""
-        while self.waiting and len(self.sent) < self.limit and time.monotonic() > self.send_after:
-            if self.queued is None:
+        for _ in range(_AT_ONCE):
+            full = len(self.sent) >= self.limit or time.monotonic() < self.send_after
+            if not self.waiting or full or self.queued is None:
                 return
             call = self.waiting[0]
             folder, result = self.folder / call.name, self.results / f"{call.name}.result"
-            attached = self.queued.get(call.name) if folder.exists() and not result.exists() else None
+            if result.exists():
+                done, outcome = _read(result)
+                if not done:  # while nobody waited; a result that is good is on disk, or has been taken back since
+                    self.hand_on(self.waiting.popleft(), done, outcome)
+                    continue
+                self.forget(call.name)
+            attached = self.queued.get(call.name) if folder.exists() else None
             try:
                 call.job = attached or self.submit(call, folder, result)
             except SlurmError as error:
-                if not self.proven or (not self.sent and time.monotonic() > self.well + _PATIENCE):
-                    msg = f"no job could be submitted: {error}: correct [executor]"
-                    raise WorkerStartError(msg) from error
-                # Too many jobs of this user, or Slurm is busy; it may have taken the job, so the queue is asked first.
-                self.send_after, self.next_look, self.queued = time.monotonic() + _LOOK, 0.0, None
+                self.refused(error)
                 return
-            self.well, self.proven = time.monotonic(), True
+            self.well, self.proven, self.refusal = time.monotonic(), True, ""
             self.sent[call.name] = self.waiting.popleft()
+
+    def refused(self, error: SlurmError) -> None:
+        """Try again later; WorkerStartError if that would not help.
+
+        Slurm may have taken the job all the same, so the queue is asked before.
+        """
+        if not _SOON.search(str(error)):
+            late = time.monotonic() > self.well + _PATIENCE
+            if not self.proven or (not self.sent and late):
+                msg = f"no job could be submitted: {error}: correct [executor]"
+                raise WorkerStartError(msg) from error
+        if str(error) != self.refusal:
+            self.refusal = str(error)
+            _log.warning("Slurm takes no further job (%s); alflow goes on trying", error)
+        self.send_after = self.next_look = time.monotonic() + _LOOK
+        self.queued = None
 
     def submit(self, call: _Call, folder: Path, result: Path) -> str:
         """Submit a job; returns its number."""
         self.forget(call.name)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         content, script = folder / "call.pickle", folder / "job.sh"
         remote.write_whole(content, call.content)
         command = shlex.join([sys.executable, "-m", remote.__name__, str(content), str(result)])
         script.write_text(f"{self.script}exec {command}\n", encoding="utf-8")
-        return submit_job(script, folder)
+        return submit_job(script, folder, self.name)
 
     def forget(self, name: str) -> None:
-        """Remove what is left of a job: a later one of the same name is a new one."""
+        """Remove what is left of a job."""
         (self.results / f"{name}.result").unlink(missing_ok=True)
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
-def submission_script(section: Slurm, name: str) -> str:
+def _read(path: Path) -> tuple[bool, Any]:
+    """What a job has left: (True, result) or (False, exception)."""
+    content = path.read_bytes()
+    try:
+        done, outcome = pickle.loads(content)  # noqa: S301 - a job of ours has written it
+    except Exception as error:  # noqa: BLE001 - of a class that is not here, say: one call's trouble
+        return False, WorkerDiedError(f"its result cannot be read: {type(error).__name__}: {error}")
+    return done, outcome
+
+
+def submission_script(section: Slurm) -> str:
     """The script of a job, but for its last line: the command."""
     asked = {
-        "job-name": name,
-        "output": "slurm.out",
+        "output": _OUTPUT,
         "nodes": section.nodes,
         "ntasks": section.ranks,
         "cpus-per-task": section.threads,
@@ -238,12 +343,16 @@ def submission_script(section: Slurm, name: str) -> str:
     return "\n".join(["#!/bin/bash", *lines, *section.setup, ""])
 
 
-def _explained(job: str) -> WorkerDiedError | TaskTimeoutError:
-    """The error of a job that has ended without a result, by what Slurm says of it."""
-    state = job_state(job)
+def _explained(job: str, state: str, folder: Path) -> WorkerDiedError | TaskTimeoutError:
+    """The error of a job that has ended without a result, by what Slurm says of it, and the end of what it printed."""
     what = f"its Slurm job {job} ended without a result"
     if state == "TIMEOUT":
         return TaskTimeoutError(f"{what}: wall time used up")
     if state == "OUT_OF_MEMORY":
         return WorkerMemoryError(f"{what}: out of memory")
-    return WorkerDiedError(f"{what}: {state.lower().replace('_', ' ') if state else 'cancelled, or its node failed'}")
+    why = state.lower().replace("_", " ") if state else "cancelled, or its node failed"
+    try:
+        printed = (folder / _OUTPUT).read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:]
+    except OSError:
+        printed = []
+    return WorkerDiedError("\n".join([f"{what}: {why}", *printed]))

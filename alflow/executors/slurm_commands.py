@@ -23,15 +23,29 @@ def require_slurm(setting: str) -> None:
         raise ConfigError(msg)
 
 
-def submit_job(script: Path, folder: Path) -> str:
-    """Submit a job that runs in a folder; returns its number. SlurmError if it was refused."""
-    return _answer("sbatch", "--parsable", f"--chdir={folder}", str(script)).strip().partition(";")[0]
+def submit_job(script: Path, folder: Path, name: str) -> str:
+    """Submit a job that runs in a folder; returns its number. SlurmError if it was refused.
+
+    Folder and name, by which it is found again, are said where neither the script nor SBATCH_* variables can overrule.
+    """
+    return _answer("sbatch", "--parsable", f"--chdir={folder}", f"--job-name={name}", str(script)).strip().split(";")[0]
 
 
 def queued_jobs(name: str) -> dict[str, str]:
-    """Folder of each of our jobs of that name that has not ended, by its number; SlurmError if nobody can say."""
-    lines = _answer("squeue", "--me", "--noheader", f"--name={name}", "--format=%A %Z").splitlines()
-    return {number: folder for number, _, folder in (line.partition(" ") for line in lines)}
+    """Folder of each of our jobs of that name, by its number; SlurmError if nobody can say.
+
+    Not of those that are completing: nothing of them runs any more, and a node can take its time for the rest.
+    """
+    lines = _answer("squeue", "--me", "--noheader", f"--name={name}", "--format=%A %t %Z").splitlines()
+    found = [line.split(" ", maxsplit=2) for line in lines]
+    return {number: folder for number, state, folder in found if state != "CG"}
+
+
+def our_jobs() -> dict[str, str]:
+    """Name of each job that we have in the queue, by its number; SlurmError if nobody can say."""
+    lines = _answer("squeue", "--me", "--noheader", "--format=%A %t %j").splitlines()
+    found = [line.split(" ", maxsplit=2) for line in lines]
+    return {number: name for number, state, name in found if state != "CG"}
 
 
 def cancel_jobs(name: str) -> None:

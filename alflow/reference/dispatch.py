@@ -56,8 +56,10 @@ class Task:
 
 def label_one(task: Task) -> None:
     """Calculate a structure and commit the outcome; nothing is done if a worker that was lost sight of has done so."""
-    if task.done.exists() or task.failed.exists():
-        return
+    for path in (task.done, task.failed):
+        list(path.parent.iterdir())  # a network file system may remember what was there, or was not
+        if path.exists():
+            return
     start = time.perf_counter()
     try:
         shutil.rmtree(task.folder, ignore_errors=True)  # of an attempt that was killed

@@ -9,11 +9,11 @@ from ase import Atoms
 from ase.calculators.calculator import CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from alflow import structures
+from alflow import config, structures
 from alflow.errors import ConfigError, PotentialError, StructureError
 from alflow.potentials import Committee, load
 from alflow.records import LabelRecord, TrainRecord
-from alflow.reference import BaselineMethod, described
+from alflow.reference import BaselineMethod, described, reference_method
 from alflow.report.views import run_directory
 from alflow.sources.productions import is_production, read_beginning, segments
 from alflow.store import read_file
@@ -46,7 +46,8 @@ def export(directory: Path, output: Path) -> str:
         raise ConfigError(msg)
     records = [({"cycle": k}, store.read(k, "label", LabelRecord)) for k in store.cycles() if store.exists(k, "label")]
     gathered = {name for _, record in records for name in record.ids}
-    waiting = [name for name in store.labelled() if name not in gathered]
+    method = reference_method(config.load(directory), directory).identity()
+    waiting = [name for name in store.labelled_by(method) if name not in gathered]
     records += [({}, read_file(store.label_path(name), LabelRecord)) for name in waiting]
     frames: list[Atoms] = []
     for where, record in records:

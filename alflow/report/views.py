@@ -62,10 +62,11 @@ def _besides(store: Store, cycle: int, step: str) -> set[str]:
     """Ids of labels that are finished, in no cycle yet, and not of the batch that is under way."""
     if (cycle, step) == (0, "label"):
         return set()
-    names = set(store.labelled())
-    if names and store.exists(cycle, "select"):
-        names -= set(store.read(cycle, "select", SelectRecord).ids)
-    return names - set(store.read(store.last("label"), "label", LabelRecord).ids) if names else names
+    if not store.labelled():
+        return set()
+    last = store.read(store.last("label"), "label", LabelRecord)
+    names = set(store.labelled_by(last.method)) - set(last.ids)
+    return names - set(store.read(cycle, "select", SelectRecord).ids) if store.exists(cycle, "select") else names
 
 
 def _last_assessment(store: Store) -> AssessRecord | None:

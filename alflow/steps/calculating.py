@@ -16,7 +16,7 @@ from ase import Atoms
 
 from alflow.config import Failures
 from alflow.errors import BatchError, StoreError, WaitingError
-from alflow.executors import WorkerStartError
+from alflow.executors import WorkerDiedError, WorkerStartError
 from alflow.records import LabelRecord
 from alflow.reference import Limits, ManualMethod, Task, failure, label_one, limits_of, reference_method
 from alflow.steps.context import Context
@@ -106,12 +106,15 @@ class _Batch:
         """Submit everything, and take results as they come; ``stack`` closes the executors."""
         todo = self._not_done(frames)
         self.context.progress.advance(len(self.names) - len(todo))
-        self._check_share()
         if todo:
             self.context.method.check()
         if isinstance(self.context.method, ManualMethod):
+            self._check_share()
             self._wait_for_user(todo)
             return
+        if todo:
+            self._executor({}, stack)  # now, as jobs that an earlier alflow has left end with it
+        self._check_share()
         for attempt in todo:
             self._submit(attempt, stack)
         while self.waiting:
@@ -175,11 +178,15 @@ class _Batch:
             folder=store.calculation_folder(attempt.name).absolute(),
         )
         self.waiting[attempt.name] = task
+        future = self._executor(resources, stack).submit(label_one, task)
+        future.add_done_callback(lambda done: self.finished.put((attempt, done)))
+
+    def _executor(self, resources: dict[str, Any], stack: ExitStack) -> Executor:
+        """The executor with these settings changed."""
         key = json.dumps(resources, sort_keys=True)
         if key not in self.executors:
-            self.executors[key] = stack.enter_context(context.open_reference(resources))
-        future = self.executors[key].submit(label_one, task)
-        future.add_done_callback(lambda done: self.finished.put((attempt, done)))
+            self.executors[key] = stack.enter_context(self.context.open_reference(resources))
+        return self.executors[key]
 
     def _take(self, attempt: _Attempt, future: Future[None], task: Task) -> _Attempt | None:
         """Look at an outcome; returns what is to be tried next, if the attempt has failed and there is something."""
@@ -191,6 +198,8 @@ class _Batch:
                 list(path.parent.iterdir())  # until then a network file system may remember that it was not there
         if task.done.exists():  # whatever became of the process afterwards
             return None
+        if error is None and not task.failed.exists():
+            error = WorkerDiedError("it ended without a result")
         if isinstance(error, Exception):
             commit_file(task.failed, failure(task, error), exist_ok=True)
             shutil.rmtree(task.folder, ignore_errors=True)

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from alflow import structures
 from alflow.errors import ConfigError, LabelError
+from alflow.executors.opening import check_nothing_runs
 from alflow.records import LabelRecord, SelectRecord
 from alflow.reference import DatasetMethod, check_consistent, limits_of
 from alflow.steps.calculating import calculate
@@ -28,14 +29,9 @@ def label(context: Context, cycle: int) -> LabelRecord:
     ids, frames = to_label(context, cycle)
     data = labelled_frames(context.store, cycle - 1)[1] if cycle else []
     calculate(context, f"cycle {cycle} label", ids, frames, data)
-    besides = [name for name in context.store.labelled() if name not in set(ids) and _is_of(context, name)]
-    return _with_baseline(context, context.store.gather([*ids, *besides], context.method.identity()))
-
-
-def _is_of(context: Context, name: str) -> bool:
-    """Whether a label was made by the method as it is now."""
-    record = read_file(context.store.label_path(name), LabelRecord)
-    return structures.structure_id(record.frames[0], context.method.identity()) == name
+    method = context.method.identity()
+    besides = [name for name in context.store.labelled_by(method) if name not in set(ids)]
+    return _with_baseline(context, context.store.gather([*ids, *besides], method))
 
 
 def try_again(context: Context, which: str) -> list[str]:
@@ -53,11 +49,12 @@ def try_again(context: Context, which: str) -> list[str]:
     Raises
     ------
     ConfigError
-        Nothing of that kind has failed.
+        Nothing of that kind has failed, or jobs of an interrupted batch are in the queue.
     AlflowError
         As of :func:`alflow.steps.calculating.calculate`.
     """
     store = context.store
+    check_nothing_runs(context.settings.executor, store.directory)
     labelled = {*store.labelled(), *labelled_frames(store, store.last("label"))[0]}
     paths = {name: found for name, found in store.failures().items() if name not in labelled}
     records = {name: read_file(found[-1], LabelRecord) for name, found in paths.items()}

@@ -17,8 +17,9 @@ from alflow.config import Parsl, Slurm
 from alflow.errors import ConfigError
 from alflow.executors import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError, slurm_commands
 from alflow.executors import slurm as module
+from alflow.executors.opening import check_nothing_runs
 from alflow.executors.parsl import ParslExecutor
-from alflow.executors.slurm import SlurmExecutor, submission_script, time_limit
+from alflow.executors.slurm import SlurmExecutor, job_name, submission_script, time_limit
 
 FAKE = Path(__file__).parent / "fake"
 SECTION = Slurm(kind="slurm")
@@ -181,9 +182,67 @@ class TestSlurm:
     def test_why_a_job_ended(self, cluster: Cluster, state: str, error: type[Exception], what: str) -> None:
         if state:
             cluster.set("state", state)
-        found = module._explained("17")
+        found = module._explained("17", slurm_commands.job_state("17"), cluster.folder)
         assert type(found) is error
         assert str(found) == f"its Slurm job 17 ended without a result: {what}"
+
+    def test_what_a_job_printed_is_told(self, tmp_path: Path, cluster: Cluster) -> None:
+        section = SECTION.model_copy(update={"setup": ("echo module: command not found; exit 1",)})
+        with SlurmExecutor(section, tmp_path) as executor, pytest.raises(WorkerDiedError, match="module: command not"):
+            executor.submit(leave_line, tmp_path / "log").result(30)
+
+    def test_a_queue_that_forgets_a_job_does_not_end_it(self, tmp_path: Path, cluster: Cluster) -> None:
+        cluster.set("state", "RUNNING")
+        with SlurmExecutor(SECTION, tmp_path) as executor:
+            future = executor.submit(leave_line, tmp_path / "log", 4)
+            wait_until(lambda: lines(tmp_path / "log") == 1)
+            cluster.set("hide")
+            assert future.result(30) == "done"
+            cluster.clear("hide")
+
+    def test_a_file_system_that_fails_for_a_while_costs_nothing(
+        self, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_PATIENCE", 3)
+        with SlurmExecutor(SECTION, tmp_path) as executor:
+            first = executor.submit(leave_line, tmp_path / "log", 4)
+            wait_until(lambda: lines(tmp_path / "log") == 1)
+            executor._results.rename(tmp_path / "away")
+            time.sleep(1)
+            (tmp_path / "away").rename(executor._results)
+            assert first.result(30) == "done"
+            executor._results.rename(tmp_path / "away")
+            second = executor.submit(leave_line, tmp_path / "log")
+            with pytest.raises(WorkerStartError, match="No such file or directory: check the file system"):
+                second.result(30)
+            with pytest.raises(WorkerStartError):
+                executor.submit(leave_line, tmp_path / "log").result(30)
+
+    def test_a_failure_that_a_job_reports_while_nobody_waits_is_not_calculated_again(
+        self, tmp_path: Path, cluster: Cluster
+    ) -> None:
+        task, log = Named(tmp_path / "failed" / "abc.0.h5"), tmp_path / "log"
+        executor = SlurmExecutor(SECTION.model_copy(update={"timeout": 1.0}), tmp_path)
+        executor.submit(leave_line, log, 60, task)
+        wait_until(lambda: lines(log) == 1)
+        executor.__exit__(KeyboardInterrupt, None, None)
+        wait_until(lambda: not cluster.running())
+        with SlurmExecutor(SECTION, tmp_path) as executor, pytest.raises(TaskTimeoutError, match="longer than 1 s"):
+            executor.submit(leave_line, log, 60, task).result(30)
+        assert lines(log) == 1
+
+    def test_jobs_that_are_left_are_told_of(self, tmp_path: Path, cluster: Cluster) -> None:
+        """By any name of the directory, and not those of other ones."""
+        (tmp_path / "run").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "run")
+        executor = SlurmExecutor(SECTION, tmp_path / "run", "-0badcafe")
+        executor.submit(leave_line, tmp_path / "log", 30)
+        wait_until(lambda: lines(tmp_path / "log") == 1)
+        executor.__exit__(KeyboardInterrupt, None, None)
+        assert job_name(tmp_path / "link") == job_name(tmp_path / "run")
+        check_nothing_runs(SECTION, tmp_path)
+        with pytest.raises(ConfigError, match=r"1 jobs of this run are in the queue \(\d+\): finish their batch first"):
+            check_nothing_runs(SECTION, tmp_path / "link")
 
     def test_jobs_of_an_alflow_that_was_left_are_attached_to(self, tmp_path: Path, cluster: Cluster) -> None:
         task, log = Named(tmp_path / "failed" / "abc.0.h5"), tmp_path / "log"
@@ -243,12 +302,14 @@ class TestSlurm:
         assert cluster.calls()["sbatch"] == 6
 
     def test_jobs_that_cannot_be_cancelled_are_named(
-        self, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(slurm_commands, "_PATIENCE", 0.5)
         cluster.set("silent")
         with pytest.raises(ConfigError, match=r"squeue: slurm_load_jobs error: Unable .*: see `squeue --name alflow-"):
-            SlurmExecutor(SECTION, tmp_path).shutdown()
+            slurm_commands.cancel_jobs(job_name(tmp_path))
+        SlurmExecutor(SECTION, tmp_path).shutdown()
+        assert "Unable to contact slurm controller" in caplog.text, "a warning: nothing is lost"
 
 
 def test_every_setting_reaches_the_script() -> None:
@@ -256,10 +317,10 @@ def test_every_setting_reaches_the_script() -> None:
         kind="slurm", partition="long", account="chem", wall_time=90, ranks=8, threads=2, nodes=2, memory=3.5,
         setup=("module load cp2k",), directives=("--qos=high",),
     )  # fmt: skip
-    text = submission_script(section, "alflow-1").splitlines()
+    text = submission_script(section).splitlines()
     asked = {line.removeprefix("#SBATCH --") for line in text if line.startswith("#SBATCH")}
     assert asked == {
-        "job-name=alflow-1", "output=slurm.out", "nodes=2", "ntasks=8", "cpus-per-task=2", "time=90", "partition=long",
+        "output=slurm.out", "nodes=2", "ntasks=8", "cpus-per-task=2", "time=90", "partition=long",
         "account=chem", "mem=3584M", "qos=high",
     }  # fmt: skip
     assert text[-1] == "module load cp2k"

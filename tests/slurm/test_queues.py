@@ -259,6 +259,27 @@ class TestReal:
         assert check_all_there(run, 2).failed_ids == ()
         assert max(Counter(run.began()).values()) == 1
 
+    def test_a_batch_that_is_given_up_at_a_resume_leaves_no_job(self, tmp_path: Path, slurm: dict[str, str]) -> None:
+        """Two of three have failed while alflow was dead, the third is in the queue. A retry before that is refused."""
+        text = f"{KINDS['slurm']}\n[failures]\ncrashed = 'give up'"
+        run = Run(tmp_path / "run", slurm, text, seconds=5, copies=2)
+        Path(f"{run.log}.fail").touch()
+        process = run.start()
+        run.wait(lambda: len(run.jobs()) == 3)
+        subprocess.run(["scontrol", "hold", max(run.jobs(), key=int)], env=slurm, check=True)
+        run.wait(lambda: len(run.began()) == 2)
+        process.kill()
+        process.communicate()
+        run.wait(lambda: len(list((run.folder / "failed").glob("*.h5"))) == 2 and len(run.jobs()) == 1)
+        refused = run.start("label", "--retry", "failed")
+        output, _ = refused.communicate(timeout=60)
+        assert refused.returncode == 2
+        assert "1 jobs of this run are in the queue" in output
+        again = run.start()
+        output, _ = again.communicate(timeout=60)
+        assert "2 of 3 reference calculations failed (2 crashed)" in output
+        assert not run.jobs()
+
     def test_failed_while_alflow_was_dead_and_tried_again_later(self, tmp_path: Path, slurm: dict[str, str]) -> None:
         run = Run(tmp_path / "run", slurm, KINDS["slurm"], seconds=1, copies=2)
         fail = Path(f"{run.log}.fail")
