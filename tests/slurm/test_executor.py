@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 from alflow.config import Parsl, Slurm
 from alflow.errors import ConfigError
 from alflow.executors import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError, slurm_commands
+from alflow.executors import parsl as parsl_module
 from alflow.executors import slurm as module
 from alflow.executors.opening import check_nothing_runs
 from alflow.executors.parsl import ParslExecutor
@@ -45,6 +47,12 @@ def kill_job(*_: object) -> None:
     parent = os.getppid()
     os.kill(parent, signal.SIGKILL)
     time.sleep(60)
+
+
+def pilots(folder: str) -> int:
+    """Task: count the pilots that run for a folder."""
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return sum("process_worker_pool" in command and folder in command and "python" in command for command in commands)
 
 
 def refuse(*_: object) -> None:
@@ -379,6 +387,27 @@ class TestParsl:
         with ParslExecutor(section, tmp_path) as executor:
             assert executor.submit(leave_line, tmp_path / "log").result(60) == "done"
         assert (tmp_path / "runs").is_dir()
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("cluster")
+    def test_pilots_of_an_alflow_that_was_killed_end_first(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(parsl_module, "_HEARTBEAT", (1, 15))
+        section, log = Parsl(kind="parsl", provider="local"), tmp_path / "log"
+        code = (
+            "from test_executor import *\n"
+            "parsl_module._HEARTBEAT = (1, 15)\n"
+            f"executor = ParslExecutor(Parsl(kind='parsl', provider='local'), Path({str(tmp_path)!r}))\n"
+            f"executor.submit(leave_line, Path({str(log)!r}), 60)\n"
+            f"wait_until(lambda: lines(Path({str(log)!r})) == 1)\n"
+            "os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+        with ParslExecutor(section, tmp_path) as executor:
+            assert executor.submit(pilots, str(tmp_path)).result(60) == 1, "its own only"
+        assert not list((tmp_path / "work" / "parsl").glob("*.open"))
 
     @pytest.mark.parametrize(
         ("text", "what"),
