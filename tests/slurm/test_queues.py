@@ -56,7 +56,7 @@ WHY_NOT = next(
     ),
     "",
 )  # fmt: skip
-real = [pytest.mark.slow, pytest.mark.xdist_group("slurm"), pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
+real = [pytest.mark.slow, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
 
 @pytest.fixture(scope="session")
