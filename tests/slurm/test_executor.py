@@ -349,6 +349,10 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 class TestParsl:
     """Pilots in queues that are not there: what is submitted, that it works, and that nothing is left."""
 
+    @pytest.fixture(autouse=True)
+    def _needs_parsl(self) -> None:
+        pytest.importorskip("parsl")
+
     ASKED: ClassVar = {
         "kind": "parsl", "loopback": True, "partition": "long", "account": "chem", "wall_time": 90, "ranks": 4,
         "threads": 2, "per_pilot": 2, "memory": 0.5, "setup": ["export SEEN=yes"], "directives": ["-X special"],

@@ -125,6 +125,8 @@ class Run:
 
 @pytest.fixture(params=list(KINDS))
 def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "parsl":
+        pytest.importorskip("parsl")
     return request.param
 
 
@@ -299,6 +301,7 @@ class TestReal:
         check_all_there(run, 3)
 
     def test_a_retry_in_other_pilots_leaves_the_first_alone(self, tmp_path: Path, slurm: dict[str, str]) -> None:
+        pytest.importorskip("parsl")
         executor = (
             KINDS["parsl"].replace("per_pilot = 2", "per_pilot = 1\ntimeout = 4").replace("memory = 1", "memory = 0.4")
         )
