@@ -179,15 +179,17 @@ class TestReal:
     ) -> None:
         run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=3, copies=3)
         process = run.start()
-        run.wait(lambda: len(run.began()) >= 1)
-        found = subprocess.run(["pgrep", "-f", "slow.py 3 input.xyz"], capture_output=True, text=True, check=True)
+        run.wait(lambda: len(run.began()) >= 2)  # so that the oldest, which is killed, has begun
+        found = subprocess.run(
+            ["pgrep", "--oldest", "-f", "slow.py 3 input.xyz"], capture_output=True, text=True, check=True
+        )
         parent = Path(f"/proc/{found.stdout.split()[0]}/stat").read_text().rpartition(")")[2].split()[1]
         os.kill(int(parent), signal.SIGKILL)
         run.finish(process)
         record = check_all_there(run, 4)
         assert record.failed_reason == ("crashed",)
         assert "ended by signal SIGKILL" in record.failed_detail[0]
-        assert len(run.began()) <= 5, "the killed one may not have told yet that it had begun"
+        assert len(run.began()) == 5
 
     def test_kill_9_of_alflow_and_resume(self, tmp_path: Path, slurm: dict[str, str], kind: str) -> None:
         """Jobs of Slurm are attached to: nothing begins twice. Of pilots only what had not ended begins again."""
