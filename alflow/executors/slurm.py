@@ -270,9 +270,8 @@ class _Jobs:
             call = self.waiting[0]
             folder, result = self.folder / call.name, self.results / f"{call.name}.result"
             if result.exists():
-                done, outcome = _read(result)
-                if not done:  # while nobody waited; a result that is good is on disk, or has been taken back since
-                    self.hand_on(self.waiting.popleft(), done, outcome)
+                if (failed := _error_left(result)) is not None:
+                    self.hand_on(self.waiting.popleft(), done=False, outcome=failed)
                     continue
                 self.forget(call.name)
             attached = self.queued.get(call.name) if folder.exists() else None
@@ -314,6 +313,29 @@ class _Jobs:
         """Remove what is left of a job."""
         (self.results / f"{name}.result").unlink(missing_ok=True)
         shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+class _ErrorsOnly(pickle.Unpickler):
+    """Of a file that lay about: nothing but alflow's own errors is made from it."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module not in {"alflow.errors", "alflow.executors.local"} or not name.endswith("Error") or "." in name:
+            msg = f"{module}.{name} is no error of alflow"
+            raise pickle.UnpicklingError(msg)
+        return super().find_class(module, name)
+
+
+def _error_left(path: Path) -> Exception | None:
+    """A failure that a job has reported while nobody waited.
+
+    A result that is good is no news: what it is about is on disk, or has been taken back since.
+    """
+    with path.open("rb") as file:
+        try:
+            done, outcome = _ErrorsOnly(file).load()
+        except Exception:  # noqa: BLE001 - whatever it is, the calculation is done again
+            return None
+    return None if done or not isinstance(outcome, Exception) else outcome
 
 
 def _read(path: Path) -> tuple[bool, Any]:

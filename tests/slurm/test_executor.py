@@ -1,6 +1,7 @@
 """Executors of queues against programs that behave as those of Slurm, PBS and LSF do, on bad days too."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -426,3 +427,23 @@ class TestParsl:
         sys.modules.pop("own_parsl", None)
         with pytest.raises(ConfigError, match=what):
             ParslExecutor(Parsl(kind="parsl", config=text), tmp_path)
+
+
+class Harmful:
+    """Would run a function where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("harm"),)
+
+
+def test_only_errors_of_alflow_are_taken_from_a_file_that_lay_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "abc.0.result"
+    for outcome in ((False, Harmful()), (False, ValueError("x")), (True, "done")):
+        path.write_bytes(pickle.dumps(outcome))
+        assert module._error_left(path) is None
+    assert not (tmp_path / "harm").exists()
+    path.write_bytes(pickle.dumps((False, TaskTimeoutError("took longer"))))
+    assert isinstance(module._error_left(path), TaskTimeoutError)
