@@ -16,8 +16,14 @@ stop() { # pid file
   kill -9 "$(cat "$1")"
 }
 
+down() {
+  if running "$SLURM_HOME/slurmctld.pid"; then squeue -h -o %A | xargs -r scancel || true; fi
+  for daemon in slurmd.pid slurmctld.pid munge/pid; do stop "$SLURM_HOME/$daemon"; done
+}
+
 case ${1:-} in
 up)
+  trap down ERR
   mkdir -p "$SLURM_HOME"/{munge,state,spool}
   chmod 755 "$SLURM_HOME" "$SLURM_HOME/munge"
   [ -s "$SLURM_HOME/munge/key" ] || (umask 077; head -c 128 /dev/urandom >"$SLURM_HOME/munge/key")
@@ -68,12 +74,10 @@ EOF
     sleep 0.5
   done
   echo "Slurm does not answer: see $SLURM_HOME/*.log" >&2
+  down
   exit 1
   ;;
-down)
-  if running "$SLURM_HOME/slurmctld.pid"; then squeue -h -o %A | xargs -r scancel || true; fi
-  for daemon in slurmd.pid slurmctld.pid munge/pid; do stop "$SLURM_HOME/$daemon"; done
-  ;;
+down) down ;;
 *)
   echo "usage: SLURM_HOME=folder $0 up|down" >&2
   exit 2

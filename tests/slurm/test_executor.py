@@ -17,7 +17,14 @@ import psutil
 import pytest
 from alflow.config import Parsl, Slurm
 from alflow.errors import ConfigError
-from alflow.executors import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError, slurm_commands
+from alflow.executors import (
+    TaskTimeoutError,
+    WorkerDiedError,
+    WorkerMemoryError,
+    WorkerStartError,
+    remote,
+    slurm_commands,
+)
 from alflow.executors import parsl as parsl_module
 from alflow.executors import slurm as module
 from alflow.executors.opening import check_nothing_runs
@@ -445,5 +452,7 @@ def test_only_errors_of_alflow_are_taken_from_a_file_that_lay_about(
         path.write_bytes(pickle.dumps(outcome))
         assert module._error_left(path) is None
     assert not (tmp_path / "harm").exists()
-    path.write_bytes(pickle.dumps((False, TaskTimeoutError("took longer"))))
+    call = tmp_path / "call.pickle"
+    call.write_bytes(pickle.dumps((time.sleep, (60,), 1, 0.2, {})))
+    subprocess.run([sys.executable, "-m", remote.__name__, call, path], check=True, timeout=60)
     assert isinstance(module._error_left(path), TaskTimeoutError)
