@@ -62,10 +62,11 @@ real = [pytest.mark.slow, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)]
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[dict[str, str]]:
-    """Environment in which a real Slurm answers."""
+    """Environment in which a real Slurm answers: one for each process of pytest."""
+    port = 17017 + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     home = Path(tempfile.mkdtemp(prefix="alflow-slurm-"))  # munged wants folders that everybody may enter
     home.chmod(0o755)
-    environment = {**os.environ, "SLURM_HOME": str(home), "SLURM_PORT": "17017", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "SLURM_HOME": str(home), "SLURM_PORT": str(port), "OMP_NUM_THREADS": "1"}
     script = str(HERE / "slurm.sh")
     started = subprocess.run([script, "up"], env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert started.returncode == 0, started.stderr
@@ -113,6 +114,16 @@ class Run:
         """Of the labels that are there, the names in the log, as slow.py makes them."""
         paths = (self.folder / "labels").glob("[!.]*.h5")
         return [f"{read_file(path, LabelRecord).frames[0].positions[0, 0]:.8f}" for path in paths]
+
+    def calculations(self) -> list[psutil.Process]:
+        """Those that run, the oldest first."""
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline", "environ", "create_time"])
+            if "slow.py" in " ".join(process.info["cmdline"] or [])
+            and (process.info["environ"] or {}).get("SLOW_LOG") == str(self.log)
+        ]
+        return sorted(found, key=lambda process: process.info["create_time"])
 
     def jobs(self) -> list[str]:
         command = ["squeue", "--noheader", "--format=%A %T", f"--name={self.name}"]
@@ -186,11 +197,7 @@ class TestReal:
         run = Run(tmp_path / "run", slurm, KINDS[kind], seconds=3, copies=3)
         process = run.start()
         run.wait(lambda: len(run.began()) >= 2)  # so that the oldest, which is killed, has begun
-        found = subprocess.run(
-            ["pgrep", "--oldest", "-f", "slow.py 3 input.xyz"], capture_output=True, text=True, check=True
-        )
-        parent = Path(f"/proc/{found.stdout.split()[0]}/stat").read_text().rpartition(")")[2].split()[1]
-        os.kill(int(parent), signal.SIGKILL)
+        run.calculations()[0].parent().kill()
         run.finish(process)
         record = check_all_there(run, 4)
         assert record.failed_reason == ("crashed",)
