@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -255,10 +255,24 @@ class Store:
         """Ids of all reference calculations that are finished and not yet gathered."""
         return sorted(path.stem for path in (self.directory / "labels").glob("[!.]*.h5"))
 
-    def labelled_by(self, method: str) -> list[str]:
-        """Those that a method has made: settings may have been others before."""
-        records = {name: read_file(self.label_path(name), LabelRecord) for name in self.labelled()}
-        return [name for name, record in records.items() if structure_id(record.frames[0], method) == name]
+    def labels_besides(self, names: Collection[str], method: str) -> dict[str, LabelRecord]:
+        """Those that a method has made, but for some named ones: settings may have been others before.
+
+        One that a writer gathers meanwhile may be missing: read these before the cycles' labels, and none is missed.
+        """
+        found: dict[str, LabelRecord] = {}
+        for name in self.labelled():
+            if name in names:
+                continue
+            try:
+                record = read_file(self.label_path(name), LabelRecord)
+            except StoreError:
+                if self.is_labelled(name):
+                    raise
+                continue
+            if structure_id(record.frames[0], method) == name:
+                found[name] = record
+        return found
 
     def failures(self) -> dict[str, list[Path]]:
         """Files of the attempts that failed, in order, for each calculation that has some."""

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # set before numpy and PySCF are loaded: several processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TINY = """
 seed = 5
 [[system]]

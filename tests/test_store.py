@@ -26,6 +26,7 @@ from alflow.calibration import Reliability
 from alflow.errors import LockedError, StoreError
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, Segment, SelectRecord, TrainRecord
 from alflow.store import Store, Writer, commit_file, make_folder, read_file
+from alflow.structures import structure_id
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -229,6 +230,21 @@ def test_pieces_are_gathered_in_order_and_removed(store: Store) -> None:
     store.tidy(2, "label")
     assert not list((store.directory / "labels").glob("*"))
     assert list(store.failures()) == ["x", "z"]
+
+
+def test_labels_besides_those_of_a_batch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one method, in one pass; one that is gathered while they are read is no error, a damaged one is."""
+    mine, other = (structure_id(labelled("x").frames[0], method) for method in ("method", "other"))
+    for name in (mine, other):
+        commit_file(store.label_path(name), labelled(name))
+    listed = [*store.labelled(), "gathered"]
+    monkeypatch.setattr(Store, "labelled", lambda _: listed)
+    assert [*store.labels_besides((), "method")] == [mine]
+    assert store.labels_besides({mine}, "method") == {}
+    store.label_path(other).write_bytes(b"damaged")
+    assert [*store.labels_besides({other}, "method")] == [mine]
+    with pytest.raises(StoreError, match=other):
+        store.labels_besides((), "method")
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

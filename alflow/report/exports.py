@@ -16,7 +16,6 @@ from alflow.records import LabelRecord, TrainRecord
 from alflow.reference import BaselineMethod, described, reference_method
 from alflow.report.views import run_directory
 from alflow.sources.productions import is_production, read_beginning, segments
-from alflow.store import read_file
 
 
 def export(directory: Path, output: Path) -> str:
@@ -44,11 +43,11 @@ def export(directory: Path, output: Path) -> str:
             f"{output}: expected a name ending in .xyz (labels) or .h5 (model), found {output.suffix or 'no ending'!r}"
         )
         raise ConfigError(msg)
+    method = reference_method(config.load(directory), directory).identity()
+    waiting = store.labels_besides((), method)  # before those of the cycles, which a label step may move them to
     records = [({"cycle": k}, store.read(k, "label", LabelRecord)) for k in store.cycles() if store.exists(k, "label")]
     gathered = {name for _, record in records for name in record.ids}
-    method = reference_method(config.load(directory), directory).identity()
-    waiting = [name for name in store.labelled_by(method) if name not in gathered]
-    records += [({}, read_file(store.label_path(name), LabelRecord)) for name in waiting]
+    records += [({}, record) for name, record in waiting.items() if name not in gathered]
     frames: list[Atoms] = []
     for where, record in records:
         for name, frame, extra in zip(record.ids, record.frames, record.extra, strict=True):

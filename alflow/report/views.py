@@ -65,8 +65,8 @@ def _besides(store: Store, cycle: int, step: str) -> set[str]:
     if not store.labelled():
         return set()
     last = store.read(store.last("label"), "label", LabelRecord)
-    names = set(store.labelled_by(last.method)) - set(last.ids)
-    return names - set(store.read(cycle, "select", SelectRecord).ids) if store.exists(cycle, "select") else names
+    batch = store.read(cycle, "select", SelectRecord).ids if store.exists(cycle, "select") else ()
+    return set(store.labels_besides({*last.ids, *batch}, last.method))
 
 
 def _last_assessment(store: Store) -> AssessRecord | None:
@@ -87,7 +87,7 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
         n_labelled = sum(store.is_labelled(name) for name in names)
         n_failed = sum(name in failed for name in names)
     elif cycle == 0:
-        n_labelled = sum(1 for _ in (store.directory / "labels").glob("*.h5"))
+        n_labelled = len(store.labelled())
         n_failed = len(store.failed())
     if steps["label"] == "done":
         labels = store.read(cycle, "label", LabelRecord)
@@ -204,8 +204,7 @@ def _results(store: Store, cycle: int) -> dict[str, tuple[Atoms, str | None]]:
         names = list(store.read(cycle, "select", SelectRecord).ids)
         record = _under_way(store, cycle, names)
     elif cycle == 0:
-        names = sorted(path.stem for path in (store.directory / "labels").glob("*.h5"))
-        record = _under_way(store, cycle, [*names, *store.failed()])
+        record = _under_way(store, cycle, [*store.labelled(), *store.failed()])
     else:
         return {}
     done = {name: (frame, None) for name, frame in zip(record.ids, record.frames, strict=True)}

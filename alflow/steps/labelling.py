@@ -30,7 +30,7 @@ def label(context: Context, cycle: int) -> LabelRecord:
     data = labelled_frames(context.store, cycle - 1)[1] if cycle else []
     calculate(context, f"cycle {cycle} label", ids, frames, data)
     method = context.method.identity()
-    besides = [name for name in context.store.labelled_by(method) if name not in set(ids)]
+    besides = context.store.labels_besides(set(ids), method)
     return _with_baseline(context, context.store.gather([*ids, *besides], method))
 
 

@@ -10,13 +10,14 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 from alflow.calibration import Reliability
 from alflow.potentials import Committee
 from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
 from alflow.reference import described
-from alflow.report import views
+from alflow.report import exports, views
 from alflow.store import Store
 
 DRIVER = Path(__file__).parent / "driver.py"
@@ -282,10 +283,15 @@ def test_second_writer_is_refused_and_readers_are_not(unbroken: Path, tmp_path: 
     process = command(folder)
     seen: set[str] = set()
     refused = ""
+    n_exported = 0
     try:
         while process.poll() is None:
             status = views.status(folder)
             views.inspect(folder)
+            if status["n_labelled"]:
+                exports.export(folder, tmp_path / "labels.xyz")
+                before, n_exported = n_exported, len(ase.io.read(tmp_path / "labels.xyz", ":"))
+                assert n_exported >= before, "a label that is gathered meanwhile is missing"
             if status["writer"] and not refused:
                 assert status["writer"]["pid"] == process.pid
                 code, refused = finish(folder)
