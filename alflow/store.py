@@ -178,7 +178,7 @@ class Store:
         every = [(cycle, step) for cycle in range(last + 2) for step in self.steps(cycle)]
         missing = next(place for place in every if not self.exists(*place))
         later = [place for place in every[every.index(missing) :] if self.exists(*place)]
-        if later:
+        if later and not self.exists(*missing):  # otherwise a writer has got further meanwhile
             msg = (
                 f"{self.path(*missing)} is missing, although {self.path(*later[0])} was made from it: restore it "
                 "from a backup, or remove everything that was made after it and run `alflow resume` to make it again"

@@ -204,6 +204,21 @@ def test_a_gap_is_an_error(store: Store) -> None:
         store.next_step()
 
 
+def test_a_step_that_is_finished_while_a_reader_looks_is_no_gap(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    not_yet = [(0, "assess")]
+    really = Store.exists
+
+    def exists(self: Store, cycle: int, step: str) -> bool:
+        if (cycle, step) in not_yet:
+            not_yet.remove((cycle, step))
+            return False
+        return really(self, cycle, step)
+
+    monkeypatch.setattr(Store, "exists", exists)
+    assert store.next_step() == (0, "assess")
+    assert store.next_step() > (0, "assess")
+
+
 def test_pieces_are_gathered_in_order_and_removed(store: Store) -> None:
     store.make_cycle(2)
     commit_file(store.label_path("x"), labelled("x"))

@@ -75,12 +75,8 @@ def _last_assessment(store: Store) -> AssessRecord | None:
 
 
 def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, Any]:
-    steps = {
-        step: "done" if store.exists(cycle, step) else "running" if step == running else "pending"
-        for step in store.steps(cycle)
-    }
     n_selected, n_labelled, n_failed = None, 0, 0
-    if steps.get("select") == "done":
+    if cycle and store.exists(cycle, "select"):
         names = store.read(cycle, "select", SelectRecord).ids
         failed = set(store.failed())
         n_selected = len(names)
@@ -89,6 +85,10 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
     elif cycle == 0:
         n_labelled = len(store.labelled())
         n_failed = len(store.failed())
+    steps = {  # after the labels were counted, which the end of a step gathers
+        step: "done" if store.exists(cycle, step) else "running" if step == running else "pending"
+        for step in store.steps(cycle)
+    }
     if steps["label"] == "done":
         labels = store.read(cycle, "label", LabelRecord)
         n_labelled, n_failed = len(labels.ids), len(labels.gave_up)

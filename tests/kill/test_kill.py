@@ -283,11 +283,13 @@ def test_second_writer_is_refused_and_readers_are_not(unbroken: Path, tmp_path: 
     process = command(folder)
     seen: set[str] = set()
     refused = ""
-    n_exported = 0
+    n_exported = n_labelled = 0
     try:
         while process.poll() is None:
             status = views.status(folder)
             views.inspect(folder)
+            before, n_labelled = n_labelled, status["n_labelled"]
+            assert n_labelled >= before
             if status["n_labelled"]:
                 exports.export(folder, tmp_path / "labels.xyz")
                 before, n_exported = n_exported, len(ase.io.read(tmp_path / "labels.xyz", ":"))
