@@ -259,6 +259,7 @@ class Store:
         """Those that a method has made, but for some named ones: settings may have been others before.
 
         One that a writer gathers meanwhile may be missing: read these before the cycles' labels, and none is missed.
+        StoreError when one is damaged.
         """
         found: dict[str, LabelRecord] = {}
         for name in self.labelled():

@@ -217,11 +217,14 @@ def _under_way(store: Store, cycle: int, names: list[str]) -> LabelRecord:
     """What is there of labels that are being made; the step may end, and gather them, while they are read."""
     try:
         failed = set(store.failed())
-        return store.gather([name for name in names if store.is_labelled(name) or name in failed], "")
+        record = store.gather([name for name in names if store.is_labelled(name) or name in failed], "")
     except StoreError:
         if not store.exists(cycle, "label"):
             raise
-        return store.read(cycle, "label", LabelRecord)
+    else:
+        if not store.exists(cycle, "label"):
+            return record
+    return store.read(cycle, "label", LabelRecord)
 
 
 def _row(

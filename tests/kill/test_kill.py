@@ -283,17 +283,17 @@ def test_second_writer_is_refused_and_readers_are_not(unbroken: Path, tmp_path: 
     process = command(folder)
     seen: set[str] = set()
     refused = ""
-    n_exported = n_labelled = 0
+    counted = dict.fromkeys(("status", "inspect", "export"), 0)
     try:
         while process.poll() is None:
             status = views.status(folder)
-            views.inspect(folder)
-            before, n_labelled = n_labelled, status["n_labelled"]
-            assert n_labelled >= before
+            before = counted.copy()
+            counted["status"] = status["n_labelled"]
+            counted["inspect"] = sum(row["status"] == "labelled" for row in views.inspect(folder))
             if status["n_labelled"]:
                 exports.export(folder, tmp_path / "labels.xyz")
-                before, n_exported = n_exported, len(ase.io.read(tmp_path / "labels.xyz", ":"))
-                assert n_exported >= before, "a label that is gathered meanwhile is missing"
+                counted["export"] = len(ase.io.read(tmp_path / "labels.xyz", ":"))
+            assert all(counted[view] >= before[view] for view in counted), "a label gathered meanwhile is missing"
             if status["writer"] and not refused:
                 assert status["writer"]["pid"] == process.pid
                 code, refused = finish(folder)
