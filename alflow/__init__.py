@@ -7,10 +7,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from alflow.potentials import Committee, Prediction, fit, load
+from alflow.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from alflow.committee.protocol import Prediction
+    from alflow.models import Committee, fit, load
+
 
 __all__ = ["Committee", "Prediction", "__version__", "fit", "load"]
 
@@ -18,8 +20,8 @@ __all__ = ["Committee", "Prediction", "__version__", "fit", "load"]
 def __getattr__(name: str) -> Any:
     """Import the numerical part only when it is asked for, so that ``alflow --help`` is quick."""
     if name in __all__:
-        from alflow import potentials
+        from alflow import models
 
-        return getattr(potentials, name)
+        return getattr(models, name)
     msg = f"module 'alflow' has no attribute {name!r}"
     raise AttributeError(msg)

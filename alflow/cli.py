@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from alflow import __version__
 from alflow.errors import AlflowError, warnings_told
+from alflow.version import __version__
 
 if TYPE_CHECKING:
-    from alflow.reference import BaselineMethod
+    from alflow.reference.method import BaselineMethod
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -72,7 +72,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 @click.option("--template", default="laptop", show_default=True, help="Which settings to start from; '?' lists them.")
 def init(directory: Path, template: str) -> None:
     """Make a run directory with a commented alflow.toml."""
-    from alflow import templates
+    from alflow.config import templates
 
     if template == "?":
         click.echo("\n".join(f"{name:20s} {about}" for name, about in templates.describe().items()))
@@ -89,22 +89,22 @@ def init(directory: Path, template: str) -> None:
 @click.option("--cycles", type=click.IntRange(min=0), help="How many more cycles [default: as [converge] allows].")
 def iterate(directory: Path, cycles: int | None) -> None:
     """Finish an interrupted cycle, then run more."""
-    from alflow import workflow
+    from alflow import loop
     from alflow.report.progress import terminal_progress
 
     with terminal_progress() as progress:
-        workflow.iterate(directory, progress, cycles)
+        loop.iterate(directory, progress, cycles)
 
 
 @main.command()
 @directory_argument
 def resume(directory: Path) -> None:
     """Finish only the interrupted cycle."""
-    from alflow import workflow
+    from alflow import loop
     from alflow.report.progress import terminal_progress
 
     with terminal_progress() as progress:
-        if not workflow.resume(directory, progress):
+        if not loop.resume(directory, progress):
             progress.note("no cycle was interrupted: nothing to do; `alflow iterate` runs the next one")
 
 
@@ -118,7 +118,7 @@ def label(directory: Path, retry: str | None, file: Path | None) -> None:
     With `kind = "manual"` they are written to to-label.xyz, and come back with --import: structures with energies and
     forces, in any format ASE reads and in any order.
     """
-    from alflow import workflow
+    from alflow import loop
     from alflow.report.progress import terminal_progress
 
     if retry is not None and file is not None:
@@ -126,11 +126,11 @@ def label(directory: Path, retry: str | None, file: Path | None) -> None:
         raise click.UsageError(msg)
     with terminal_progress() as progress:
         if retry is not None:
-            workflow.label_again(directory, progress, retry)
+            loop.label_again(directory, progress, retry)
         elif file is not None:
-            workflow.label_from(directory, progress, file)
+            loop.label_from(directory, progress, file)
         else:
-            workflow.label(directory, progress)
+            loop.label(directory, progress)
 
 
 @main.command()
@@ -172,9 +172,9 @@ def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | No
         return
     rows = views.inspect(directory, cycle)
     if export is not None:
-        from alflow import structures
+        from alflow.data.writing import write_structures
 
-        structures.write_structures(export, views.inspected_frames(directory, cycle))
+        write_structures(export, views.inspected_frames(directory, cycle))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
@@ -188,7 +188,7 @@ def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | No
 @directory_argument
 def check(directory: Path) -> None:
     """Check settings, initial structures, the reference method and the state of a run."""
-    from alflow.report import checks
+    from alflow.steps import check as checks
 
     failed = None
     for what, problem in checks.run(directory):
@@ -213,7 +213,7 @@ def export(arguments: tuple[str, ...]) -> None:
 
 def _baseline_of(path: Path | None) -> "BaselineMethod | None":
     from alflow import config
-    from alflow.reference import baseline_method
+    from alflow.reference.opening import baseline_method
 
     return None if path is None else baseline_method(config.load_baseline(path), path.parent)
 
@@ -228,9 +228,9 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
 def train(data: Path, output: Path, members: int, seed: int, cutoff: float | None, baseline: Path | None) -> None:
     """Fit a committee to labelled structures."""
     import alflow
-    from alflow import structures
+    from alflow.data.reading import read_structures
 
-    frames = structures.read_structures(data)
+    frames = read_structures(data)
     settings: dict[str, Any] = {} if cutoff is None else {"cutoff": cutoff}
     method = _baseline_of(baseline)
     if method is not None:
@@ -253,15 +253,13 @@ def train(data: Path, output: Path, members: int, seed: int, cutoff: float | Non
 @baseline_option
 def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> None:
     """Predict energies and forces with their uncertainties."""
-    from alflow import structures
+    from alflow.data.reading import read_structures
+    from alflow.data.writing import write_structures
     from alflow.report import exports
 
     committee = exports.committee(model, _baseline_of(baseline))
-    frames = [
-        exports.predicted(committee, frame, f"{data} frame {i}")
-        for i, frame in enumerate(structures.read_structures(data))
-    ]
-    structures.write_structures(output, frames)
+    frames = [exports.predicted(committee, frame, f"{data} frame {i}") for i, frame in enumerate(read_structures(data))]
+    write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures")
     if committee.judgement.note:
         click.echo(committee.judgement.note, err=True)
@@ -285,13 +283,13 @@ def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> Non
 )
 def produce(directory: Path, **asked: Any) -> None:
     """Run walkers with the newest committee, for averages; the same command goes on, more steps make it longer."""
-    from alflow import workflow
+    from alflow import loop
     from alflow.report import averages
     from alflow.report.progress import terminal_progress
-    from alflow.steps import Asked
+    from alflow.steps.produce import Asked
 
     with terminal_progress() as progress:
-        folder = workflow.produce(directory, progress, Asked(**asked))
+        folder = loop.produce(directory, progress, Asked(**asked))
     for line in averages.walks(folder):
         click.echo(line)
     click.echo(f"next: alflow average {folder} --observable potential_energy")

@@ -1,78 +1,21 @@
-"""Structures from files and for files: read, checked, named, displaced at random."""
+"""What a structure is: what can be used, how near its atoms are, and the name of its calculation."""
 
 import hashlib
 import json
 import math
-import os
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.geometry import complete_cell
-from ase.io.formats import UnknownFileTypeError
 from vesin import NeighborList
 
-from alflow.config import Settings, System
 from alflow.errors import StructureError
 
 DISTANCE_RATIO_MIN = 0.5
 """Two atoms closer than this share of the sum of their covalent radii overlap: no reference method converges."""
 
-_TRIES = 100  # draws until a displaced copy without overlapping atoms must be found
 _NEAR = 4.0  # Å; pairs closer than this always count, farther ones only where they can touch, see distance_ratio
-
-
-def read_structures(path: Path) -> list[Atoms]:
-    """Read every structure of a file, in any format that ASE knows.
-
-    Raises
-    ------
-    StructureError
-        The file is missing, cannot be read, holds no structures, or one that cannot be used (:func:`check_structure`).
-    """
-    if not path.is_file():
-        msg = f"{path}: no such file: give the path of a file with structures"
-        raise StructureError(msg)
-    if path.stat().st_size == 0:
-        msg = f"{path} is empty: expected at least one structure"
-        raise StructureError(msg)
-    try:
-        frames = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
-    except UnknownFileTypeError as error:
-        msg = f"{path}: unknown format ({error}): expected one that ASE reads, extended XYZ for example"
-        raise StructureError(msg) from error
-    except Exception as error:  # ASE's readers raise whatever a malformed line makes them raise
-        msg = f"{path} cannot be read ({type(error).__name__}: {error}): expected a format that ASE reads"
-        raise StructureError(msg) from error
-    if not frames:
-        msg = f"{path} holds no structures: expected at least one"
-        raise StructureError(msg)
-    for index, frame in enumerate(frames):
-        check_structure(frame, f"{path} frame {index}")
-    return list(frames)
-
-
-def write_structures(path: Path, frames: Sequence[Atoms]) -> None:
-    """Write extended XYZ, completely or not at all; what is there is replaced; StructureError if it cannot be."""
-    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")  # the end of the name decides on compression
-    try:
-        ase.io.write(temporary, list(frames), format="extxyz")
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"{path} cannot be written ({error.strerror or error}): check the folder and the space left on its disk"
-        raise StructureError(msg) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def check_structure(atoms: Atoms, where: str) -> None:
@@ -146,62 +89,6 @@ def structure_id(atoms: Atoms, method: str) -> str:
     ):
         digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
     return digest.hexdigest()[:24]
-
-
-def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
-    """The structures of every system and their displaced copies, for cycle 0.
-
-    Displacements are normally distributed, keyed by (0, system, structure, copy, try); a copy in which atoms overlap is
-    drawn again.
-
-    Returns
-    -------
-    list of Atoms
-        ``info`` holds ``system``, ``charge`` and ``multiplicity``, and nothing else.
-
-    Raises
-    ------
-    StructureError
-        As of :func:`read_structures`; charge and multiplicity that do not fit the electrons; displacements so large
-        that atoms overlap in every copy.
-    """
-    found: list[Atoms] = []
-    for number, system in enumerate(settings.system):
-        path = directory / system.structures
-        for index, frame in enumerate(read_structures(path)):
-            where = f"{path} frame {index}"
-            atoms = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
-            atoms.info = {"system": system.name, "charge": system.charge, "multiplicity": system.multiplicity}
-            _check_electrons(atoms, where)
-            found.append(atoms)
-            found += [
-                _displaced(atoms, system, (settings.seed, number, index, copy), where) for copy in range(system.copies)
-            ]
-    return found
-
-
-def _displaced(atoms: Atoms, system: System, key: tuple[int, int, int, int], where: str) -> Atoms:
-    seed, *place = key
-    for attempt in range(_TRIES):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, *place, attempt)))
-        copy: Atoms = atoms.copy()
-        copy.positions += rng.normal(scale=system.rattle, size=copy.positions.shape)
-        if distance_ratio(copy) >= DISTANCE_RATIO_MIN:
-            return copy
-    msg = f"{where}: atoms overlap in all of {_TRIES} copies displaced by {system.rattle} Å: lower system.rattle"
-    raise StructureError(msg)
-
-
-def _check_electrons(atoms: Atoms, where: str) -> None:
-    """An odd number of electrons needs an even multiplicity, and the other way round."""
-    electrons = int(atoms.numbers.sum()) - int(atoms.info["charge"])
-    unpaired = int(atoms.info["multiplicity"]) - 1
-    if electrons < unpaired or (electrons - unpaired) % 2:
-        msg = (
-            f"{where}: {electrons} electrons (charge {atoms.info['charge']}) cannot have multiplicity "
-            f"{atoms.info['multiplicity']}: correct charge or multiplicity of system {atoms.info['system']}"
-        )
-        raise StructureError(msg)
 
 
 def _radii(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

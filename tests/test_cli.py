@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from alflow.cli import main
 from alflow.errors import PotentialError
-from alflow.records import LabelRecord
-from alflow.store import Store
+from alflow.records.label import LabelRecord
+from alflow.state.store import Store
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -26,12 +26,13 @@ from click.testing import CliRunner
 from conftest import TINY, WATER, alflow, make_run
 
 STATUS_KEYS = {"next", "converged", "n_labelled", "cycles"}
-CYCLE_KEYS = {"cycle", "steps", "n_selected", "n_labelled", "n_failed", "sigma_max", "energy_rmse", "force_rmse",
+CYCLE_KEYS = {"cycle", "steps", "n_selected", "n_labelled", "n_failed", "largest_force_sigma", "energy_rmse",
+              "force_rmse",
               "alpha_energy", "alpha_force", "floor_energy", "floor_force", "note", "energy", "force", "new_energy",
               "new_force"}  # fmt: skip
-INSPECT_KEYS = {"id", "cycle", "formula", "energy_spread", "energy_sigma", "atom_spread_max", "atom_sigma_max",
-                "force_spread_max",
-                "force_sigma_max", "weight_min", "reason", "status", "energy", "energy_predicted"}  # fmt: skip
+INSPECT_KEYS = {"id", "cycle", "formula", "energy_spread", "energy_sigma", "largest_atom_spread", "largest_atom_sigma",
+                "largest_force_spread",
+                "largest_force_sigma", "smallest_weight", "reason", "status", "energy", "energy_predicted"}  # fmt: skip
 
 
 def run(*arguments: object):
@@ -85,7 +86,7 @@ def test_inspect_json_and_export(finished_run: Path, tmp_path: Path) -> None:
         assert row["energy"] == pytest.approx(frame.get_potential_energy())
         assert row["energy_sigma"] == pytest.approx(frame.info["energy_sigma"])
         assert row["energy_spread"] > 0
-        assert row["weight_min"] == 1.0
+        assert row["smallest_weight"] == 1.0
         assert row["energy_error"] == pytest.approx(1e3 * (row["energy_predicted"] - row["energy"]) / 3)
     assert len(strict(run("inspect", finished_run, "--json").stdout)) == 15
     refused(run("inspect", finished_run, "--cycle", 99), 2, "no cycle 99", "0 to 1")

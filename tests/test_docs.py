@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from alflow import config, structures, templates
-from alflow.config import load
+from alflow import config
+from alflow.config import load, templates
+from alflow.steps.initial import initial_structures
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +20,7 @@ def test_template(name: str, tmp_path: Path) -> None:
     written = templates.copy(name, tmp_path / "run")
     settings = load(tmp_path / "run")
     assert len(written) >= 1 + len(settings.system)
-    assert structures.initial_structures(settings, tmp_path / "run")
+    assert initial_structures(settings, tmp_path / "run")
 
 
 def test_laptop_template_shows_every_default() -> None:

@@ -9,20 +9,15 @@ import h5py
 import numpy as np
 import pytest
 import znh5md
-from alflow import encoding
-from alflow.calibration import Reliability
-from alflow.potentials.ace import Committee, fit
-from alflow.records import (
-    Array,
-    AssessRecord,
-    IntArray,
-    LabelRecord,
-    SampleRecord,
-    Segment,
-    SelectRecord,
-    TrainRecord,
-)
-from alflow.statefile import commit_file, read_file
+from alflow.committee.calibration import Reliability
+from alflow.models.ace import Committee, fit
+from alflow.records.assess import AssessRecord
+from alflow.records.label import LabelRecord
+from alflow.records.sample import Array, IntArray, SampleRecord, Segment
+from alflow.records.select import SelectRecord
+from alflow.records.train import TrainRecord
+from alflow.state import encoding
+from alflow.state.file import commit_file, read_file
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones

@@ -8,15 +8,11 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.config import Settings, parse
+from alflow.data.reading import read_structures
+from alflow.data.writing import write_structures
 from alflow.errors import StructureError
-from alflow.structures import (
-    check_structure,
-    distance_ratio,
-    initial_structures,
-    read_structures,
-    structure_id,
-    write_structures,
-)
+from alflow.steps.initial import initial_structures
+from alflow.structures import check_structure, distance_ratio, structure_id
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator

@@ -1,10 +1,7 @@
 """alflow.toml as frozen, typed settings."""
 
 from alflow.config import reference
-from alflow.config.base import Section
 from alflow.config.document import document
-from alflow.config.executor import Executor, Local, Parsl, Slurm
-from alflow.config.failures import Failures
 from alflow.config.loading import FILE, load, load_baseline, load_observables, parse
 from alflow.config.places import sections
 from alflow.config.reference import AseBaseline, Baseline, ModelBaseline, Reference, Tblite, TbliteBaseline, Weighted
@@ -17,6 +14,9 @@ from alflow.config.settings import (
     System,
     UserObservable,
 )
+from alflow.executors.settings import Executor, Local, Parsl, Slurm
+from alflow.reference.failures import Failures
+from alflow.section import Section
 
 __all__ = [
     "FILE",

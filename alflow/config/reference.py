@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from alflow.config.base import Count, Positive, Section
+from alflow.section import Count, Positive, Section
 
 _COMMAND = "program with its arguments, mpirun included; files of the run directory are found"
 _PROFILE = "program with its arguments; by default what ASE's own configuration file says"

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from alflow.config.base import Count, NotNegative, Positive, Section, Share, as_tuple
-from alflow.config.executor import Executor, Local
-from alflow.config.failures import Failures
 from alflow.config.reference import Baseline, Reference, Tblite
+from alflow.executors.settings import Executor, Local
+from alflow.reference.failures import Failures
+from alflow.section import Count, NotNegative, Positive, Section, Share, as_tuple
 
 
 class System(Section):

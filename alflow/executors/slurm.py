@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from alflow.config import Slurm
-from alflow.config.executor import Cluster
 from alflow.errors import ConfigError
 from alflow.executors import remote
 from alflow.executors.local import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError
+from alflow.executors.settings import Cluster
 from alflow.executors.slurm_commands import (
     SlurmError,
     cancel_jobs,

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from alflow.errors import AlflowError, LabelError
 from alflow.executors import TaskTimeoutError, WorkerMemoryError, shield
-from alflow.records import LabelRecord
-from alflow.reference.base import ReferenceMethod, Result, reason_of
+from alflow.records.label import LabelRecord
 from alflow.reference.consistency import Limits, check_consistent
+from alflow.reference.method import ReferenceMethod, Result, reason_of
 from alflow.reference.programs import end_of_logs
-from alflow.store import commit_file
+from alflow.state.store import commit_file
 
 _TAIL = 20  # lines of a traceback that are kept
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from alflow.config import Baseline, Settings
 from alflow.errors import ConfigError
-from alflow.reference.base import BaselineMethod, ReferenceMethod, build
+from alflow.reference.method import BaselineMethod, ReferenceMethod, build
 
 
 def reference_method(settings: Settings, directory: Path, changes: Mapping[str, Any] | None = None) -> ReferenceMethod:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from alflow.errors import ConfigError, LabelError
 from alflow.reference import programs
-from alflow.reference.base import reason_of
+from alflow.reference.method import reason_of
 
 OF_SYSTEM = "charge and multiplicity are those of [[system]]"
 OF_ALFLOW = "alflow sets it"

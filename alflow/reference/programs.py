@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alflow.errors import ConfigError, LabelError
-from alflow.reference.base import reason_of
+from alflow.reference.method import reason_of
 
 _TAIL_LINES, _TAIL_CHARACTERS = 60, 6000
 

@@ -17,7 +17,7 @@ from alflow.errors import AverageError
 if TYPE_CHECKING:
     from alflow.averages.measuring import Source
     from alflow.averages.observables import Observable
-    from alflow.sources.arrays import Arrays
+    from alflow.averages.sources.arrays import Arrays
 
 Array = NDArray[np.float64]
 
@@ -94,8 +94,8 @@ def asked(
     if energies and temperature is not None:
         arrays = _arrays(energies, driving, values, unit or "eV", models, texts)
         return of_arrays(arrays, temperature, values_unit or "", method, drop)
-    from alflow.sources import opening
-    from alflow.sources.ipi import ipi_source
+    from alflow.averages.sources import opening
+    from alflow.averages.sources.ipi import ipi_source
 
     found = (
         ipi_source(ipi, temperature, None if pressure is None else pressure * units.GPa)
@@ -113,7 +113,7 @@ def _arrays(
     models: bool,
     texts: Sequence[str],
 ) -> "Arrays":
-    from alflow.sources.arrays import Arrays, energy_unit
+    from alflow.averages.sources.arrays import Arrays, energy_unit
 
     if not driving:
         msg = (
@@ -132,7 +132,7 @@ def _arrays(
 
 def walks(folder: Path) -> list[str]:
     """How far each walker of a production run is, one line each."""
-    from alflow.sources.productions import read_beginning, walked
+    from alflow.averages.sources.productions import read_beginning, walked
 
     record = read_beginning(folder)
     return [
@@ -156,7 +156,7 @@ def of_source(
 def of_arrays(
     arrays: "Arrays", temperature: float, unit: str = "", method: Method | None = None, drop: float | None = None
 ) -> Report:
-    """Averages of the columns of plain arrays, in ``unit``; errors as of :class:`alflow.sources.arrays.Arrays`."""
+    """Averages of the columns of plain arrays, in ``unit``; errors as of :class:`Arrays`."""
     result = reweight(
         arrays.chunks(), arrays.quantities(), units.kB * temperature, method=method, drop=drop,
         n_walkers=len(arrays.energies),

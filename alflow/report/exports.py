@@ -9,13 +9,16 @@ from ase import Atoms
 from ase.calculators.calculator import CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from alflow import config, structures
+from alflow import config
+from alflow.averages.sources.productions import is_production, read_beginning, segments
+from alflow.data.writing import write_structures
 from alflow.errors import ConfigError, PotentialError, StructureError
-from alflow.potentials import Committee, load
-from alflow.records import LabelRecord, TrainRecord
-from alflow.reference import BaselineMethod, described, reference_method
+from alflow.models import Committee, load
+from alflow.records.label import LabelRecord
+from alflow.records.train import TrainRecord
+from alflow.reference.method import BaselineMethod, described
+from alflow.reference.opening import reference_method
 from alflow.report.views import run_directory
-from alflow.sources.productions import is_production, read_beginning, segments
 
 
 def export(directory: Path, output: Path) -> str:
@@ -56,7 +59,7 @@ def export(directory: Path, output: Path) -> str:
     if not frames:
         msg = f"{directory} has no labels yet: run `alflow iterate {directory}` first"
         raise ConfigError(msg)
-    structures.write_structures(output, frames)
+    write_structures(output, frames)
     return f"{output}: {len(frames)} labelled structures"
 
 
@@ -92,7 +95,7 @@ def _production(folder: Path, output: Path) -> str:
                 }
                 atoms.calc = SinglePointCalculator(atoms, energy=float(segment.energy[k]))
                 frames.append(atoms)
-    structures.write_structures(output, frames)
+    write_structures(output, frames)
     return f"{output}: {len(frames)} frames of {len(record.frames)} walkers"
 
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alflow.records import LabelRecord
+from alflow.records.label import LabelRecord
 from alflow.report.views import run_directory
-from alflow.store import read_file
+from alflow.state.store import read_file
 
 
 def failures(directory: Path) -> list[dict[str, Any]]:

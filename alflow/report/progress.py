@@ -25,7 +25,7 @@ _MINUTE = 60.0  # s
 
 
 class Reporter(Protocol):
-    """What a workflow tells: :class:`alflow.steps.context.Progress`, and the table at the end of a cycle."""
+    """What a workflow tells: :class:`alflow.progress.Progress`, and the table at the end of a cycle."""
 
     def begin(self, what: str, total: int) -> None:
         """A piece of work begins."""

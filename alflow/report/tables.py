@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from alflow.records import AssessRecord
+from alflow.records.assess import AssessRecord
 
 
 def show(table: Table) -> None:
@@ -26,7 +26,7 @@ def cycle_table(record: AssessRecord, n_new: int, cycle: int) -> Table:
                 "cycle": cycle,
                 "n_labelled": n_new,
                 "n_failed": record.n_failed,
-                "sigma_max": record.sigma_max,
+                "largest_force_sigma": record.largest_force_sigma,
                 "observable": record.observable,
                 "observable_error": record.observable_error,
                 "energy_rmse": record.energy_rmse,
@@ -63,7 +63,7 @@ def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
             str(c["cycle"]),
             str(c["n_labelled"]),
             str(c["n_failed"]),
-            _milli(c["sigma_max"], 0),
+            _milli(c["largest_force_sigma"], 0),
             f"{_milli(c['energy_rmse'], 2)} -> {_milli(c['energy_rmse_after'], 2)}",
             f"{_milli(c['force_rmse'], 1)} -> {_milli(c['force_rmse_after'], 1)}",
             f"{_plain(c['alpha_energy'])}, {_plain(c['alpha_force'])}",
@@ -116,9 +116,9 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
             str(row["cycle"]),
             row["formula"],
             f"{_milli(row['energy_sigma'], 1)} ({_milli(row['energy_spread'], 1)})",
-            f"{_milli(row['atom_sigma_max'], 1)} ({_milli(row['atom_spread_max'], 1)})",
-            f"{_milli(row['force_sigma_max'], 0)} ({_milli(row['force_spread_max'], 0)})",
-            _plain(row["weight_min"]),
+            f"{_milli(row['largest_atom_sigma'], 1)} ({_milli(row['largest_atom_spread'], 1)})",
+            f"{_milli(row['largest_force_sigma'], 0)} ({_milli(row['largest_force_spread'], 0)})",
+            _plain(row["smallest_weight"]),
             row["status"],
             "" if error is None else f"{error:+.2f}",
             row["failure"] or row["reason"],

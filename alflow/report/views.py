@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from alflow.calibration import Reliability
+from alflow.committee.calibration import Reliability
 from alflow.errors import AlflowError, ConfigError, StoreError
-from alflow.records import SIGMAS, AssessRecord, LabelRecord, SampleRecord, SelectRecord
-from alflow.store import Store
+from alflow.records.assess import AssessRecord
+from alflow.records.label import LabelRecord
+from alflow.records.sample import SIGMAS, SampleRecord
+from alflow.records.select import SelectRecord
+from alflow.state.store import Store
 
 
 def run_directory(directory: Path) -> Store:
@@ -32,13 +35,13 @@ def status(directory: Path) -> dict[str, Any]:
         calibrated for, and why), ``n_labelled``, ``n_besides`` (labels of calculations that were tried again, which the
         next label step takes in), ``writer`` (who runs it now, or None) and ``cycles``: a list with, for each,
         ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
-        ``n_selected``, ``n_labelled``, ``n_failed``, ``sigma_max`` (eV/Å), ``energy_rmse`` (eV/atom), ``force_rmse``
-        (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``, ``floor_energy`` (eV
-        per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, ``observable`` (of ``[converge]``),
+        ``n_selected``, ``n_labelled``, ``n_failed``, ``largest_force_sigma`` (eV/Å), ``energy_rmse`` (eV/atom),
+        ``force_rmse`` (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``,
+        ``floor_energy`` (eV per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, ``observable`` (of ``[converge]``),
         ``observable_error`` and ``observable_noise`` (its model error and the error of that, in its unit),
         ``observable_note``, and ``energy``, ``force``,
-        ``new_energy`` and ``new_force``: the fields of :class:`alflow.calibration.Reliability`, of the new committee
-        out-of-bag and of the one before on the cycle's labels; None where there is no value yet.
+        ``new_energy`` and ``new_force``: the fields of :class:`alflow.committee.calibration.Reliability`, of the new
+        committee out-of-bag and of the one before on the cycle's labels; None where there is no value yet.
     """
     store = run_directory(directory)
     writer = store.writer()
@@ -95,7 +98,7 @@ def _cycle_status(store: Store, cycle: int, running: str | None) -> dict[str, An
         n_selected = n_labelled + n_failed if n_selected is None else n_selected
     assessed = store.read(cycle, "assess", AssessRecord) if steps["assess"] == "done" else None
     names = (
-        "sigma_max",
+        "largest_force_sigma",
         "energy_rmse",
         "force_rmse",
         "energy_rmse_after",
@@ -145,9 +148,10 @@ def inspect(directory: Path, cycle: int | None = None) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``id``, ``cycle``, ``formula``, ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``atom_spread_max``,
-        ``atom_sigma_max`` (eV),
-        ``force_spread_max``, ``force_sigma_max`` (eV/Å), ``weight_min`` (of the correction of a baseline), ``reason``,
+        ``id``, ``cycle``, ``formula``, ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``largest_atom_spread``,
+        ``largest_atom_sigma`` (eV),
+        ``largest_force_spread``, ``largest_force_sigma`` (eV/Å), ``smallest_weight`` (of the correction of a baseline),
+        ``reason``,
         ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), and
         ``energy_error`` (predicted minus reference, meV/atom); None where there is no value. The initial structures of
         cycle 0 were not predicted before they were labelled.
@@ -268,7 +272,7 @@ def walkers(store: Store, cycle: int) -> list[dict[str, Any]]:
                 "steps": int(record.walker_steps[number]),
                 "stop": stop,
                 "frames": int(np.sum(mine)),
-                "force_sigma_max": float(record.force_sigma_max[mine].max(initial=0.0)),
+                "largest_force_sigma": float(record.largest_force_sigma[mine].max(initial=0.0)),
             }
         )
     return rows
@@ -276,7 +280,7 @@ def walkers(store: Store, cycle: int) -> list[dict[str, Any]]:
 
 def problems(directory: Path) -> list[str]:
     """What is wrong with the files of a run, one line each; nothing when all of them can be read and verified."""
-    from alflow.records import TrainRecord
+    from alflow.records.train import TrainRecord
 
     kinds = {
         "sample": SampleRecord,

@@ -1,5 +1,1 @@
-"""Walkers: molecular dynamics on the committee's mean, in segments that can be repeated bit for bit."""
-
-from alflow.sampling.walkers import Bounds, Walker, run_segment
-
-__all__ = ["Bounds", "Walker", "run_segment"]
+"""How new structures are found: walkers, candidates, and the selection among what they bring."""

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -16,27 +16,14 @@ from numpy.typing import NDArray
 from alflow.config import Settings
 from alflow.executors import Pool, run_all
 from alflow.executors.opening import open_reference
-from alflow.records import LabelRecord
-from alflow.reference import BaselineMethod, ReferenceMethod, baseline_method, baseline_result, reference_method
-from alflow.store import Store
+from alflow.progress import Progress
+from alflow.records.label import LabelRecord
+from alflow.reference.dispatch import baseline_result
+from alflow.reference.method import BaselineMethod, ReferenceMethod
+from alflow.reference.opening import baseline_method, reference_method
+from alflow.state.store import Store
 
 Array = NDArray[np.float64]
-
-
-class Progress(Protocol):
-    """What a step tells about itself while it runs."""
-
-    def begin(self, what: str, total: int) -> None:
-        """A piece of work of ``total`` items begins."""
-
-    def advance(self, done: int = 1) -> None:
-        """``done`` more items are finished."""
-
-    def detail(self, text: str) -> None:
-        """How the piece of work stands now."""
-
-    def note(self, message: str) -> None:
-        """One line worth reading."""
 
 
 @dataclass(frozen=True)

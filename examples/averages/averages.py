@@ -16,7 +16,7 @@ import numpy as np
 from alflow.averages.measuring import Batch, Source, average
 from alflow.averages.observables import parse
 from alflow.averages.reweighting import Average, Reweighted
-from alflow.potentials import Committee
+from alflow.models import Committee
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator

@@ -15,9 +15,9 @@ import ase.io
 import numpy as np
 from alflow.averages.measuring import Batch, Source
 from alflow.averages.observables import parse
-from alflow.reference import build
+from alflow.averages.sources.productions import read_beginning
+from alflow.reference.method import build
 from alflow.report import averages
-from alflow.sources.productions import read_beginning
 from ase import units
 from ase.md.langevin import Langevin
 from figures import OBSERVABLES

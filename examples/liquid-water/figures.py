@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from alflow.averages.reweighting import Average
+from alflow.averages.sources.opening import observables, open_source
+from alflow.averages.sources.productions import is_production, read_beginning
 from alflow.report import averages, views
-from alflow.sources.opening import observables, open_source
-from alflow.sources.productions import is_production, read_beginning
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent

@@ -24,9 +24,9 @@ import alflow
 import ase.io
 import numpy as np
 from alflow.errors import LabelError
-from alflow.potentials import Committee
-from alflow.reference import build
-from alflow.sampling import Bounds, Walker, run_segment
+from alflow.models import Committee
+from alflow.reference.method import build
+from alflow.sampling.walker import Bounds, Walker, run_segment
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
@@ -129,7 +129,7 @@ def run(folder: Path, mode: str, seed: int, picoseconds: float) -> Path:
     temporary = path.with_suffix(".tmp.npz")
     np.savez(
         temporary, time=segment.step * TIMESTEP / 1000, energy=segment.energy, sigma=segment.energy_sigma,
-        weight=segment.weight_min, temperature=segment.temperature, reference=reference, stop=segment.stop,
+        weight=segment.smallest_weight, temperature=segment.temperature, reference=reference, stop=segment.stop,
         positions=np.array([frame.positions for frame in segment.frames]),
     )  # fmt: skip
     temporary.replace(path)

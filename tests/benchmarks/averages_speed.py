@@ -23,8 +23,8 @@ from types import ModuleType
 
 import h5py
 import numpy as np
+from alflow.averages.sources.arrays import Arrays
 from alflow.report import averages
-from alflow.sources.arrays import Arrays
 from ase import units
 
 FRAMES, MEMBERS, OBSERVABLES, LONG = 20_000, 16, 50, 1_000_000

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from alflow import config
 from alflow.executors.opening import local_pool
-from alflow.records import LabelRecord, SelectRecord
-from alflow.reference import build
-from alflow.steps import Context, label
-from alflow.store import Store
+from alflow.records.label import LabelRecord
+from alflow.records.select import SelectRecord
+from alflow.reference.method import build
+from alflow.state.store import Store
+from alflow.steps.context import Context
+from alflow.steps.label import label
 from alflow.structures import structure_id
 from ase import Atoms
 from ase.build import bulk
@@ -94,8 +96,8 @@ def main() -> None:
             source=np.arange(args.batch),
             reason=("",) * args.batch,
             **dict.fromkeys(
-                ("energy_predicted", "energy_spread", "energy_sigma", "force_spread_max", "force_sigma_max",
-                 "atom_spread_max", "atom_sigma_max", "weight_min"), zeros,
+                ("energy_predicted", "energy_spread", "energy_sigma", "largest_force_spread", "largest_force_sigma",
+                 "largest_atom_spread", "largest_atom_sigma", "smallest_weight"), zeros,
             ),
             n_candidates=0, n_rejected_sigma=0, n_rejected_unphysical=0, n_rejected_duplicate=0,
         )  # fmt: skip

@@ -19,8 +19,8 @@ from pathlib import Path
 import alflow
 import ase.io
 import numpy as np
-from alflow.calibration import Reliability, reliability
-from alflow.potentials.ace import committee as implementation
+from alflow.committee.calibration import Reliability, reliability
+from alflow.models.ace import committee as implementation
 from ase import Atoms
 from potential_accuracy import DATA
 

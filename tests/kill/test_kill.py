@@ -13,12 +13,16 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from alflow.calibration import Reliability
-from alflow.potentials import Committee
-from alflow.records import AssessRecord, LabelRecord, SampleRecord, SelectRecord, TrainRecord
-from alflow.reference import described
+from alflow.committee.calibration import Reliability
+from alflow.models import Committee
+from alflow.records.assess import AssessRecord
+from alflow.records.label import LabelRecord
+from alflow.records.sample import SampleRecord
+from alflow.records.select import SelectRecord
+from alflow.records.train import TrainRecord
+from alflow.reference.method import described
 from alflow.report import exports, views
-from alflow.store import Store
+from alflow.state.store import Store
 
 DRIVER = Path(__file__).parent / "driver.py"
 SETTINGS = """
@@ -71,11 +75,20 @@ MOMENTS = [
 ]
 
 SAMPLED = (
-    *("time", "walker", "energies", "energy", "energy_spread", "energy_sigma", "force_spread_max", "force_sigma_max"),
-    *("weight_min", "grade_max"),
+    *(
+        "time",
+        "walker",
+        "energies",
+        "energy",
+        "energy_spread",
+        "energy_sigma",
+        "largest_force_spread",
+        "largest_force_sigma",
+    ),
+    *("smallest_weight", "largest_grade"),
 )
 ASSESSED = (
-    *("energy_rmse", "force_rmse", "alpha_energy", "alpha_force", "floor_energy", "floor_force", "sigma_max"),
+    *("energy_rmse", "force_rmse", "alpha_energy", "alpha_force", "floor_energy", "floor_force", "largest_force_sigma"),
     *("note", "reason"),
 )
 
@@ -123,7 +136,11 @@ def assert_same(folder: Path, other: Path) -> None:
     for cycle in a.cycles():
         for step, kind, names in (
             ("sample", SampleRecord, SAMPLED),
-            ("select", SelectRecord, ("source", "energy_spread", "energy_sigma", "force_spread_max", "weight_min")),
+            (
+                "select",
+                SelectRecord,
+                ("source", "energy_spread", "energy_sigma", "largest_force_spread", "smallest_weight"),
+            ),
             ("label", LabelRecord, ("baseline", "baseline_energy", "baseline_forces")),
             ("train", TrainRecord, ()),
             ("assess", AssessRecord, ASSESSED),
@@ -220,7 +237,7 @@ def test_killed_with_a_weighted_baseline(tmp_path: Path) -> None:
         wait_for_workers(killed)
     assert finish(killed)[0] == 0
     assert_same(killed, whole_run)
-    assert (Store(killed).read(1, "sample", SampleRecord).weight_min < 1).all()
+    assert (Store(killed).read(1, "sample", SampleRecord).smallest_weight < 1).all()
     assert not (killed / "work").exists()
 
 

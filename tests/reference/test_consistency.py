@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from alflow.errors import LabelError
-from alflow.reference import Limits, check_consistent, limits_of
+from alflow.reference.consistency import Limits, check_consistent, limits_of
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given

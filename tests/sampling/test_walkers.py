@@ -6,11 +6,11 @@ import alflow
 import numpy as np
 import pytest
 from alflow.averages.statistics import inefficiency
-from alflow.potentials import Committee, Prediction
-from alflow.records import Segment
-from alflow.reference import build
-from alflow.sampling import Bounds, Walker, run_segment
-from alflow.store import commit_file, read_file
+from alflow.models import Committee, Prediction
+from alflow.records.sample import Segment
+from alflow.reference.method import build
+from alflow.sampling.walker import Bounds, Walker, run_segment
+from alflow.state.store import commit_file, read_file
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.calculator import CalculationFailed, Calculator
@@ -66,8 +66,8 @@ def test_frames_tell_everything(committee: Committee) -> None:
     calibration = committee.judgement.energy
     np.testing.assert_allclose(calibration.factor * segment.energy_spread, segment.energies.std(axis=1, ddof=1))
     np.testing.assert_allclose(segment.energy_sigma, calibration.sigma(segment.energy_spread, np.sqrt(3)))
-    np.testing.assert_array_equal(segment.weight_min, 1.0)
-    assert (segment.grade_max > 0).all()
+    np.testing.assert_array_equal(segment.smallest_weight, 1.0)
+    assert (segment.largest_grade > 0).all()
     np.testing.assert_allclose(segment.energy, segment.energies.mean(axis=1))
     for frame, temperature in zip(segment.frames, segment.temperature, strict=True):
         assert frame.get_temperature() == pytest.approx(temperature)
@@ -145,7 +145,7 @@ def test_a_step_that_fails_is_undone(how: str, reason: str) -> None:
     assert list(segment.step[:-1]) == list(range(0, first_beyond - 1, 7))
     np.testing.assert_array_equal(segment.frames[-1].positions, free.frames[first_beyond - 1].positions)
     np.testing.assert_array_equal(segment.end[0].get_momenta(), free.frames[first_beyond - 1].get_momenta())
-    assert np.isfinite(segment.force_max).all()
+    assert np.isfinite(segment.largest_force).all()
 
 
 def test_a_start_that_is_not_finite_is_stopped_by_a_bound() -> None:
@@ -169,10 +169,10 @@ def test_an_early_end_keeps_the_last_frame() -> None:
     """A bound left between two stored frames: that very frame is stored besides."""
     plan = walker(Atoms("Ar3", positions=3 * np.eye(3)), segment=400, steps=400, stride=50)
     free = run_segment(replace(plan, stride=1), 0, None, Fake(Harmonic(0.1)))
-    limit = float(free.force_max[:20].max())
-    first = int(np.flatnonzero(free.force_max > limit)[0])
+    limit = float(free.largest_force[:20].max())
+    first = int(np.flatnonzero(free.largest_force > limit)[0])
     segment = run_segment(replace(plan, bounds=replace(WIDE, force=limit)), 0, None, Fake(Harmonic(0.1)))
-    assert segment.stop == f"force {free.force_max[first]:.3g} eV/Å > {limit:g}"
+    assert segment.stop == f"force {free.largest_force[first]:.3g} eV/Å > {limit:g}"
     assert list(segment.step) == [*range(0, first, 50), first]
     assert segment.end_step == first
     np.testing.assert_array_equal(segment.frames[-1].positions, segment.end[0].positions)
@@ -280,7 +280,7 @@ def test_constant_pressure_samples_the_volume_of_an_ideal_gas(n: int, a: int) ->
     assert volumes.mean() == pytest.approx(known, abs=3.5 * error)
     assert error < 0.06 * known
     assert volumes.std() == pytest.approx(known / np.sqrt(n + a + 1), rel=0.25)
-    assert np.isnan(segment.force_sigma_max).all()
+    assert np.isnan(segment.largest_force_sigma).all()
     assert segment.stop == "finished"
 
 

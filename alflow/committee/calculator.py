@@ -1,0 +1,58 @@
+"""A committee as an ASE calculator."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from alflow.committee.protocol import Weighting
+from alflow.committee.weighting import spread
+
+if TYPE_CHECKING:
+    from alflow.models.ace import Committee
+
+
+class CommitteeCalculator(Calculator):
+    """What :meth:`Committee.drive` gives, for ASE: energy, forces, and stress where the structure is periodic.
+
+    ``results`` holds besides ``energy_spread`` (raw, eV), ``energy_sigma`` (calibrated, eV), ``committee_energies``
+    (calibrated members, baseline included, shape (M,), eV), ``weight`` (of the learned correction, shape () or (N,))
+    and ``calibrated``. The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
+
+    def __init__(
+        self, committee: "Committee", weighting: Weighting | None = None, error: float | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        committee.check_weighting(weighting, error)
+        self.committee = committee
+        self.weighting = weighting
+        self.error = error
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Evaluate; ASE calls this."""
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        driving = self.committee.drive(cast("Atoms", self.atoms), self.weighting, self.error)
+        members, calibration = driving.forward.energies, self.committee.judgement.energy
+        mean = driving.mean_energy
+        self.results = {
+            "energy": driving.energy,
+            "free_energy": driving.energy,
+            "forces": driving.forces,
+            "energy_spread": float(spread(members)),
+            "energy_sigma": float(calibration.sigma(float(spread(members)), np.sqrt(len(driving.forces)))),
+            "committee_energies": mean + calibration.factor * (members - members.mean()),
+            "weight": driving.weight,
+            "calibrated": driving.calibrated,
+        }
+        if driving.stress is not None:
+            self.results["stress"] = driving.stress

@@ -1,0 +1,144 @@
+"""What every potential can do: forward once, backward once, whatever the number of members is."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+Weighting = Literal["total", "atom", "none"]
+"""By what a correction of a baseline is faded out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """Energies of all members.
+
+    Attributes
+    ----------
+    energies : ndarray, shape (M,)
+        Of each member, eV.
+    atom_energies : ndarray, shape (N, M)
+        The same per atom; their sum over the atoms is ``energies``.
+    """
+
+    energies: Array
+    atom_energies: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """Derivatives of a weighted sum of member energies.
+
+    Attributes
+    ----------
+    forces : ndarray, shape (N, 3)
+        Minus the derivative with respect to the positions, eV/Å.
+    stress : ndarray, shape (6,), or None
+        Derivative with respect to the strain over the volume, eV/Å^3, in ASE's sign and Voigt order (xx, yy, zz, yz,
+        xz, xy); None unless the structure is periodic in three directions.
+    virial : ndarray, shape (3, 3)
+        Minus the derivative with respect to the strain, eV, whatever the periodicity; without periodicity it is
+        ``sum_i r_i F_i``.
+    """
+
+    forces: Array
+    stress: Array | None
+    virial: Array
+
+
+class Potential(Protocol):
+    """A committee of M potentials."""
+
+    @property
+    def n_members(self) -> int:
+        """M."""
+
+    def forward(self, atoms: Atoms) -> Forward:
+        """Energies of all members."""
+
+    def backward(self, weights: Array) -> Gradient:
+        """Forces and stress of ``sum_m w_m E_m`` (shape (M,)) or ``sum_im w_im E_im`` (shape (N, M)).
+
+        Of the structure of the last :meth:`forward`.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Driving:
+    """A potential to simulate with.
+
+    Attributes
+    ----------
+    energy : float
+        U, eV, of which ``forces`` (N, 3), eV/Å, and ``stress`` (6,), eV/Å^3, are the exact derivatives; no stress
+        unless the structure is periodic in three directions, nor with a baseline that has none.
+    weight : ndarray, shape () or (N,)
+        Of the learned correction, of all or of each atom: 1 where the committee is sure, 0 where the baseline is alone.
+    mean_energy : float
+        Mean of the members, the baseline included, eV.
+    forward : Forward
+        The members' energies, raw and without the baseline.
+    calibrated : bool
+        False when the energies' calibration factor could not be determined and 1 stands in its place, in the weight.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array | None
+    weight: Array
+    mean_energy: float
+    forward: Forward
+    calibrated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a committee says of a structure, with its uncertainty.
+
+    Attributes
+    ----------
+    energy : float
+        Mean of the members, eV.
+    energies : ndarray, shape (M,)
+        Calibrated members ``mean + alpha (E_m - mean)``, eV.
+    energy_spread : float
+        Raw: the members' standard deviation (M - 1), eV.
+    energy_sigma : float
+        Calibrated uncertainty of the energy, eV: alpha times the spread, and the floor
+        (:class:`alflow.committee.calibration.Calibration`).
+    forces : ndarray, shape (N, 3)
+        Of the mean, eV/Å.
+    forces_spread, forces_sigma : ndarray, shape (N, 3)
+        The same two of each force component, eV/Å.
+    atom_spread : ndarray, shape (N,)
+        Raw spread of each atom's energy, eV.
+    atom_sigma : ndarray, shape (N,)
+        The same times the alpha of energies, eV: *where* the structure is unknown. Compare atoms with each
+        other only: labels do not say how neighbours share their energy, so these may be larger than a share of
+        ``energy_sigma``.
+    stress : ndarray, shape (6,), or None
+        Of the mean, eV/Å^3, ASE's sign and Voigt order; None unless periodic in three directions, and with a baseline
+        that has none.
+    grade : ndarray, shape (N,)
+        Extrapolation grade of each atom: about 1 for surroundings like those of the training set, far above 1 for
+        others, whether the members agree on them or not.
+    calibrated : bool
+        False when a calibration factor could not be determined and 1 stands in its place.
+    """
+
+    energy: float
+    energies: Array
+    energy_spread: float
+    energy_sigma: float
+    forces: Array
+    forces_spread: Array
+    forces_sigma: Array
+    atom_spread: Array
+    atom_sigma: Array
+    stress: Array | None
+    grade: Array
+    calibrated: bool

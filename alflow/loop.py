@@ -1,0 +1,209 @@
+"""The loop: find the next unfinished step, run it, commit its file. The only writer of a run directory."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alflow import config
+from alflow.errors import ConfigError
+from alflow.executors.opening import local_pool
+from alflow.records.assess import AssessRecord
+from alflow.records.label import LabelRecord
+from alflow.report.progress import Reporter
+from alflow.report.tables import cycle_table
+from alflow.state.store import Store
+from alflow.steps.assess import assess, wanted
+from alflow.steps.batch import TO_LABEL
+from alflow.steps.context import Context
+from alflow.steps.label import label as label_step
+from alflow.steps.label import take_in, to_label, try_again
+from alflow.steps.produce import Asked
+from alflow.steps.produce import produce as produce_step
+from alflow.steps.sample import sample
+from alflow.steps.select import select
+from alflow.steps.train import train
+
+_RUN: dict[str, Callable[[Context, int], Any]] = {
+    "sample": sample,
+    "select": select,
+    "label": label_step,
+    "train": train,
+    "assess": assess,
+}
+
+_SECTIONS: dict[str, tuple[str, ...]] = {
+    "sample": ("sample", "system", "seed", "potential", "baseline"),
+    "select": ("select", "converge", "seed", "potential", "baseline"),
+    "label": ("reference", "baseline", "system", "seed"),
+    "train": ("potential", "baseline", "seed"),
+    "assess": ("converge", "observable", "seed", "potential", "baseline"),
+}
+"""The parts of alflow.toml that a step depends on: their hash is kept in the file the step leaves."""
+
+
+def iterate(directory: Path, progress: Reporter, cycles: int | None = None) -> list[AssessRecord]:
+    """Finish an interrupted cycle, then run more.
+
+    Parameters
+    ----------
+    directory : Path
+        The run directory, with its alflow.toml.
+    progress : Reporter
+        Where to report.
+    cycles : int, optional
+        How many more cycles to run after the interrupted one (cycle 0, the initial structures, does not count); by
+        default as many as ``[converge]`` allows. A number given goes on even when the run has converged.
+
+    Returns
+    -------
+    list of AssessRecord
+        Of the cycles finished by this call.
+    """
+    return _run(directory, progress, cycles, start_new=True)
+
+
+def resume(directory: Path, progress: Reporter) -> list[AssessRecord]:
+    """Finish the interrupted cycle, if there is one, and stop; arguments and result as of :func:`iterate`."""
+    return _run(directory, progress, 0, start_new=False)
+
+
+def produce(directory: Path, progress: Reporter, asked: Asked) -> Path:
+    """Begin a production run with the committee of a cycle, go on with it, or make it longer; returns its folder.
+
+    Errors as of :func:`alflow.steps.produce.produce`.
+    """
+    settings = config.load(directory)
+    store = Store(directory)
+    with store.lock():
+        pool = local_pool(settings.executor)
+        return produce_step(Context(settings, store, pool, progress), asked)
+
+
+def label(directory: Path, progress: Reporter) -> None:
+    """Finish the reference calculations of the interrupted cycle, if it has got there; nothing more."""
+    with _opened(directory, progress) as context:
+        cycle, step = context.store.next_step()
+        if step != "label" or not (context.store.begun(cycle) or cycle == 0):
+            progress.note(f"next is to {step}: no reference calculations wait")
+            return
+        _finish_step(context, cycle, step)
+
+
+def label_again(directory: Path, progress: Reporter, which: str) -> None:
+    """Try failed reference calculations again.
+
+    Arguments and errors as of :func:`alflow.steps.label.try_again`; those of the interrupted cycle are then part of
+    it, others of the next label step.
+    """
+    with _opened(directory, progress) as context:
+        names = try_again(context, which)
+        n_done = sum(context.store.is_labelled(name) for name in names)
+        progress.note(f"{n_done} of {len(names)} have a label now; the next label step of the run takes them in")
+
+
+def label_from(directory: Path, progress: Reporter, file: Path) -> None:
+    """Take labels from a file, and finish the interrupted cycle when none is missing.
+
+    Errors as of :func:`alflow.steps.label.take_in`.
+    """
+    with _opened(directory, progress) as context:
+        cycle, step = context.store.next_step()
+        if step != "label":
+            msg = f"next is to {step} in cycle {cycle}: no structures wait for labels"
+            raise ConfigError(msg)
+        names, frames = to_label(context, cycle)
+        wanted = [i for i, name in enumerate(names) if not context.store.is_labelled(name)]
+        found = take_in(context, file, [names[i] for i in wanted], [frames[i] for i in wanted])
+        progress.note(f"{len(found)} labels from {file}; {len(wanted) - len(found)} structures still wait")
+        if not found:
+            msg = f"{file} has none of the structures that wait: expected those of {directory / TO_LABEL}"
+            raise ConfigError(msg)
+        _finish(context, cycle, step, progress)
+
+
+@contextmanager
+def _opened(directory: Path, progress: Reporter) -> Iterator[Context]:
+    """The run directory, locked, with its settings."""
+    settings = config.load(directory)
+    store = Store(directory)
+    with store.lock():
+        context = Context(settings, store, local_pool(settings.executor), progress)
+        _same_method(context)
+        yield context
+
+
+def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[AssessRecord]:
+    done: list[AssessRecord] = []
+    with _opened(directory, progress) as context:
+        store = context.store
+        if context.baseline is not None:
+            context.baseline.check()  # one that cannot be made is told before anything is begun
+        wanted(context.settings, directory)  # likewise
+        cycle, step = store.next_step()
+        first_of_cycle = step == store.steps(cycle)[0]
+        if not first_of_cycle or (cycle == 0 and start_new) or store.begun(cycle):
+            done.append(_finish(context, cycle, step, progress))
+            cycle += 1
+        last = None if cycles is None else cycle + cycles
+        while cycle < last if last is not None else not _is_converged(store, cycle):
+            done.append(_finish(context, cycle, store.steps(cycle)[0], progress))
+            cycle += 1
+        if not done and cycles is None:
+            reason = store.read(cycle - 1, "assess", AssessRecord).reason
+            progress.note(f"converged: {reason}; `alflow iterate --cycles N` runs N more cycles all the same")
+    return done
+
+
+def _is_converged(store: Store, cycle: int) -> bool:
+    return store.read(cycle - 1, "assess", AssessRecord).converged
+
+
+def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> AssessRecord:
+    """Run the steps of a cycle from ``step`` on and commit each."""
+    order = context.store.steps(cycle)
+    for name in order[order.index(step) :]:
+        _finish_step(context, cycle, name)
+    record = context.store.read(cycle, "assess", AssessRecord)
+    labels = context.store.read(cycle, "label", LabelRecord)
+    progress.table(cycle_table(record, len(labels.ids), cycle))
+    return record
+
+
+def _finish_step(context: Context, cycle: int, name: str) -> None:
+    """Run a step and commit it."""
+    context.store.make_cycle(cycle)
+    record = _RUN[name](context, cycle)
+    context.store.commit(cycle, name, record, _provenance(context, cycle, name))
+    context.store.tidy(cycle, name)
+
+
+def _provenance(context: Context, cycle: int, step: str) -> dict[str, str]:
+    """Hashes of the settings and of the step before that made a file."""
+    settings = context.settings.model_dump(mode="json", include=set(_SECTIONS[step]))
+    if "baseline" in settings and context.baseline is not None:
+        settings["baseline_identity"] = context.baseline.identity()  # a file may have another content now
+    text = json.dumps(settings, sort_keys=True)
+    before = context.store.previous(cycle, step)
+    return {
+        "settings": hashlib.sha256(text.encode()).hexdigest(),
+        "input": "" if before is None else context.store.checksum(*before),
+    }
+
+
+def _same_method(context: Context) -> None:
+    """Refuse to mix labels of two reference methods in one data set."""
+    store = context.store
+    finished = [cycle for cycle in store.cycles() if store.exists(cycle, "label")]
+    if not finished:
+        return
+    method = context.method.identity()
+    used = store.read(finished[-1], "label", LabelRecord).method
+    if used != method:
+        msg = (
+            f"{store.directory / 'alflow.toml'}: [reference] is now {method}, but the labels so far were made with "
+            f"{used}; change it back, or begin a new run directory"
+        )
+        raise ConfigError(msg)

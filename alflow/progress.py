@@ -1,0 +1,19 @@
+"""What a long step tells whoever watches."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What a step tells about itself while it runs."""
+
+    def begin(self, what: str, total: int) -> None:
+        """A piece of work of ``total`` items begins."""
+
+    def advance(self, done: int = 1) -> None:
+        """``done`` more items are finished."""
+
+    def detail(self, text: str) -> None:
+        """How the piece of work stands now."""
+
+    def note(self, message: str) -> None:
+        """One line worth reading."""

@@ -1,0 +1,67 @@
+"""How good the committee of a cycle is."""
+
+from dataclasses import dataclass
+
+from alflow.committee.calibration import Reliability
+
+
+@dataclass(frozen=True, eq=False)
+class AssessRecord:
+    """How good the committee of a cycle is, and whether to go on.
+
+    Attributes
+    ----------
+    n_labelled, n_failed : int
+        Labels so far, and calculations of this cycle that failed.
+    energy_rmse, force_rmse : float
+        Errors on this cycle's labels *before* they were trained on, eV/atom and eV/Å; out-of-bag in cycle 0; NaN when
+        the cycle has no labels.
+    energy_rmse_after, force_rmse_after : float
+        The same after training.
+    alpha_energy, alpha_force : float
+        Calibration factors of the new committee; NaN where they cannot be determined.
+    floor_energy, floor_force : float
+        What its uncertainty does not fall below: eV per square root of the number of atoms, and eV/Å.
+    energy, force : Reliability
+        Of the new committee, out-of-bag: errors against calibrated uncertainty.
+    new_energy, new_force : Reliability
+        Of the committee before, on this cycle's labels; of no values in cycle 0.
+    note : str
+        What could not be calibrated, and which labels were left out, and why.
+    largest_force_sigma : float
+        Largest calibrated sigma of a force component in the frames sampled, eV/Å; NaN in cycle 0.
+    observable : str
+        The average that ``[converge]`` names; empty when none.
+    observable_error, observable_noise : float
+        Its model error over the frames sampled, in its unit, and the statistical error of that: of several values
+        or ensembles the largest. NaN in cycle 0, or when it cannot be computed.
+    observable_note : str
+        Of which value and ensemble, by which method, and what to beware of; or why there is none.
+    converged : bool
+        Whether the cycles end here.
+    reason : str
+        Why, or why not.
+    """
+
+    n_labelled: int
+    n_failed: int
+    energy_rmse: float
+    force_rmse: float
+    energy_rmse_after: float
+    force_rmse_after: float
+    alpha_energy: float
+    alpha_force: float
+    floor_energy: float
+    floor_force: float
+    energy: Reliability
+    force: Reliability
+    new_energy: Reliability
+    new_force: Reliability
+    note: str
+    largest_force_sigma: float
+    observable: str
+    observable_error: float
+    observable_noise: float
+    observable_note: str
+    converged: bool
+    reason: str

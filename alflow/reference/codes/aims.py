@@ -1,0 +1,138 @@
+"""FHI-aims, through ASE."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.config import cfg
+
+from alflow.errors import ConfigError, LabelError
+from alflow.reference import programs
+from alflow.reference.method import Result, labelled
+from alflow.reference.profiles import (
+    OF_SYSTEM,
+    SINGLE_POINT,
+    ProfiledMethod,
+    bare_atoms,
+    of_shape,
+    reading,
+    run_program,
+    unfinished,
+    writing,
+)
+from alflow.structures import charge_and_multiplicity
+
+_CONVERGED = "Self-consistency cycle converged"
+_NOT_CONVERGED = re.compile(
+    r"self-consistency cycle (?:has )?(?:not converged|did not converge)|SCF cycle not converged", re.IGNORECASE
+)
+_VERSION = re.compile(r"(?:FHI-aims version\s*:|^\s*Version)\s*(\S+)", re.MULTILINE)
+_FERMI = re.compile(r"\| Chemical potential \(Fermi level\)\D*?:\s*(-?\d+\.\d+(?:[Ee][-+]\d+)?)")
+
+
+@dataclass(frozen=True)
+class AimsMethod(ProfiledMethod):
+    """FHI-aims: parameters are the keywords of control.in, with ``species_dir`` for the folder of basis sets."""
+
+    kind = "aims"
+    program = "FHI-aims"
+    required: ClassVar[Mapping[str, str]] = {"xc": 'the functional, "pbe"'}
+    refused: ClassVar[Mapping[str, str]] = {
+        "charge": OF_SYSTEM,
+        "fixed_spin_moment": OF_SYSTEM,
+        "relax_geometry": SINGLE_POINT,
+        "relax_unit_cell": SINGLE_POINT,
+        "MD_run": SINGLE_POINT,
+        "use_pimd_wrapper": SINGLE_POINT,
+        "cubes": "it cannot be written here",
+    }
+
+    def _deciding(self) -> dict[str, Any]:
+        """With the last two parts of the folder of basis sets, defaults_2020/light: it may lie anywhere."""
+        place = self._species()
+        return {**self.parameters, "species_dir": "/".join(Path(place).parts[-2:]) if place else None}
+
+    def check(self) -> None:
+        """ConfigError for parameters that cannot be, no basis sets, or no program."""
+        for one, other in (("kpts", "k_grid"), ("smearing", "occupation_type")):
+            if one in self.parameters and other in self.parameters:
+                msg = f"reference.parameters has {one} and {other}, which say the same: leave one out"
+                raise ConfigError(msg)
+        place = self._species()
+        if place is None:
+            msg = (
+                "reference.parameters.species_dir is missing, and neither ASE's configuration file "
+                "(default_species_directory) nor AIMS_SPECIES_DIR says it: give the folder of basis sets, "
+                ".../species_defaults/defaults_2020/light"
+            )
+            raise ConfigError(msg)
+        if not (Path(place).is_absolute() and Path(place).is_dir()):
+            msg = f"reference.parameters.species_dir: {place}: expected an absolute path of a folder of basis sets"
+            raise ConfigError(msg)
+        super().check()
+
+    def _species(self) -> str | None:
+        """The folder of basis sets."""
+        section = dict(cfg.parser[self.kind]) if cfg.parser.has_section(self.kind) else {}
+        given = self.parameters.get("species_dir", section.get("default_species_directory"))
+        found = given or os.environ.get("AIMS_SPECIES_DIR")
+        return str(Path(found).expanduser()) if found else None
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
+        """Run it; LabelError as of the protocol."""
+        from ase.calculators.aims import Aims, AimsProfile
+
+        if atoms.pbc.any() and not atoms.pbc.all():
+            msg = f"FHI-aims: periodic in all directions or none, found pbc = {atoms.pbc.tolist()}: use vacuum"
+            raise LabelError("crashed", msg)
+        words = programs.words_of(self._command(), "reference")
+        parameters = {**_spin(atoms), **self.parameters, "species_dir": self._species()}
+        charge, _ = charge_and_multiplicity(atoms)
+        if charge:
+            parameters["charge"] = charge
+        wanted = ["energy", "forces"]
+        if atoms.pbc.all() and not {"compute_analytical_stress", "compute_numerical_stress"} & set(self.parameters):
+            wanted.append("stress")
+        with programs.working_folder(folder) as place:
+            with writing(self.program):
+                calculator = Aims(profile=AimsProfile(words[0]), directory=place, **parameters)
+                calculator.write_inputfiles(bare_atoms(atoms), wanted)
+            output = place / calculator.template.outputname
+            log = run_program(words, place, output, _NOT_CONVERGED)
+            return read_output(output, atoms, log)
+
+
+def read_output(output: Path, atoms: Atoms, log: str) -> Result:
+    """Electronic free energy, forces, stress and Fermi energy from the output of FHI-aims; errors of ORCA's."""
+    from ase.io.aims import read_aims_output
+
+    text = programs.text_of(output, "FHI-aims")
+    failed = [found.start() for found in _NOT_CONVERGED.finditer(text)]
+    converged = text.rfind(_CONVERGED)
+    ended = "Have a nice day" in text
+    if (failed and failed[-1] > converged) or (ended and converged < 0):
+        msg = f"the self-consistent field did not converge\n{log}"
+        raise LabelError("not_converged", msg)
+    if not ended:
+        raise unfinished("FHI-aims", log)
+    with reading("FHI-aims", log):
+        found = read_aims_output(output, index=-1, non_convergence_ok=True).calc.results
+        results = {"energy": float(found["free_energy"]), "forces": of_shape(found.get("forces"), atoms)}
+        if atoms.pbc.all() and found.get("stress") is not None:
+            results["stress"] = np.array(found["stress"])
+    version, fermi = _VERSION.search(text), _FERMI.findall(text)
+    extra = {"fermi_energy": float(fermi[-1])} if fermi else {}
+    return Result(labelled(atoms, **results), f"FHI-aims {version[1]}" if version else "FHI-aims", log, extra)
+
+
+def _spin(atoms: Atoms) -> dict[str, Any]:
+    """Keywords of control.in for a multiplicity above 1, with moments of Hund's rules to begin with."""
+    unpaired = charge_and_multiplicity(atoms)[1] - 1
+    if not unpaired:
+        return {}
+    return {"spin": "collinear", "fixed_spin_moment": float(unpaired), "default_initial_moment": "hund"}

@@ -1,0 +1,182 @@
+"""CP2K, with an input file of the user's own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
+
+from alflow.errors import ConfigError, LabelError
+from alflow.reference import programs
+from alflow.reference.method import Result, labelled
+from alflow.reference.templated import NAME, TemplateMethod, fill, periodic_needs_cell, vector_lines
+from alflow.structures import charge_and_multiplicity
+
+_NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
+_ENERGY = re.compile(rf"^ ENERGY\| Total FORCE_EVAL .*?({_NUMBER})\s*$", re.MULTILINE)
+_SCF = re.compile(r"SCF WAVEFUNCTION OPTIMIZATION")
+_CONVERGED = re.compile(r"SCF run converged in|outer SCF loop converged in")
+_NOT_CONVERGED = re.compile(r"SCF run NOT converged|SCF loop FAILED to converge", re.IGNORECASE)
+_VERSION = re.compile(r"version string:\s+(CP2K version \S+)")
+_FORCE = re.compile(rf"^ (?:FORCES\|)?\s+\d+(?:\s+\d+\s+[A-Z][a-z]?)?\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
+_FORCES_BEGIN = re.compile(r"^ (?:FORCES\| Atomic forces|ATOMIC FORCES) (?:in )?\[(.*?)\]", re.MULTILINE)
+_STRESS_BEGIN = re.compile(r"^ STRESS\| Analytical stress tensor \[(.*?)\]", re.MULTILINE)
+_STRESS = re.compile(rf"^ STRESS\|\s+[xyz]\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})", re.MULTILINE)
+_FERMI = re.compile(rf"^  Fermi energy:\s+({_NUMBER})|E\(Fermi\):\s+({_NUMBER}) a\.u\.", re.MULTILINE)
+_ORBITALS = re.compile(r"^ MO\|.*EIGENVALUES AND OCCUPATION NUMBERS", re.MULTILINE)
+_ORBITAL = re.compile(rf"^ MO\|\s+\d+\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s*$")
+_FORCE_UNITS = {"a.u.": units.Hartree / units.Bohr, "hartree/bohr": units.Hartree / units.Bohr}
+_STRESS_UNITS = {"GPa": units.GPa, "bar": 1e-4 * units.GPa}
+
+
+@dataclass(frozen=True)
+class Cp2kMethod(TemplateMethod):
+    """CP2K.
+
+    Attributes
+    ----------
+    template : str
+        Text of an input file in which ``{{ cell }}`` (vectors A, B and C, and PERIODIC, for ``&CELL``),
+        ``{{ coordinates }}`` (for ``&COORD``), ``{{ charge }}`` and ``{{ multiplicity }}`` stand for the structure,
+        and others for variables.
+    variables : mapping
+        What else is filled in.
+    command : str
+        The program, MPI included; ``-i cp2k.inp`` is added.
+    """
+
+    command: str = "cp2k.psmp"
+
+    kind = "cp2k"
+    program = "CP2K"
+    fields: ClassVar[frozenset[str]] = frozenset({"cell", "coordinates", "charge", "multiplicity"})
+    required: ClassVar[Mapping[str, str]] = {"coordinates": "inside &COORD, without a unit (they are in Å)"}
+
+    def _check_text(self) -> None:
+        """ConfigError if forces would not be printed."""
+        if not re.search(r"^\s*&FORCES\b", self.template, re.MULTILINE | re.IGNORECASE):
+            msg = f"{NAME} does not print forces: add &PRINT with &FORCES in &FORCE_EVAL, and RUN_TYPE ENERGY_FORCE"
+            raise ConfigError(msg)
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
+        """Run it; LabelError as of the protocol."""
+        periodic_needs_cell(atoms, self.template)
+        with programs.working_folder(folder) as place:
+            (place / "cp2k.inp").write_text(self._input(atoms), encoding="utf-8")
+            output = place / "cp2k.out"
+            words = [*programs.words_of(self.command, "reference"), "-i", "cp2k.inp"]
+            log = programs.run(words, place, output)
+            return read_output(programs.text_of(output, "CP2K"), atoms, log)
+
+    def _input(self, atoms: Atoms) -> str:
+        """The input file for a structure."""
+        periodic = "".join(axis for axis, flag in zip("XYZ", atoms.pbc, strict=True) if flag) or "NONE"
+        charge, multiplicity = charge_and_multiplicity(atoms)
+        values = {
+            **self.variables,
+            "cell": f"{vector_lines(atoms.cell.array, ['A', 'B', 'C'])}\nPERIODIC {periodic}",
+            "coordinates": vector_lines(atoms.positions, atoms.get_chemical_symbols()),
+            "charge": charge,
+            "multiplicity": multiplicity,
+        }
+        return fill(self.template, values)
+
+
+def read_output(text: str, atoms: Atoms, log: str) -> Result:
+    """Energy, forces, stress, orbital energies and Fermi energy from the output of versions 7 to 2025.
+
+    With smearing the energy is the electronic free energy, E - TS, whose gradient the forces are.
+
+    Raises
+    ------
+    LabelError
+        ``not_converged`` when a self-consistent calculation did not converge; ``no_output`` when the output has no
+        end, energy or forces.
+    """
+    if _NOT_CONVERGED.search(text) or (_SCF.search(text) and not _CONVERGED.search(text) and "PROGRAM ENDED" in text):
+        msg = f"the self-consistent field did not converge\n{_scf_tail(text)}"
+        raise LabelError("not_converged", msg)
+    energies = _ENERGY.findall(text)
+    if "PROGRAM ENDED" not in text or not energies:
+        msg = f"the output ends without an energy\n{log}"
+        raise LabelError("no_output", msg)
+    results = {"energy": _float(energies[-1]) * units.Hartree, "forces": _forces(text, len(atoms))}
+    stress = _stress(text)
+    if stress is not None and atoms.pbc.all():
+        results["stress"] = stress
+    version = _VERSION.search(text)
+    return Result(labelled(atoms, **results), version[1] if version else "CP2K", log, _electrons(text))
+
+
+def _forces(text: str, n_atoms: int) -> NDArray[np.float64]:
+    begin = None
+    for begin in _FORCES_BEGIN.finditer(text):  # noqa: B007 - the last
+        pass
+    if begin is None:
+        msg = "no forces in the output: add &PRINT with &FORCES to &FORCE_EVAL, and RUN_TYPE ENERGY_FORCE"
+        raise LabelError("no_output", msg)
+    unit = _FORCE_UNITS.get(begin[1])
+    rows: list[list[float]] = []
+    for line in text[begin.end() :].splitlines()[1:]:
+        found = _FORCE.match(line)
+        if found and len(rows) < n_atoms:
+            rows.append([_float(x) for x in found.groups()])
+        elif rows:
+            break
+    if unit is None or len(rows) != n_atoms:
+        msg = f"forces of {len(rows)} atoms in {begin[1]}: expected {n_atoms}, in hartree/bohr"
+        raise LabelError("no_output", msg)
+    return unit * np.array(rows)
+
+
+def _stress(text: str) -> NDArray[np.float64] | None:
+    """In ASE's sign and order, eV/Å^3: CP2K prints the pressure tensor."""
+    begin = None
+    for begin in _STRESS_BEGIN.finditer(text):  # noqa: B007 - the last
+        pass
+    if begin is None or begin[1] not in _STRESS_UNITS:
+        return None
+    rows = _STRESS.findall(text, begin.end())[:3]
+    tensor = -_STRESS_UNITS[begin[1]] * np.array([[_float(x) for x in row] for row in rows])
+    return np.asarray(tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
+
+
+def _electrons(text: str) -> dict[str, Any]:
+    """Fermi energy and orbital energies, eV, where the output has them."""
+    extra: dict[str, Any] = {}
+    if fermi := _FERMI.findall(text):
+        extra["fermi_energy"] = _float(fermi[-1][0] or fermi[-1][1]) * units.Hartree
+    blocks = [_block(text[found.end() :]) for found in _ORBITALS.finditer(text)]
+    if blocks:
+        last = blocks[-2:] if "ALPHA" in text and len(blocks) > 1 else blocks[-1:]
+        extra["eigenvalues"] = [[row[0] for row in block] for block in last]
+        extra["occupations"] = [[row[1] for row in block] for block in last]
+    return extra
+
+
+def _block(text: str) -> list[tuple[float, float]]:
+    """Energy (eV) and occupation of each orbital of a list."""
+    rows: list[tuple[float, float]] = []
+    for line in text.splitlines()[1:]:
+        found = _ORBITAL.match(line)
+        if found:
+            rows.append((_float(found[1]) * units.Hartree, _float(found[3])))
+        elif rows or not line.startswith(" MO|"):
+            break
+    return rows
+
+
+def _scf_tail(text: str) -> str:
+    """The last steps of the self-consistent field."""
+    steps = text[text.rfind("SCF WAVEFUNCTION OPTIMIZATION") :]
+    end = _NOT_CONVERGED.search(steps)
+    lines = (steps[: end.end()] if end else steps).splitlines()
+    return "\n".join(lines[-12:])
+
+
+def _float(text: str) -> float:
+    return float(text.replace("D", "E").replace("d", "e"))

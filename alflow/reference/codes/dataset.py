@@ -1,0 +1,230 @@
+"""Structures that are labelled already."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell
+from numpy.typing import NDArray
+
+from alflow.data.reading import read_structures
+from alflow.errors import ConfigError, LabelError, StructureError
+from alflow.reference.codes.command import content_hash, electrons_of, labels_of
+from alflow.reference.method import Result, labelled
+
+_STATE = ("charge", "multiplicity")
+_Key = tuple[tuple[int, ...], tuple[bool, ...]]
+
+
+@dataclass(frozen=True)
+class DatasetMethod:
+    """A file of labelled structures, in which a structure is looked up.
+
+    Atoms may be in another order, and in another periodic image. Where file and structure both have a charge or a
+    multiplicity, they must agree.
+
+    Attributes
+    ----------
+    file : str
+        In any format that ASE reads, with energy (eV) and forces (eV/Å) of every structure, and stress (eV/Å^3) if
+        there is one. In extended XYZ its information may have ``code``, ``fermi_energy``, ``eigenvalues`` and
+        ``occupations``.
+    tolerance : float
+        Within which every atom and every vector of the cell must agree, Å.
+    """
+
+    file: str
+    tolerance: float = 1e-4
+
+    def identity(self) -> str:
+        """Canonical JSON of the content of the file, wherever it lies; ConfigError when it cannot be read."""
+        try:
+            digest = content_hash(Path(self.file))
+        except OSError as error:
+            msg = f"{self.file}: {error.strerror}: give a file of labelled structures, relative to the run directory"
+            raise ConfigError(msg) from error
+        return json.dumps({"kind": "dataset", "sha256": digest, "tolerance": self.tolerance}, sort_keys=True)
+
+    def code(self) -> str:
+        """The name of the file."""
+        return f"data set {Path(self.file).name}"
+
+    def check(self) -> None:
+        """ConfigError when the file cannot be read, or has a structure without energy or forces."""
+        _loaded(self.file)
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
+        """Energy, forces and, if periodic in three directions, stress; LabelError ``no_output`` if it is not there."""
+        frames, groups = _loaded(self.file)
+        group = groups.get(_key(atoms))
+        if group is None:
+            msg = f"{self.file} has no {atoms.get_chemical_formula()} with pbc = {atoms.pbc.tolist()}"
+            raise LabelError("no_output", msg)
+        index, order = self._look_up(group, frames, atoms)
+        found = frames[index]
+        results = labels_of(found)
+        results["forces"] = results["forces"][order]
+        if not atoms.pbc.all():
+            results.pop("stress", None)
+        code, log = str(found.info.get("code", self.code())), f"structure {index} of {self.file}, counted from 0"
+        return Result(labelled(atoms, **results), code, log, electrons_of(found.info))
+
+    def _look_up(self, group: "_Group", frames: list[Atoms], atoms: Atoms) -> tuple[int, NDArray[np.intp]]:
+        """Index of a structure, and which of its atoms each atom is."""
+        states: list[str] = []
+        for any_order in (False, True):  # the first is quicker, and mostly enough
+            near: list[tuple[float, int, NDArray[np.intp]]] = []
+            for candidate in group.candidates(atoms, self.tolerance, any_order=any_order):
+                distance, order = group.match(candidate, atoms)
+                index = group.indices[candidate]
+                if distance > self.tolerance:
+                    continue
+                if state := _disagreement(frames[index].info, atoms.info):
+                    states.append(f"{self.file} has the structure with {state}")
+                else:
+                    near.append((distance, index, order))
+            if near:
+                return min(near, key=lambda entry: entry[:2])[1:]
+        raise LabelError("no_output", states[0] if states else group.nearest(atoms, self.file, self.tolerance))
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Structures with the same number of atoms of each species and the same periodicity, atoms by species.
+
+    Attributes
+    ----------
+    indices : list of int
+        Of the structures in the file.
+    positions : ndarray, shape (S, N, 3)
+        Å.
+    cells : ndarray, shape (S, 3, 3)
+        Å.
+    orders : ndarray, shape (S, N)
+        Which atom of the file each is.
+    """
+
+    indices: list[int]
+    positions: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    orders: NDArray[np.intp]
+
+    def candidates(self, atoms: Atoms, tolerance: float, *, any_order: bool) -> NDArray[np.intp]:
+        """Those whose cell agrees, and that have an atom where the first one of the rarest species is.
+
+        That atom is the first of its species in them too, or with ``any_order`` any of the species.
+        """
+        same = np.flatnonzero(self._cell_errors(atoms) <= tolerance)
+        order = _by_species(atoms)
+        start, stop = min(_blocks(atoms.numbers[order]), key=lambda block: block[1] - block[0])
+        offsets = self.positions[same, start : stop if any_order else start + 1] - atoms.positions[order[start]]
+        return np.asarray(same[_lengths(offsets, atoms).min(axis=1) <= tolerance])
+
+    def match(self, candidate: int, atoms: Atoms) -> tuple[float, NDArray[np.intp]]:
+        """Largest distance of an atom from its partner (Å), and for each atom its partner in the file.
+
+        The partner is the nearest atom of the species; infinity if one atom is that of two.
+        """
+        order = _by_species(atoms)
+        partners = np.empty(len(atoms), dtype=np.intp)
+        largest = 0.0
+        for start, stop in _blocks(atoms.numbers[order]):
+            wanted = atoms.positions[order[start:stop]]
+            lengths = _lengths(self.positions[candidate, None, start:stop] - wanted[:, None], atoms)
+            nearest = lengths.argmin(axis=1)
+            if len(np.unique(nearest)) < stop - start:
+                return np.inf, partners
+            largest = max(largest, float(lengths.min(axis=1).max()))
+            partners[order[start:stop]] = self.orders[candidate, start + nearest]
+        return largest, partners
+
+    def nearest(self, atoms: Atoms, file: str, tolerance: float) -> str:
+        """How far away the nearest is: a sentence."""
+        cell_errors = self._cell_errors(atoms)
+        formula = atoms.get_chemical_formula()
+        if cell_errors.min() > tolerance:
+            index = self.indices[int(cell_errors.argmin())]
+            what = f"with this cell: the nearest, structure {index}, differs by {cell_errors.min():.2g} Å"
+            return f"{file} has no {formula} {what}, more than the tolerance of {tolerance:g}"
+        same = np.flatnonzero(cell_errors <= tolerance)
+        distances = _lengths(self.positions[same] - atoms.positions[_by_species(atoms)], atoms).max(axis=1)
+        for i in np.argsort(distances)[:10]:  # there, atoms in another order may be nearer
+            distances[i] = min(distances[i], self.match(same[i], atoms)[0])
+        index = self.indices[same[int(distances.argmin())]]
+        what = f"the nearest, structure {index}, has an atom {distances.min():.2g} Å away"
+        return f"{file} has no such {formula}: {what}, more than the tolerance of {tolerance:g}"
+
+    def _cell_errors(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Largest difference of a component of a periodic vector, Å, shape (S,)."""
+        differences = np.abs(self.cells - atoms.cell.array)[:, atoms.pbc]
+        return np.asarray(differences.max(axis=(1, 2), initial=0.0))
+
+
+def _loaded(file: str) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
+    """The structures of a file, and the groups by composition; ConfigError when it cannot be used."""
+    try:
+        status = Path(file).stat()
+        return _read(file, status.st_mtime_ns, status.st_size)
+    except StructureError as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        msg = f"{file}: {error.strerror}: give a file of labelled structures, relative to the run directory"
+        raise ConfigError(msg) from error
+
+
+@lru_cache(maxsize=4)
+def _read(file: str, _time: int, _size: int) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
+    frames = read_structures(Path(file))
+    members: dict[_Key, list[int]] = {}
+    for index, frame in enumerate(frames):
+        missing = [name for name in ("energy", "forces") if name not in labels_of(frame)]
+        if missing:
+            msg = f"{file} frame {index} has no {missing[0]}: expected energy (eV) and forces (eV/Å) of every structure"
+            raise ConfigError(msg)
+        members.setdefault(_key(frame), []).append(index)
+    return frames, {key: _group(frames, indices) for key, indices in members.items()}
+
+
+def _group(frames: list[Atoms], indices: list[int]) -> _Group:
+    orders = np.array([_by_species(frames[i]) for i in indices])
+    positions = np.array([frames[i].positions[order] for i, order in zip(indices, orders, strict=True)])
+    return _Group(indices, positions, np.array([frames[i].cell.array for i in indices]), orders)
+
+
+def _key(atoms: Atoms) -> _Key:
+    """Species and periodicity."""
+    return tuple(np.sort(atoms.numbers).tolist()), tuple(atoms.pbc.tolist())
+
+
+def _by_species(atoms: Atoms) -> NDArray[np.intp]:
+    """The order of atoms by species, and within one as they are."""
+    return np.argsort(atoms.numbers, kind="stable")
+
+
+def _blocks(numbers: NDArray[Any]) -> list[tuple[int, int]]:
+    """Begin and end of each species in sorted atomic numbers."""
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    return list(pairwise(edges))
+
+
+def _lengths(offsets: NDArray[np.float64], atoms: Atoms) -> NDArray[np.float64]:
+    """Of vectors, shape (..., 3), less the nearest lattice vector."""
+    if atoms.pbc.any():
+        cell = complete_cell(atoms.cell.array)
+        shifts = np.where(atoms.pbc, np.rint(offsets @ np.linalg.inv(cell)), 0.0)
+        offsets = offsets - shifts @ cell
+    return np.asarray(np.sqrt((offsets**2).sum(axis=-1)))
+
+
+def _disagreement(info: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """A charge or multiplicity that is another; empty when there is none."""
+    for name in _STATE:
+        if name in info and name in wanted and int(info[name]) != int(wanted[name]):
+            return f"{name} {int(info[name])}: expected {int(wanted[name])}"
+    return ""

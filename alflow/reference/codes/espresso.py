@@ -1,0 +1,250 @@
+"""Quantum ESPRESSO, with an input file of the user's own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointDFTCalculator
+
+from alflow.errors import ConfigError, LabelError
+from alflow.reference import programs
+from alflow.reference.method import Result, labelled
+from alflow.reference.templated import NAME, TemplateMethod, fill, vector_lines
+from alflow.structures import charge_and_multiplicity
+
+_DEMANDS = (
+    (r"\btprnfor\s*=\s*\.t", "does not print forces: write tprnfor = .true. in &CONTROL"),
+    (
+        r"\btstress\s*=\s*\.[tf]",
+        "does not say whether to print stress: write tstress = .true., or .false., in &CONTROL",
+    ),
+    (r"\bibrav\s*=\s*0\b", "takes its lattice from ibrav: write ibrav = 0 and CELL_PARAMETERS angstrom"),
+    (r"^\s*cell_parameters\W+angstrom", "has no CELL_PARAMETERS angstrom: write it before {{ cell }}"),
+    (r"^\s*atomic_positions\W+angstrom", "has no ATOMIC_POSITIONS angstrom: write it before {{ positions }}"),
+    (r"^\s*atomic_species\b", "has no ATOMIC_SPECIES: list mass and pseudopotential of every species"),
+    (r"\boutdir\s*=", "does not say where files go: write outdir = './', the folder of the calculation"),
+)
+_FORBIDDEN = (
+    (r"\bcalculation\s*=\s*['\"](?!scf['\"])", "calculates more than one structure: write calculation = 'scf'"),
+    (r"\boutdir\s*=\s*['\"][/~$]", "keeps files where other calculations do: write outdir = './'"),
+    (
+        r"\bpseudo_dir\s*=\s*['\"](?!/)",
+        "has a relative pseudo_dir, which each calculation's folder lacks: write it whole",
+    ),
+)
+_SPECIES = re.compile(r"^\s*([A-Za-z]\w*)\s+[\d.+-]\S*\s+(\S+)\s*$")
+_VERSION = re.compile(r"Program PWSCF v\.(\S+)")
+_ENERGY = re.compile(r"^!+\s+total energy\s+=\s+(\S+)\s+Ry", re.MULTILINE)
+_NOT_CONVERGED = re.compile(r"convergence NOT achieved", re.IGNORECASE)
+_TOLERANCE = 1e-4
+"""To which the output says what structure it is of, Å."""
+
+
+@dataclass(frozen=True)
+class EspressoMethod(TemplateMethod):
+    """The program pw.x of Quantum ESPRESSO.
+
+    Attributes
+    ----------
+    template : str
+        Text of an input file in which ``{{ cell }}`` (three lines for ``CELL_PARAMETERS angstrom``),
+        ``{{ positions }}`` (for ``ATOMIC_POSITIONS angstrom``), ``{{ n_atoms }}``, ``{{ n_species }}`` (as many as
+        ``ATOMIC_SPECIES`` lists), ``{{ charge }}`` (for ``tot_charge``) and ``{{ magnetization }}`` (for
+        ``tot_magnetization``: the multiplicity less 1) stand for the structure, and others for variables. Nothing is
+        added to it. Write ``nosym = .true.``: otherwise automatic k-points follow the symmetry of the lattice, and the
+        energy jumps where a strain breaks it.
+    variables : mapping
+        What else is filled in.
+    command : str
+        The program, MPI included; ``-in pw.in`` is added.
+    """
+
+    command: str = "pw.x"
+
+    kind = "espresso"
+    program = "Quantum ESPRESSO"
+    fields: ClassVar[frozenset[str]] = frozenset(
+        {"cell", "positions", "n_atoms", "n_species", "charge", "magnetization"}
+    )
+    required: ClassVar[Mapping[str, str]] = {
+        "cell": "after CELL_PARAMETERS angstrom",
+        "positions": "after ATOMIC_POSITIONS angstrom",
+        "n_atoms": "as nat",
+    }
+
+    def _check_text(self) -> None:
+        """ConfigError for what pw.x would not do, or do otherwise than is needed, and for no pseudopotentials."""
+        text = self._without_comments()
+        faults = [fault for pattern, fault in _DEMANDS if not _found(pattern, text)]
+        faults += [fault for pattern, fault in _FORBIDDEN if _found(pattern, text)]
+        if faults:
+            msg = f"{NAME} {faults[0]}"
+            raise ConfigError(msg)
+        directory = re.search(r"\bpseudo_dir\s*=\s*['\"]([^'\"]+)", text, re.IGNORECASE)
+        for name in self._species().values() if directory else ():
+            if directory and not (Path(directory[1]) / name).is_file():
+                msg = f"{NAME}: no pseudopotential {name} in {directory[1]}: put it there, or correct its name"
+                raise ConfigError(msg)
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
+        """Run it; LabelError as of the protocol."""
+        self._refuse(atoms)
+        with programs.working_folder(folder) as place:
+            (place / "pw.in").write_text(self._input(atoms), encoding="utf-8")
+            output = place / "pw.out"
+            words = [*programs.words_of(self.command, "reference"), "-in", "pw.in"]
+            try:
+                log = programs.run(words, place, output)
+            except LabelError:
+                if output.is_file():
+                    _check_converged(output.read_text(encoding="utf-8", errors="replace"))
+                raise
+            return read_output(output, atoms, log)
+
+    def _without_comments(self) -> str:
+        """The template with the variables filled in, fields of the structure as they are, and no comments."""
+        values = {name: f"{{{{ {name} }}}}" for name in self.fields}
+        text = fill(self.template, {**values, **self.variables})
+        return re.sub(r"^\s*[!#].*$|!.*$", "", text, flags=re.MULTILINE)
+
+    def _species(self) -> dict[str, str]:
+        """Pseudopotential of each species that ATOMIC_SPECIES lists."""
+        species: dict[str, str] = {}
+        card = re.search(r"^\s*atomic_species\b.*$", text := self._without_comments(), re.MULTILINE | re.IGNORECASE)
+        for line in text[card.end() :].splitlines() if card else ():
+            if found := _SPECIES.match(line):
+                species[found[1]] = found[2]
+            elif line.strip():
+                break
+        return species
+
+    def _refuse(self, atoms: Atoms) -> None:
+        """LabelError for a structure that this template cannot describe."""
+        charge, magnetization = _state(atoms)
+        unknown = sorted(set(atoms.get_chemical_symbols()) - set(self._species()))
+        msg = ""
+        if atoms.cell.rank < 3:
+            msg = (
+                f"Quantum ESPRESSO needs a cell, found {atoms.cell.rank} vectors: give the structure a box with vacuum"
+            )
+        elif unknown:
+            msg = f"ATOMIC_SPECIES of {NAME} has no {unknown[0]}: add its mass and pseudopotential"
+        elif charge and not self.has("charge"):
+            msg = (
+                f"the structure has charge {charge}, and {NAME} no {{{{ charge }}}}: "
+                "write tot_charge = {{ charge }}"
+            )
+        elif magnetization and not self.has("magnetization"):
+            msg = (
+                f"the structure has multiplicity {magnetization + 1}, and {NAME} no {{{{ magnetization }}}}: "
+                "write nspin = 2 and tot_magnetization = {{ magnetization }}"
+            )
+        if msg:
+            raise LabelError("crashed", msg)
+
+    def _input(self, atoms: Atoms) -> str:
+        """The input file for a structure."""
+        charge, magnetization = _state(atoms)
+        values = {
+            **self.variables,
+            "cell": vector_lines(atoms.cell.array, ["", "", ""]),
+            "positions": vector_lines(atoms.positions, atoms.get_chemical_symbols()),
+            "n_atoms": len(atoms),
+            "n_species": len(self._species()),
+            "charge": charge,
+            "magnetization": magnetization,
+        }
+        return fill(self.template, values)
+
+
+def read_output(path: Path, atoms: Atoms, log: str) -> Result:
+    """Energy, forces, stress, eigenvalues and Fermi energy from the output of one self-consistent calculation.
+
+    With smearing the energy is the free energy, E - TS, whose gradient the forces are. Eigenvalues are those of all
+    k-points, one after the other, and ``weights`` is what the k-point of each weighs; they sum to the number of bands.
+
+    Raises
+    ------
+    LabelError
+        ``not_converged`` when a self-consistent field did not converge; ``no_output`` when the output has no end,
+        energy or forces, or is not that of the structure.
+    """
+    text = programs.text_of(path, "pw.x")
+    _check_converged(text)
+    energies = _ENERGY.findall(text)
+    last = text.rfind("End of self-consistent calculation")
+    if "JOB DONE" not in text or not energies or "convergence has been achieved" not in text[last:]:
+        msg = f"the output ends without an energy that is self-consistent\n{log}"
+        raise LabelError("no_output", msg)
+    if "EXX: now go back" in text and "EXX self-consistency reached" not in text:
+        msg = f"the exact exchange did not become self-consistent\n{log}"
+        raise LabelError("not_converged", msg)
+    try:
+        frames = list(ase.io.iread(path, index=":", format="espresso-out"))
+        calculator = frames[-1].calc
+        found = {name: np.array(value) for name, value in calculator.results.items() if name in {"forces", "stress"}}
+    except Exception as error:
+        msg = f"the output cannot be read ({type(error).__name__}: {error})\n{log}"
+        raise LabelError("no_output", msg) from error
+    _check_structure(frames, atoms)
+    if "forces" not in found:
+        msg = "no forces in the output: write tprnfor = .true. in &CONTROL"
+        raise LabelError("no_output", msg)
+    if not atoms.pbc.all():
+        found.pop("stress", None)
+    version = _VERSION.search(text)
+    code = f"Quantum ESPRESSO {version[1]}" if version else "Quantum ESPRESSO"
+    done = labelled(atoms, energy=float(energies[-1]) * units.Ry, **found)
+    return Result(done, code, log, _electrons(calculator, "the Fermi energy is" in text))
+
+
+def _check_converged(text: str) -> None:
+    """LabelError when a self-consistent field did not converge."""
+    if found := _NOT_CONVERGED.search(text):
+        lines = text[: found.start()].splitlines()[-12:]
+        msg = "\n".join(["the self-consistent field did not converge", *lines])
+        raise LabelError("not_converged", msg)
+
+
+def _check_structure(frames: list[Atoms], atoms: Atoms) -> None:
+    """LabelError when what was calculated is not the structure."""
+    found = frames[-1]
+    if len(frames) != 1 or len(found) != len(atoms) or (found.numbers != atoms.numbers).any():
+        msg = f"the output is of {len(frames)} structures, the last {found.get_chemical_formula()}: expected one"
+        raise LabelError("no_output", f"{msg} of {atoms.get_chemical_formula()}")
+    error = max(np.abs(found.positions - atoms.positions).max(), np.abs(found.cell.array - atoms.cell.array).max())
+    if error > _TOLERANCE:
+        msg = f"the output is of a structure that differs by {error:.2g} Å: look at the units and the lattice of {NAME}"
+        raise LabelError("no_output", msg)
+
+
+def _electrons(calculator: SinglePointDFTCalculator, is_metal: bool) -> dict[str, Any]:
+    """Fermi energy and eigenvalues, eV, where the output has them."""
+    extra: dict[str, Any] = {}
+    if is_metal:
+        extra["fermi_energy"] = float(calculator.get_fermi_level())
+    if points := calculator.kpts:
+        spins = sorted({point.s for point in points})
+        of_spin = [[point for point in points if point.s == spin] for spin in spins]
+        total = [sum(point.weight for point in group) for group in of_spin]
+        extra["eigenvalues"] = [[float(e) for point in group for e in point.eps_n] for group in of_spin]
+        extra["weights"] = [
+            [float(point.weight / whole) for point in group for _ in point.eps_n]
+            for group, whole in zip(of_spin, total, strict=True)
+        ]
+    return extra
+
+
+def _state(atoms: Atoms) -> tuple[int, int]:
+    """Charge (e) and magnetization (Bohr magnetons)."""
+    charge, multiplicity = charge_and_multiplicity(atoms)
+    return charge, multiplicity - 1
+
+
+def _found(pattern: str, text: str) -> bool:
+    return re.search(pattern, text, re.MULTILINE | re.IGNORECASE) is not None

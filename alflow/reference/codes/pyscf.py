@@ -1,0 +1,279 @@
+"""Molecules by PySCF: Hartree-Fock, density functionals, and post-Hartree-Fock of closed shells."""
+
+import json
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from alflow.errors import ConfigError, LabelError
+from alflow.reference import programs
+from alflow.reference.method import Result, labelled, reason_of
+from alflow.structures import charge_and_multiplicity
+
+_VERBOSE = 4  # every iteration
+_LAST_ELEMENT = 103
+
+
+@dataclass(frozen=True)
+class PyscfMethod:
+    """PySCF.
+
+    Closed shells are restricted, open shells unrestricted. Forces of a functional include the response of the
+    integration grid, so that they are minus the gradient of the energy and sum to zero. Heavy atoms have the effective
+    core potential that belongs to the basis set, where PySCF has one of the same name. All electrons are correlated.
+    Threads are those of OMP_NUM_THREADS, memory that of PYSCF_MAX_MEMORY (MB).
+
+    Attributes
+    ----------
+    method : str
+        dft, hf, mp2, ccsd or ccsd(t).
+    xc : str
+        Functional, by PySCF's name; of dft.
+    basis : str
+        Basis set, by PySCF's name.
+    density_fitting : bool
+        Of the Coulomb integrals; of dft and hf.
+    grid_level : int
+        Of the integration grid, 0 to 9; of dft.
+    energy_tolerance : float
+        Of the self-consistent field and of coupled clusters, hartree.
+    max_iterations : int
+        Of the self-consistent field and of coupled clusters.
+    level_shift : float
+        Of the empty orbitals until the field is self-consistent, hartree.
+    """
+
+    method: str = "dft"
+    xc: str = "pbe"
+    basis: str = "def2-svp"
+    density_fitting: bool = False
+    grid_level: int = 3
+    energy_tolerance: float = 1e-9
+    max_iterations: int = 100
+    level_shift: float = 0.0
+
+    def identity(self) -> str:
+        """Canonical JSON of everything above that decides the result of this method."""
+        options = {"kind": "pyscf", **asdict(self)}
+        if self.method != "dft":
+            del options["xc"], options["grid_level"]
+        return json.dumps(options, sort_keys=True)
+
+    def code(self) -> str:
+        """Program and version."""
+        try:
+            return f"PySCF {version('pyscf')}"
+        except PackageNotFoundError:  # told by the check
+            return "PySCF"
+
+    def check(self) -> None:
+        """ConfigError when PySCF is not there, or does not know the functional or the basis set."""
+        _imported()
+        if self.density_fitting and self._correlated:
+            msg = f"reference: density_fitting is of dft and hf, found method {self.method}: leave it out"
+            raise ConfigError(msg)
+        if self.method == "dft":
+            _check_functional(self.xc)
+        if not any(_has_basis(self.basis, symbol) for symbol in chemical_symbols[1 : _LAST_ELEMENT + 1]):
+            msg = (
+                f"reference.basis: PySCF knows no basis set {self.basis!r}: expected a name such as def2-svp or cc-pvdz"
+            )
+            raise ConfigError(msg)
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
+        """Energy and forces of a molecule; LabelError as of the protocol."""
+        _imported()
+        self._refuse(atoms)
+        with programs.working_folder(folder) as place:
+            log = place / "pyscf.log"
+            try:
+                with log.open("w", encoding="utf-8") as output:
+                    field, energy, gradient = self._solve(self._molecule(atoms, output))
+            except (LabelError, ConfigError):
+                raise
+            except Exception as error:  # PySCF raises whatever it likes
+                text = str(error) or type(error).__name__
+                raise LabelError(reason_of(error, text), f"{text}\n{programs.tail(log)}") from error
+            forces = -gradient * units.Hartree / units.Bohr
+            done = labelled(atoms, energy=float(energy) * units.Hartree, forces=forces)
+            return Result(done, self.code(), programs.tail(log), _orbitals(field))
+
+    @property
+    def _correlated(self) -> bool:
+        """Whether electrons are correlated after the self-consistent field."""
+        return self.method not in {"dft", "hf"}
+
+    def _refuse(self, atoms: Atoms) -> None:
+        """LabelError for what this method cannot calculate."""
+        charge, multiplicity = charge_and_multiplicity(atoms)
+        electrons = int(atoms.numbers.sum()) - charge
+        msg = ""
+        if atoms.pbc.any():
+            msg = f"pyscf is for molecules, found pbc = {atoms.pbc.tolist()}: choose another reference for crystals"
+        elif electrons < 1 or multiplicity < 1 or multiplicity > electrons + 1 or (electrons + multiplicity) % 2 == 0:
+            msg = (
+                f"{electrons} electrons cannot have multiplicity {multiplicity}: set charge and multiplicity (2S + 1) "
+                "in the info of the structure"
+            )
+        elif self._correlated and multiplicity != 1:
+            msg = f"{self.method} is for closed shells here, found multiplicity {multiplicity}: use dft or hf"
+        if msg:
+            raise LabelError("crashed", msg)
+
+    def _molecule(self, atoms: Atoms, output: Any) -> Any:
+        """PySCF's, which prints into a file."""
+        from pyscf import gto
+
+        symbols = sorted(set(atoms.get_chemical_symbols()))
+        for symbol in symbols:
+            if not _has_basis(self.basis, symbol):
+                msg = f"basis set {self.basis} has no {symbol}: choose one that has"
+                raise LabelError("crashed", msg)
+        charge, multiplicity = charge_and_multiplicity(atoms)
+        mol = gto.Mole()
+        mol.stdout, mol.verbose = output, _VERBOSE
+        mol.atom = list(zip(atoms.get_chemical_symbols(), (atoms.positions / units.Bohr).tolist(), strict=True))
+        mol.unit = "Bohr"
+        mol.basis = self.basis
+        mol.ecp = {symbol: self.basis for symbol in symbols if _has_core_potential(self.basis, symbol)}
+        mol.charge, mol.spin = charge, multiplicity - 1
+        return mol.build(dump_input=False, parse_arg=False)
+
+    def _solve(self, mol: Any) -> tuple[Any, float, NDArray[np.float64]]:
+        """The mean field, and energy (hartree) and its gradient (hartree/bohr)."""
+        field = self._mean_field(mol)
+        field.kernel()
+        if not field.converged:
+            steps = f"in {self.max_iterations} iterations"
+            msg = f"the self-consistent field did not converge {steps}\n{_end(mol)}"
+            raise LabelError("not_converged", msg)
+        if not self._correlated:
+            gradients = field.nuc_grad_method()
+            if self.method == "dft":
+                gradients.grid_response = True
+            return field, field.e_tot, np.asarray(gradients.kernel())
+        if self.method == "mp2":
+            from pyscf import mp
+
+            correlated = mp.MP2(field).run()
+            return field, correlated.e_tot, np.asarray(correlated.nuc_grad_method().kernel())
+        return field, *self._coupled_clusters(field)
+
+    def _mean_field(self, mol: Any) -> Any:
+        """RHF, UHF, RKS or UKS, with this method's settings."""
+        from pyscf import dft, scf
+
+        restricted = mol.spin == 0
+        if self.method == "dft":
+            field = (dft.rks.RKS if restricted else dft.uks.UKS)(mol, xc=self.xc)
+            field.grids.level = self.grid_level
+        else:
+            field = (scf.hf.RHF if restricted else scf.uhf.UHF)(mol)
+        field.chkfile = None
+        if temporary := vars(field).pop("_chkfile", None):  # it is made before it can be turned off
+            temporary.close()
+        if self.density_fitting:
+            field = field.density_fit()
+        field.conv_tol, field.max_cycle, field.level_shift = (
+            self.energy_tolerance, self.max_iterations, self.level_shift
+        )  # fmt: skip
+        return field
+
+    def _coupled_clusters(self, field: Any) -> tuple[float, NDArray[np.float64]]:
+        """Energy (hartree) and its gradient (hartree/bohr) of CCSD or CCSD(T)."""
+        from pyscf import cc
+        from pyscf.cc import ccsd_t, ccsd_t_lambda
+        from pyscf.grad import ccsd_t as ccsd_t_grad
+
+        clusters = cc.ccsd.CCSD(field)
+        clusters.conv_tol, clusters.max_cycle = self.energy_tolerance, self.max_iterations
+        clusters.conv_tol_normt = 0.1 * np.sqrt(self.energy_tolerance)
+        eris = clusters.ao2mo()
+        clusters.kernel(eris=eris)
+        _check_amplitudes(clusters.converged, "the amplitudes", field.mol)
+        if self.method == "ccsd":
+            clusters.solve_lambda(eris=eris)
+            _check_amplitudes(clusters.converged_lambda, "the lambda equations", field.mol)
+            gradient = clusters.nuc_grad_method().kernel(eris=eris)
+            return clusters.e_tot, np.asarray(gradient)
+        triples = ccsd_t.kernel(clusters, eris, clusters.t1, clusters.t2)
+        converged, l1, l2 = ccsd_t_lambda.kernel(
+            clusters, eris, clusters.t1, clusters.t2,
+            max_cycle=clusters.max_cycle, tol=clusters.conv_tol_normt, verbose=clusters.verbose,
+        )  # fmt: skip
+        _check_amplitudes(converged, "the lambda equations", field.mol)
+        gradient = ccsd_t_grad.Gradients(clusters).kernel(clusters.t1, clusters.t2, l1, l2, eris=eris)
+        return clusters.e_tot + triples, np.asarray(gradient)
+
+
+def _imported() -> None:
+    """ConfigError when PySCF cannot be imported."""
+    try:
+        import pyscf  # noqa: F401
+    except ImportError as error:
+        msg = f"reference: kind pyscf needs PySCF ({error}): pip install 'alflow[pyscf]'"
+        raise ConfigError(msg) from error
+
+
+def _check_functional(xc: str) -> None:
+    """ConfigError for a functional that PySCF does not know, or whose dispersion is not there."""
+    from pyscf.dft import libxc
+    from pyscf.scf.dispersion import parse_dft
+
+    try:
+        functional, _, dispersion = parse_dft(xc)
+        libxc.parse_xc(functional)
+    except (KeyError, ValueError, NotImplementedError) as error:
+        msg = f"reference.xc: PySCF knows no functional {xc!r} ({error.args[0] if error.args else error})"
+        raise ConfigError(msg) from error
+    if dispersion and find_spec("pyscf.dispersion") is None:
+        msg = f"reference.xc: {xc} needs the dispersion of another package: pip install pyscf-dispersion"
+        raise ConfigError(msg)
+
+
+def _has_basis(name: str, symbol: str) -> bool:
+    from pyscf.gto import basis
+
+    return _found(basis.load, name, symbol)
+
+
+def _has_core_potential(name: str, symbol: str) -> bool:
+    from pyscf.gto import basis
+
+    return _found(basis.load_ecp, name, symbol)
+
+
+def _found(load: Callable[[str, str], Any], name: str, symbol: str) -> bool:
+    """Whether one of PySCF's libraries has something for an element."""
+    with warnings.catch_warnings(), suppress(RuntimeError, KeyError, AttributeError):
+        warnings.simplefilter("ignore")  # it advertises another package
+        return bool(load(name, symbol))
+    return False
+
+
+def _check_amplitudes(converged: bool, what: str, mol: Any) -> None:
+    if not converged:
+        msg = f"{what} of the coupled clusters did not converge\n{_end(mol)}"
+        raise LabelError("not_converged", msg)
+
+
+def _end(mol: Any) -> str:
+    """The end of what it printed so far."""
+    mol.stdout.flush()
+    return programs.tail(Path(mol.stdout.name))
+
+
+def _orbitals(field: Any) -> dict[str, Any]:
+    """Energies (eV) and occupations of the orbitals of the mean field, a list for each spin."""
+    energies, occupations = np.atleast_2d(field.mo_energy), np.atleast_2d(field.mo_occ)
+    return {"eigenvalues": (energies * units.Hartree).tolist(), "occupations": occupations.tolist()}

@@ -1,0 +1,197 @@
+"""VASP, through ASE."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.config import cfg
+
+from alflow.errors import ConfigError, LabelError
+from alflow.reference import programs
+from alflow.reference.method import Result, labelled
+from alflow.reference.profiles import (
+    OF_ALFLOW,
+    SINGLE_POINT,
+    ProfiledMethod,
+    bare_atoms,
+    check_parameters,
+    of_shape,
+    quiet,
+    reading,
+    run_program,
+    unfinished,
+    writing,
+)
+from alflow.structures import charge_and_multiplicity
+
+_LOOP = re.compile(r"aborting loop (.*?)\s*-*\s*$", re.MULTILINE)
+_NOT_CONVERGED = re.compile(r"EDIFF was not reached")
+_ITERATION = re.compile(r"- Iteration\s+\d+\(\s*(\d+)\)")
+_NELM = re.compile(r"^\s*NELM\s*=\s*(\d+)", re.MULTILINE)
+_END = "General timing and accounting"
+_VERSION = re.compile(r"^ vasp\.(\S+)", re.MULTILINE)
+_SHELL = re.compile(r"[;&|$<>`(]")
+
+
+@dataclass(frozen=True)
+class VaspMethod(ProfiledMethod):
+    """VASP: parameters are the tags of INCAR in lower case, with ``xc``, ``kpts``, ``gamma`` and ``setups`` of ASE.
+
+    Potentials are those of the environment variable VASP_PP_PATH, or of ASE's configuration file.
+    """
+
+    kind = "vasp"
+    program = "VASP"
+    refused: ClassVar[Mapping[str, str]] = {
+        "charge": "for a charged system give nelect, the number of electrons",
+        "net_charge": "for a charged system give nelect, the number of electrons",
+        "ml_lmlff": "VASP's own force field would give the labels",
+        **dict.fromkeys(("atoms", "restart", "directory", "label", "txt", "command"), OF_ALFLOW),
+    }
+
+    def _deciding(self) -> dict[str, Any]:
+        """With the release of the potentials; not with the folder of them, which may lie anywhere."""
+        release = self.parameters.get("pp_version", _of_environment("VASP_PP_VERSION"))
+        return {**self.parameters, **({"pp_version": release} if release else {})}
+
+    def check(self) -> None:
+        """ConfigError for parameters that cannot be, no potentials, or no program."""
+        given = {**self.parameters.get("custom", {}), **self.parameters}
+        given = {name.lower(): value for name, value in given.items()}
+        for name, still in (("nsw", 0), ("ibrion", -1)):
+            if (found := given.get(name, still)) != still:
+                msg = f"reference.parameters.{name} = {found}: {SINGLE_POINT}: leave it out"
+                raise ConfigError(msg)
+        self._check_names()
+        if not {"xc", "pp"} & set(self.parameters):
+            msg = 'reference.parameters.xc is missing: the functional, "pbe"; or pp, the folder of the potentials'
+            raise ConfigError(msg)
+        check_parameters(self.parameters, self.required, self.refused)
+        self.identity()
+        potentials = _of_environment("VASP_PP_PATH")
+        if potentials is None or not Path(potentials).is_dir():
+            found = "is not set" if potentials is None else f"= {potentials} is no folder"
+            msg = f"VASP_PP_PATH {found}: set it to the folder that has potpaw_PBE in it"
+            raise ConfigError(msg)
+        command = self._command()
+        if self.command is not None or not _SHELL.search(command):
+            programs.check_command(command, "reference")
+
+    def _check_names(self) -> None:
+        """ConfigError for a tag that ASE does not know: VASP itself ignores a misspelt one."""
+        with quiet():
+            tables = [value for name, value in vars(self._empty()).items() if name.endswith("_params")]
+        known = {name for table in tables for name in table}
+        for name in self.parameters:
+            if name not in known and name not in self.refused:
+                near = difflib.get_close_matches(name.lower(), known, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                msg = f"reference.parameters: ASE knows no tag {name}: {hint}Others are given in a table, custom"
+                raise ConfigError(msg)
+
+    @staticmethod
+    def _empty() -> Any:
+        from ase.calculators.vasp import Vasp
+
+        return Vasp()
+
+    def _command(self) -> str:
+        """The command line, ASE's for a shell; ConfigError when nothing says it."""
+        if self.command is not None:
+            return self.command
+        from ase.calculators.calculator import CalculatorSetupError
+
+        try:
+            with quiet():
+                return str(self._calculator(".").make_command())
+        except CalculatorSetupError as error:
+            msg = "reference.command is missing, and ASE_VASP_COMMAND is not set: give the program with its arguments"
+            raise ConfigError(msg) from error
+
+    def _calculator(self, place: Path | str, **more: Any) -> Any:
+        from ase.calculators.vasp import Vasp
+
+        return Vasp(directory=str(place), **{**more, **self.parameters})
+
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
+        """Run it; LabelError as of the protocol."""
+        if not atoms.pbc.all():
+            msg = f"VASP: periodic structures only, found pbc = {atoms.pbc.tolist()}: put it into a cell, with vacuum"
+            raise LabelError("crashed", msg)
+        charge, _ = charge_and_multiplicity(atoms)
+        if charge and "nelect" not in self.parameters:
+            msg = f"VASP: the structure has charge {charge}: give its number of electrons, parameters.nelect"
+            raise LabelError("crashed", msg)
+        command = self._command()
+        words = ["/bin/sh", "-c", command] if self.command is None else programs.words_of(command, "reference")
+        with programs.working_folder(folder) as place:
+            with writing(self.program):
+                calculator = self._calculator(place, **_spin(atoms, self.parameters))
+                calculator.write_input(bare_atoms(atoms))
+            log = run_program(words, place, place / "vasp.out", _NOT_CONVERGED)
+            return read_output(place, atoms, calculator.resort, log)
+
+
+def read_output(place: Path, atoms: Atoms, resort: list[int], log: str) -> Result:
+    """Free energy, forces, stress and Fermi energy from vasprun.xml and OUTCAR of VASP 5 and 6; errors of ORCA's.
+
+    Parameters
+    ----------
+    place : Path
+        Folder of the calculation.
+    atoms : Atoms
+        Structure.
+    resort : list of int
+        Where each atom is in the files of VASP, which are sorted by species.
+    log : str
+        End of what VASP printed.
+    """
+    from ase.io import iread
+
+    text = programs.text_of(place / "OUTCAR", "VASP")
+    loops = _LOOP.findall(text)
+    if loops and "EDIFF is reached" not in loops[-1]:
+        msg = f"the self-consistent field did not converge: aborting loop {loops[-1]}\n{log}"
+        raise LabelError("not_converged", msg)
+    if _END not in text:
+        raise unfinished("VASP", log)
+    nelm, iterations = _NELM.search(text), _ITERATION.findall(text)
+    if not loops and (nelm is None or not iterations or int(iterations[-1]) >= int(nelm[1])):
+        # VASP 5 says nothing when it has used them all
+        msg = f"the self-consistent field did not converge in {nelm[1] if nelm else 'NELM'} iterations\n{log}"
+        raise LabelError("not_converged", msg)
+    with reading("VASP", log):
+        programs.text_of(place / "vasprun.xml", "VASP")
+        calculator: Any = next(iread(place / "vasprun.xml", index=-1, format="vasp-xml")).calc
+        found = calculator.results
+        results = {"energy": float(found["free_energy"]), "forces": of_shape(found.get("forces"), atoms)[resort]}
+        if found.get("stress") is not None:
+            results["stress"] = np.array(found["stress"])
+        fermi = calculator.get_fermi_level()
+    version = _VERSION.search(text)
+    extra = {} if fermi is None else {"fermi_energy": float(fermi)}
+    return Result(labelled(atoms, **results), f"VASP {version[1]}" if version else "VASP", log, extra)
+
+
+def _spin(atoms: Atoms, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Tags of INCAR for a multiplicity above 1; LabelError when parameters say otherwise."""
+    unpaired = charge_and_multiplicity(atoms)[1] - 1
+    if not unpaired:
+        return {}
+    spin = {"ispin": 2, "nupdown": unpaired}
+    for name, value in spin.items():
+        if (found := parameters.get(name, value)) != value:
+            msg = f"VASP: the structure has multiplicity {unpaired + 1}, but parameters.{name} = {found}: leave it out"
+            raise LabelError("crashed", msg)
+    return spin
+
+
+def _of_environment(name: str) -> str | None:
+    """What ASE's configuration file or the environment says."""
+    with quiet():
+        return str(cfg[name]) if name in cfg else None

@@ -1,0 +1,41 @@
+"""The table ``[failures]``: what becomes of reference calculations that fail."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from alflow.section import Positive, Section, Share
+
+_WORDS: dict[str, tuple[dict[str, Any], ...]] = {"retry": ({},), "give up": ()}
+
+
+def _attempts(value: Any) -> Any:
+    """Words for what is wanted most; a table is a list of one."""
+    if isinstance(value, dict):
+        return (value,)
+    if isinstance(value, str):
+        return _WORDS.get(value, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Attempts = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_attempts)]
+"""Further attempts: each a table of settings of [reference] that are changed for it."""
+
+
+class Failures(Section):
+    """What becomes of calculations that fail, by the reason."""
+
+    max_share: Share = Field(0.5, description="a batch in which more fail than this share stops the run")
+    not_converged: Attempts = Field((), description="the self-consistent field, or another iteration, did not converge")
+    crashed: Attempts = Field(({},), description="the program ended in an error or by a signal")
+    timed_out: Attempts = Field((), description="it took longer than [executor] allows")
+    out_of_memory: Attempts = Field((), description="it needed more memory than there is")
+    no_output: Attempts = Field(({},), description="it ended well and left no energy and forces")
+    not_finite: Attempts = Field((), description="an energy, a force or a stress is no number")
+    inconsistent: Attempts = Field((), description="forces do not sum to zero, or the energy is far outside the data")
+    net_force_max: Positive | None = Field(
+        0.3, description="inconsistent above: the sum of the forces over the square root of the number of atoms, eV/Å"
+    )
+    energy_margin: Positive | None = Field(
+        2.0, description="inconsistent further outside the energies of the labels so far than this, eV/atom"
+    )

@@ -1,0 +1,185 @@
+"""Assess: how good the committee of a cycle is, how far its sigma can be trusted, and whether to go on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from alflow.averages.measuring import average
+from alflow.averages.observables import Observable, parse
+from alflow.averages.sources.functions import user_functions
+from alflow.averages.sources.samples import groups
+from alflow.averages.sources.samples import sampled as sampled_source
+from alflow.committee.calibration import Reliability, reliability
+from alflow.config import Settings
+from alflow.errors import AverageError, PotentialError
+from alflow.executors import limit_threads
+from alflow.models.ace import Committee
+from alflow.records.assess import AssessRecord
+from alflow.records.label import LabelRecord
+from alflow.records.sample import SampleRecord
+from alflow.steps.context import Context, labelled_frames
+from alflow.steps.train import load_model, model_path, read_trained
+
+Array = NDArray[np.float64]
+
+
+def assess(context: Context, cycle: int) -> AssessRecord:
+    """Judge the committee by labels it has not seen, and decide whether to go on.
+
+    The errors *before* training are those of the previous cycle's committee on this cycle's new labels; cycle 0 has no
+    previous committee, there they are out-of-bag: each structure is judged by the members that did not see it.
+    """
+    context.progress.begin(f"cycle {cycle} assess", 1)
+    labels = context.store.read(cycle, "label", LabelRecord)
+    path = model_path(context, cycle)
+    model, left_out = load_model(path, context.baseline), read_trained(path).left_out
+    judgement = model.judgement
+    before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
+    largest_force_sigma, observed = math.nan, Observed(context.settings.converge.observable or "")
+    with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
+        if cycle:
+            before = judged(load_model(model_path(context, cycle - 1), context.baseline), labels.frames)
+            sampled = context.store.read(cycle, "sample", SampleRecord)
+            largest_force_sigma, observed = float(sampled.largest_force_sigma.max()), observe(context, sampled)
+        after = judged(model, labels.frames)
+    n_labelled = len(labelled_frames(context.store, cycle)[0])
+    converged, reason = _converged(context, cycle, largest_force_sigma, observed, n_labelled)
+    target = context.settings.converge.force_sigma
+    if not converged and target is not None and judgement.force.floor > target:
+        reason += f"; it cannot fall below its floor of {judgement.force.floor:.3g}, converge.force_sigma is {target:g}"
+    context.progress.advance()
+    return AssessRecord(
+        n_labelled=n_labelled,
+        n_failed=len(labels.gave_up),
+        energy_rmse=before.energy_rmse,
+        force_rmse=before.force_rmse,
+        energy_rmse_after=after.energy_rmse,
+        force_rmse_after=after.force_rmse,
+        alpha_energy=judgement.energy.alpha,
+        alpha_force=judgement.force.alpha,
+        floor_energy=judgement.energy.floor,
+        floor_force=judgement.force.floor,
+        energy=judgement.energy.reliability,
+        force=judgement.force.reliability,
+        new_energy=before.energy,
+        new_force=before.force,
+        note="; ".join(part for part in (judgement.note, left_out) if part),
+        largest_force_sigma=largest_force_sigma,
+        observable=observed.observable,
+        observable_error=observed.error,
+        observable_noise=observed.noise,
+        observable_note=observed.note,
+        converged=converged,
+        reason=reason,
+    )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Model error of the observable of ``[converge]``, as in :class:`alflow.records.assess.AssessRecord`."""
+
+    observable: str
+    error: float = math.nan
+    noise: float = math.nan
+    note: str = ""
+
+
+def wanted(settings: Settings, directory: Path) -> Observable | None:
+    """The observable of ``[converge]``, if there is one; functions of the user's are looked for in ``directory``.
+
+    Raises
+    ------
+    ObservableError, ConfigError
+        It is not known, or its function cannot be imported.
+    """
+    text = settings.converge.observable
+    return None if text is None else parse(text, user_functions(settings.observable, directory))
+
+
+def observe(context: Context, sampled: SampleRecord) -> Observed:
+    """The largest model error of the observable over the frames of a cycle, of all systems and temperatures."""
+    observable = wanted(context.settings, context.store.directory)
+    if observable is None:
+        return Observed("")
+    text = observable.text
+    found: list[Observed] = []
+    for system, temperature in groups(sampled):
+        source = sampled_source(sampled, "the cycle's sample", temperature, system)
+        try:
+            result = average(source, [observable])
+        except AverageError as error:
+            return Observed(text, note=str(error))
+        one = result.averages[0]
+        if not np.any(one.model > 0):
+            return Observed(text, note=f"{system} at {temperature:g} K: constant or undefined in all frames")
+        k = int(np.nanargmax(one.model))
+        place = "" if observable.grid is None else f"{observable.grid_name} = {observable.grid[k]:.3g}, "
+        note = "; ".join([f"{place}{system} at {temperature:g} K, {result.method}", *result.notes])
+        found.append(Observed(text, float(one.model[k]), float(one.model_noise[k]), note))
+    return max(found, key=lambda one: one.error)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Root-mean-square errors of energies (eV/atom) and forces (eV/Å), and how they compare with their sigma."""
+
+    energy_rmse: float
+    force_rmse: float
+    energy: Reliability
+    force: Reliability
+
+
+def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
+    """Judge a committee by labels; NaN without any. Where its baseline fails there is nothing to judge."""
+    found: list[tuple[Array, Array, Array]] = []
+    for frame in frames:
+        try:
+            p = model.predict(frame)
+        except PotentialError:
+            continue
+        energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma]])
+        force = np.array([p.forces - frame.get_forces(), p.forces_sigma, p.forces_spread]).reshape(3, -1)
+        found.append((np.array([len(frame)]), energy, force))
+    if not found:
+        return Judged(math.nan, math.nan, Reliability(), Reliability())
+    n_atoms, energies, forces = (np.concatenate(x, axis=-1) for x in zip(*found, strict=True))
+    return Judged(
+        energy_rmse=float(np.sqrt(np.mean((energies[0] / n_atoms) ** 2))),
+        force_rmse=float(np.sqrt(np.mean(forces[0] ** 2))),
+        energy=reliability(*energies),
+        force=reliability(*forces),
+    )
+
+
+def _converged(
+    context: Context, cycle: int, largest_force_sigma: float, observed: Observed, n_labelled: int
+) -> tuple[bool, str]:
+    """Whether the cycles end here, and why."""
+    settings = context.settings.converge
+    if cycle >= settings.cycles:
+        earlier = [context.store.read(k, "assess", AssessRecord) for k in range(cycle - settings.cycles + 1, cycle)]
+        reached = []
+        if settings.force_sigma is not None:
+            sigmas = [*(record.largest_force_sigma for record in earlier), largest_force_sigma]
+            reached.append((sigmas, settings.force_sigma, "largest sampled force sigma", " eV/Å"))
+        if settings.tolerance is not None:
+            errors = [
+                record.observable_error if record.observable == settings.observable else math.nan for record in earlier
+            ]
+            reached.append(([*errors, observed.error], settings.tolerance, f"model error of {settings.observable}", ""))
+        if reached and all(value <= limit for values, limit, _, _ in reached for value in values):
+            what = " and ".join(f"{name} <= {limit:g}{unit}" for _, limit, name, unit in reached)
+            return True, f"{what} for {settings.cycles} cycle(s)"
+    if cycle >= settings.max_cycles:
+        return True, f"converge.max_cycles = {settings.max_cycles} cycles done"
+    if settings.max_labels is not None and n_labelled >= settings.max_labels:
+        return True, f"converge.max_labels = {settings.max_labels} labels spent"
+    if not cycle:
+        return False, "initial structures only"
+    error = "" if not observed.observable else f", model error of {observed.observable} {observed.error:.3g}"
+    return False, f"largest sampled force sigma {largest_force_sigma:.3g} eV/Å{error}"

@@ -1,0 +1,145 @@
+"""Label: reference calculations, several at once, every result durable the moment it is there."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from alflow.errors import ConfigError, LabelError
+from alflow.executors.opening import check_nothing_runs
+from alflow.records.label import LabelRecord
+from alflow.records.select import SelectRecord
+from alflow.reference.codes.dataset import DatasetMethod
+from alflow.reference.consistency import check_consistent, limits_of
+from alflow.state.store import commit_file, read_file
+from alflow.steps.batch import calculate
+from alflow.steps.context import Context, evaluate_baseline, labelled_frames
+from alflow.steps.initial import initial_structures
+from alflow.structures import structure_id
+
+_ID_MIN = 4  # digits of an id that are enough
+
+
+def label(context: Context, cycle: int) -> LabelRecord:
+    """Ask the reference method about the chosen structures; every result is durable the moment it is there.
+
+    Labels that have come in besides, of calculations that failed in an earlier cycle and were tried again, are gathered
+    with them. Errors as of :func:`alflow.steps.batch.calculate`.
+    """
+    ids, frames = to_label(context, cycle)
+    data = labelled_frames(context.store, cycle - 1)[1] if cycle else []
+    calculate(context, f"cycle {cycle} label", ids, frames, data)
+    method = context.method.identity()
+    besides = context.store.labels_besides(set(ids), method)
+    return _with_baseline(context, context.store.gather([*ids, *besides], method))
+
+
+def try_again(context: Context, which: str) -> list[str]:
+    """Calculate again what failed, with the settings as they are now; returns the ids of what was tried.
+
+    Labels of earlier cycles that come out of it are gathered by the next label step.
+
+    Parameters
+    ----------
+    context : Context
+        Settings, run directory, executor and progress.
+    which : str
+        ``failed`` for all, a reason, or the beginning of an id.
+
+    Raises
+    ------
+    ConfigError
+        Nothing of that kind has failed, or jobs of an interrupted batch are in the queue.
+    AlflowError
+        As of :func:`alflow.steps.batch.calculate`.
+    """
+    store = context.store
+    check_nothing_runs(context.settings.executor, store.directory)
+    labelled = {*store.labelled(), *labelled_frames(store, store.last("label"))[0]}
+    paths = {name: found for name, found in store.failures().items() if name not in labelled}
+    records = {name: read_file(found[-1], LabelRecord) for name, found in paths.items()}
+    chosen = [
+        name
+        for name, record in records.items()
+        if which in {"failed", record.failed_reason[0]} or (len(which) >= _ID_MIN and name.startswith(which))
+    ]
+    if not chosen:
+        have = ", ".join(sorted({record.failed_reason[0] for record in records.values()})) or "nothing"
+        msg = f"no failed calculation is {which!r}: expected `failed`, a reason or an id; {have} has failed"
+        raise ConfigError(msg)
+    frames = [records[name].failed_frames[0] for name in chosen]
+    for path in (path for name in chosen for path in paths[name]):
+        path.unlink()
+    names = [structure_id(frame, context.method.identity()) for frame in frames]
+    calculate(context, "retry", names, frames, labelled_frames(store, store.last("label"))[1])
+    return names
+
+
+def take_in(context: Context, file: Path, names: Sequence[str], frames: Sequence[Atoms]) -> list[str]:
+    """Take labels from a file of the user; returns the ids of those structures that it has.
+
+    Parameters
+    ----------
+    context : Context
+        Settings, run directory and progress.
+    file : Path
+        Structures with energies and forces, in any format that ASE reads and in any order.
+    names, frames : sequence
+        What is wanted.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or a structure in it has no energy or forces.
+    LabelError
+        ``inconsistent``: forces that do not sum to zero, or an energy far outside the labels so far.
+    """
+    policy, store = context.settings.failures, context.store
+    data = labelled_frames(store, store.last("label"))[1]
+    limits = limits_of(data, policy.net_force_max, policy.energy_margin)
+    source = DatasetMethod(str(file.absolute()))
+    source.check()
+    found: dict[str, LabelRecord] = {}
+    for name, frame in zip(names, frames, strict=True):
+        try:
+            result = source.calculate(frame)
+        except LabelError as error:
+            if error.reason != "no_output":
+                raise
+            continue
+        check_consistent(result.frame, limits)
+        record = LabelRecord.empty(context.method.identity())
+        extra = json.dumps(dict(result.extra)) if result.extra else ""
+        found[name] = record.with_label(name, result.frame, 0.0, context.method.code(), result.log, extra)
+    for name, record in found.items():
+        commit_file(store.label_path(name), record, exist_ok=True)
+    return list(found)
+
+
+def to_label(context: Context, cycle: int) -> tuple[list[str], list[Atoms]]:
+    """Ids and structures of a cycle's reference calculations, no structure twice."""
+    if cycle == 0:
+        frames = initial_structures(context.settings, context.store.directory)
+        unique = {structure_id(frame, context.method.identity()): frame for frame in frames}
+        return list(unique), list(unique.values())
+    record = context.store.read(cycle, "select", SelectRecord)
+    return list(record.ids), list(record.frames)
+
+
+def _with_baseline(context: Context, record: LabelRecord) -> LabelRecord:
+    """Labels with the baseline's results beside them; where it fails there are none, and the label stays."""
+    baseline = context.baseline
+    if baseline is None:
+        return record
+    found = evaluate_baseline(context, baseline, record.frames)
+    nothing = [(np.nan, np.full((len(frame), 3), np.nan)) for frame in record.frames]
+    results = [none if isinstance(x, str) else x for none, x in zip(nothing, found, strict=True)]
+    return replace(
+        record,
+        baseline=(baseline.identity(),) * len(record.frames),
+        baseline_energy=np.array([energy for energy, _ in results]),
+        baseline_forces=np.concatenate([np.zeros((0, 3)), *(forces for _, forces in results)]),
+    )

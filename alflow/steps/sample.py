@@ -1,0 +1,221 @@
+"""Sample: walkers of every system at every temperature, driven by the newest committee."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from alflow.committee.protocol import Weighting
+from alflow.config import Settings
+from alflow.data.reading import read_structures
+from alflow.errors import SampleError, StructureError
+from alflow.executors import run_all, shield
+from alflow.models.ace import Committee
+from alflow.randomness import generator
+from alflow.records.production import ProductionRecord
+from alflow.records.sample import SIGMAS, SampleRecord, Segment
+from alflow.records.train import TrainRecord
+from alflow.reference.method import BaselineMethod
+from alflow.sampling.walker import Bounds, Walker, run_segment
+from alflow.state.file import checksum
+from alflow.state.store import STEPS, commit_file, make_folder, read_file, segment_path
+from alflow.steps.context import Context, labelled_frames
+from alflow.steps.train import load_model, model_path
+
+Array = NDArray[np.float64]
+
+_PART = 50  # candidates that one task looks at
+
+
+def sample(context: Context, cycle: int) -> SampleRecord:
+    """Run the walkers of a cycle on the newest committee and gather their frames.
+
+    Raises
+    ------
+    SampleError
+        No labelled structure can serve as a start, or none of the starts can be evaluated.
+    """
+    walkers, starts = _walkers(context, cycle)
+    folder = context.store.walkers(cycle)
+    make_folder(folder)
+    model, baseline = model_path(context, cycle - 1), context.baseline
+    driver = driver_of(model, baseline, walkers[0].weighting, walkers[0].baseline_error)
+    tasks = [(Walk(w, w.n_segments, folder, number, model, baseline, driver),) for number, w in enumerate(walkers)]
+    context.progress.begin(f"cycle {cycle} sample", len(tasks))
+    for number, outcome in run_all(context.pool, walk, tasks):
+        if isinstance(outcome, Exception):
+            raise outcome
+        context.progress.note(f"walker {number}: {outcome}")
+        context.progress.advance()
+    return _gather(folder, walkers, starts, driver)
+
+
+def driver_of(model: Path, baseline: BaselineMethod | None, weighting: Weighting | None, error: float | None) -> str:
+    """Name of what drives walks: segments of another potential are not gone on with."""
+    parts = (checksum(model), "" if baseline is None else baseline.identity(), weighting, error)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """A walker and where its segments are kept: what travels to the worker process.
+
+    ``model`` is a file, of the kind ``record``, with the committee that drives it.
+    """
+
+    walker: Walker
+    n_segments: int
+    folder: Path
+    number: int
+    model: Path
+    baseline: BaselineMethod | None
+    driver: str
+    record: type[TrainRecord | ProductionRecord] = TrainRecord
+
+    def path(self, index: int) -> Path:
+        """File of one segment."""
+        return segment_path(self.folder, self.number, index, self.driver)
+
+
+def walk(task: Walk) -> str:
+    """Do, in a worker process, the segments of a walk that are not on disk yet; the reason it stopped."""
+    done = next((k for k in range(task.n_segments) if not task.path(k).exists()), task.n_segments)
+    segment: Segment | None = None
+    committee: Committee | None = None
+    for index in range(max(done - 1, 0), task.n_segments):
+        path = task.path(index)
+        if path.exists():
+            segment = read_file(path, Segment)
+        else:
+            committee = committee or load_model(task.model, task.baseline, task.record)
+            segment = run_segment(task.walker, index, segment.end[0] if segment else None, committee)
+            with shield():
+                commit_file(path, segment, exist_ok=True)
+        if segment.stop:
+            break
+    if segment is None:
+        return "nothing to do"
+    return f"{segment.stop or 'goes on'} after {segment.end_step} steps"
+
+
+def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
+    """Walkers of every system at every temperature, and the ids of the structures they start from."""
+    settings = context.settings.sample
+    if settings.candidates is not None:
+        return _judges(context, settings.candidates, cycle)
+    step = STEPS.index("sample")
+    ids, frames = labelled_frames(context.store, cycle - 1)
+    walkers: list[Walker] = []
+    starts: list[str] = []
+    for system in context.settings.system:
+        mine = [i for i, frame in enumerate(frames) if frame.info.get("system") == system.name]
+        usable = [i for i in mine if np.linalg.norm(frames[i].get_forces(), axis=1).max() <= settings.force_max]
+        if not usable:
+            msg = (
+                f"system {system.name}: none of its {len(mine)} labelled structures can start a walker (largest force "
+                f"at most sample.force_max = {settings.force_max:g} eV/Å): relax them, or lower system.rattle"
+            )
+            raise SampleError(msg)
+        for temperature in settings.temperature:
+            for _ in range(settings.walkers):
+                key = (cycle, step, len(walkers))
+                rng = generator(context.settings.seed, *key)
+                start = usable[int(rng.integers(len(usable)))]
+                bare = frames[start].copy()
+                bare.calc = None
+                walkers.append(_walker(context.settings, bare, temperature, key))
+                starts.append(ids[start])
+    return walkers, starts
+
+
+def _judges(context: Context, file: str, cycle: int) -> tuple[list[Walker], list[str]]:
+    """Walkers that stay: each looks at a part of the structures of a file.
+
+    A structure belongs to the system that its ``info`` names or, without one, to the only system.
+    """
+    path = context.store.directory / file
+    systems = {system.name: system for system in context.settings.system}
+    frames: list[Atoms] = []
+    for index, frame in enumerate(read_structures(path)):
+        name = frame.info.get("system", next(iter(systems)) if len(systems) == 1 else None)
+        if name not in systems:
+            msg = f"{path} frame {index}: system {name!r}: expected one of {', '.join(systems)} of alflow.toml"
+            raise StructureError(msg)
+        bare = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+        bare.info = {"system": name, "charge": systems[name].charge, "multiplicity": systems[name].multiplicity}
+        frames.append(bare)
+    parts = [tuple(frames[begin : begin + _PART]) for begin in range(0, len(frames), _PART)]
+    walkers = [
+        replace(
+            _walker(context.settings, part[0], np.inf, (cycle, STEPS.index("sample"), number)),
+            bounds=Bounds(force_sigma=np.inf, force=np.inf, temperature=np.inf, distance_ratio=0.0),
+            candidates=part, steps=len(part), stride=1, segment=len(part),
+        )
+        for number, part in enumerate(parts)
+    ]  # fmt: skip
+    return walkers, [f"{file} from {_PART * number}" for number in range(len(parts))]
+
+
+def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int, ...]) -> Walker:
+    s = settings.sample
+    bounds = Bounds(
+        force_sigma=s.force_sigma_max,
+        force=s.force_max,
+        temperature=s.temperature_factor_max * temperature,
+        distance_ratio=s.distance_ratio_min,
+    )
+    baseline = settings.baseline
+    return Walker(
+        start=start,
+        temperature=temperature,
+        timestep=s.timestep,
+        friction=s.friction,
+        steps=s.steps,
+        stride=s.stride,
+        segment=s.stride * max(1, s.checkpoint // s.stride),
+        bounds=bounds,
+        seed=settings.seed,
+        key=key,
+        weighting=None if baseline is None else baseline.weighting,
+        baseline_error=None if baseline is None else baseline.error,
+    )
+
+
+def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str], driver: str) -> SampleRecord:
+    """Join the segments of all walkers, in the order of the walkers."""
+    segments: list[tuple[int, Segment]] = []
+    ends: list[Segment] = []
+    for number, walker in enumerate(walkers):
+        for index in range(walker.n_segments):
+            segment = read_file(segment_path(folder, number, index, driver), Segment)
+            segments.append((number, segment))
+            if segment.stop:
+                break
+        ends.append(segment)
+    if not any(segment.frames for _, segment in segments):
+        why = "; ".join(sorted({end.stop for end in ends}))
+        msg = f"no walker could begin ({why}): look at the baseline and the initial structures"
+        raise SampleError(msg)
+
+    def column(name: str) -> Array:
+        return np.concatenate([getattr(segment, name) for _, segment in segments])
+
+    numbers = np.concatenate([np.full(len(s.frames), number) for number, s in segments])
+    return SampleRecord(
+        frames=tuple(frame for _, segment in segments for frame in segment.frames),
+        walker=numbers.astype(np.int64),
+        time=column("step") * np.array([walkers[n].timestep for n in numbers]),
+        energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
+        **{
+            name: column(name)
+            for name in ("energy", *SIGMAS, "largest_grade", "largest_force", "temperature", "distance_ratio")
+        },
+        walker_stop=tuple(segment.stop for segment in ends),
+        walker_steps=np.array([segment.end_step for segment in ends], dtype=np.int64),
+        walker_temperature=np.array([walker.temperature for walker in walkers]),
+        walker_start=tuple(starts),
+    )

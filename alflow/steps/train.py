@@ -1,0 +1,97 @@
+"""Train: the committee fitted to every label there is."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from alflow.errors import warnings_told
+from alflow.models.ace import Committee, fit
+from alflow.records.label import LabelRecord
+from alflow.records.train import TrainRecord
+from alflow.reference.method import BaselineMethod
+from alflow.state.file import checksum
+from alflow.state.store import commit_file, make_folder, read_file
+from alflow.steps.context import Context, evaluate_baseline, labelled_frames
+
+Array = NDArray[np.float64]
+
+
+def train(context: Context, cycle: int) -> TrainRecord:
+    """Fit the committee to every label there is."""
+    _, frames = labelled_frames(context.store, cycle)
+    options: dict[str, Any] = context.settings.potential.model_dump(exclude={"kind"})
+    left_out = ""
+    if context.baseline is not None:
+        frames, results, left_out = _with_baseline_results(context, context.baseline, cycle, frames)
+        options |= {"baseline": context.baseline.calculator(), "baseline_identity": context.baseline.identity()}
+        options["baseline_results"] = results
+    if left_out:
+        context.progress.note(left_out)
+    context.progress.begin(f"cycle {cycle} train", 1)
+    with warnings_told(context.progress.note):
+        model = fit(frames, seed=context.settings.seed, **options)
+    if model.judgement.note:
+        context.progress.note(model.judgement.note)
+    context.progress.advance()
+    return TrainRecord(model=model, n_frames=len(frames), left_out=left_out)
+
+
+def _with_baseline_results(
+    context: Context, baseline: BaselineMethod, cycle: int, frames: list[Atoms]
+) -> tuple[list[Atoms], list[tuple[float, Array]], str]:
+    """Labels with the results of the baseline, those kept with them and new ones, and what of those that have none."""
+    identity = baseline.identity()
+    kept = [
+        result
+        for k in range(cycle + 1)
+        for result in context.store.read(k, "label", LabelRecord).baseline_results(identity)
+    ]
+    missing = [k for k, result in enumerate(kept) if result is None]
+    found = dict(zip(missing, evaluate_baseline(context, baseline, [frames[k] for k in missing]), strict=True))
+    results = [found[k] if result is None else result for k, result in enumerate(kept)]
+    usable = [(f, r) for f, r in zip(frames, results, strict=True) if not isinstance(r, str)]
+    reasons = sorted({r for r in results if isinstance(r, str)})
+    left_out = len(frames) - len(usable)
+    note = f"{left_out} labels left out: the baseline fails for their structures ({'; '.join(reasons[:3])})"
+    return [f for f, _ in usable], [r for _, r in usable], note if left_out else ""
+
+
+def model_path(context: Context, cycle: int) -> Path:
+    """File of the committee of a finished cycle, fitted again to the same labels if the baseline was changed since.
+
+    What is fitted again is scratch: it depends on labels and settings only, and is made anew when it is not there.
+    """
+    path = context.store.path(cycle, "train")
+    identity = "" if context.baseline is None else context.baseline.identity()
+    if read_trained(path).model.baseline_identity == identity:
+        return path
+    made_of = (checksum(path), identity, context.settings.potential.model_dump_json(), str(context.settings.seed))
+    name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
+    again = context.store.scratch / f"refit-{cycle:03d}-{name}.h5"
+    if not again.exists():
+        context.progress.note("the baseline is not that of the newest committee: it is fitted again to the same labels")
+        make_folder(again.parent)
+        commit_file(again, train(context, cycle), exist_ok=True)
+    return again
+
+
+def load_model(path: Path, baseline: BaselineMethod | None, kind: Any = TrainRecord) -> Committee:
+    """The committee of a record, with its baseline."""
+    model: Committee = _read_once(path.absolute(), checksum(path), kind).model
+    return model if baseline is None else model.with_baseline(baseline.calculator())
+
+
+def read_trained(path: Path) -> TrainRecord:
+    """A train record; the last one read is kept, as long as its file is the same."""
+    record: TrainRecord = _read_once(path.absolute(), checksum(path), TrainRecord)
+    return record
+
+
+@lru_cache(maxsize=1)
+def _read_once(path: Path, _checksum: str, kind: Any) -> Any:
+    return read_file(path, kind)

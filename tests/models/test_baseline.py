@@ -1,0 +1,275 @@
+"""The weighted baseline: exact derivatives, the right limits, and the same numbers as i-PI."""
+
+from collections.abc import Callable
+
+import alflow
+import numpy as np
+import pytest
+from alflow.committee.weighting import weighted
+from alflow.errors import PotentialError
+from alflow.models import Committee
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from ase.calculators.morse import MorsePotential
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
+from hypothesis import given
+from hypothesis import strategies as st
+from test_contract import STARTS, assert_close, derivative, moved, strained
+
+from ipi_committee import DATA, ffcommittee, reference_data
+from lj_frames import SMALL, bonded, labelled, water
+
+WEIGHTINGS = ["total", "atom"]
+
+
+@pytest.fixture(scope="module", params=STARTS)
+def case(request: pytest.FixtureRequest) -> tuple[Committee, Atoms]:
+    start: Callable[[], Atoms] = STARTS[request.param]
+    baseline = MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)
+    frames = bonded(start(), 16) if request.param == "molecule" else labelled(start(), 16)
+    test = labelled(start(), 1, seed=99, scale=0.15)[0].copy()
+    test.calc = None
+    return alflow.fit(frames, baseline=baseline, **SMALL), test
+
+
+def halfway(committee: Committee, atoms: Atoms, weighting: str) -> float:
+    """An s_b with which the weights are well between 0 and 1."""
+    prediction = committee.predict(atoms)
+    alpha = committee.judgement.energy.factor
+    return alpha * (prediction.energy_spread if weighting == "total" else float(np.median(prediction.atom_spread)))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_forces_are_minus_the_gradient(case, weighting: str) -> None:
+    committee, atoms = case
+    s_b = halfway(committee, atoms, weighting)
+    driving = committee.drive(atoms, weighting, s_b)
+    assert 0.1 < driving.weight.mean() < 0.9
+    expected = [
+        [
+            -derivative(lambda h, i=i, x=x: committee.drive(moved(atoms, i, x, h), weighting, s_b).energy, 1e-3)
+            for x in range(3)
+        ]
+        for i in range(len(atoms))
+    ]
+    assert_close(driving.forces, expected)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_stress_is_the_strain_derivative(case, weighting: str) -> None:
+    committee, atoms = case
+    s_b = halfway(committee, atoms, weighting)
+    stress = committee.drive(atoms, weighting, s_b).stress
+    if not atoms.pbc.all():
+        assert stress is None
+        return
+    expected = [
+        [
+            derivative(lambda h, a=a, b=b: committee.drive(strained(atoms, a, b, h), weighting, s_b).energy, 3e-4)
+            for b in range(3)
+        ]
+        for a in range(3)
+    ]
+    assert_close(voigt_6_to_full_3x3_stress(stress), np.array(expected) / atoms.get_volume())
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_limits(case, weighting: str) -> None:
+    """Trusted without end it is the mean; not at all, the baseline and the zero of energy."""
+    committee, atoms = case
+    mean, trusted = committee.drive(atoms, "none"), committee.drive(atoms, weighting, 1e9)
+    assert_close(trusted.forces, mean.forces)
+    assert trusted.energy == pytest.approx(mean.energy, abs=1e-9)
+    assert mean.mean_energy == mean.energy
+    assert mean.weight == 1.0
+    alone = committee.drive(atoms, weighting, 1e-9)
+    bare = atoms.copy()
+    zeros = committee.energy_zero if weighting == "total" else committee.atom_zero
+    zero = zeros[np.searchsorted(np.unique(atoms.numbers), atoms.numbers)].sum()
+    assert alone.energy == pytest.approx(committee.baseline.get_potential_energy(bare) + zero, abs=1e-9)
+    assert np.abs(alone.forces - committee.baseline.get_forces(bare)).max() < 1e-6
+    assert alone.mean_energy == pytest.approx(mean.energy, abs=1e-12)
+
+
+def test_one_weight_for_each_atom_or_for_all(case) -> None:
+    committee, atoms = case
+    assert committee.drive(atoms).weight.shape == ()
+    assert committee.drive(atoms, "atom").weight.shape == (len(atoms),)
+    default = committee.drive(atoms).energy
+    s_b = committee.baseline_error * np.sqrt(len(atoms))
+    assert default == committee.drive(atoms, "total", s_b).energy
+    driven = atoms.copy()
+    driven.calc = committee.calculator("atom")
+    np.testing.assert_array_equal(driven.get_forces(), committee.drive(atoms, "atom").forces)
+    assert driven.calc.results["weight"].shape == (len(atoms),)
+    members = driven.calc.results["committee_energies"]
+    assert members.mean() == pytest.approx(committee.predict(atoms).energy)
+
+
+def test_an_atom_falls_back_by_itself() -> None:
+    """Beside a strange molecule out of reach, atom by atom nothing changes for a usual one; in total its forces do."""
+    baseline = MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)
+    committee = alflow.fit(bonded(water(), 16), baseline=baseline, **SMALL)
+    (usual,), (strange,) = bonded(water(), 1, seed=50), bonded(water(), 1, seed=51, scale=0.4)
+    strange.translate([30.0, 0, 0])
+    both = Atoms(usual) + Atoms(strange)
+    s_b = 0.2 * committee.baseline_atom_error
+    alone, beside = (committee.drive(Atoms(atoms), "atom", s_b) for atoms in (usual, both))
+    np.testing.assert_allclose(beside.weight[: len(usual)], alone.weight, rtol=1e-9)
+    np.testing.assert_allclose(beside.forces[: len(usual)], alone.forces, atol=1e-8)
+    assert beside.weight[len(usual) :].min() < 0.5 * alone.weight.min()
+    alone, beside = (committee.drive(Atoms(atoms), "total", s_b) for atoms in (usual, both))
+    assert beside.weight < 0.7 * alone.weight
+    assert np.abs(beside.forces[: len(usual)] - alone.forces).max() > 1e-3
+
+
+def test_the_error_of_the_baseline_is_its_scatter_around_the_zero() -> None:
+    """With one composition: the standard deviation of reference minus baseline, over the square root of the atoms."""
+    frames = labelled(water(), 30)
+    baseline = MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)
+    committee = alflow.fit(frames, baseline=baseline, **SMALL)
+    differences = [f.get_potential_energy() - baseline.get_potential_energy(f.copy()) for f in frames]
+    assert committee.baseline_error == pytest.approx(np.std(differences, ddof=1) / np.sqrt(6), rel=1e-6)
+    n_h, n_o = 4, 2
+    assert n_h * committee.energy_zero[0] + n_o * committee.energy_zero[1] == pytest.approx(np.mean(differences))
+    learned = np.concatenate([committee.forward(frame).atom_energies.mean(axis=1) for frame in frames])
+    species = np.concatenate([frame.numbers == 8 for frame in frames]).astype(int)
+    means = np.array([learned[species == s].mean() for s in (0, 1)])
+    np.testing.assert_allclose(committee.atom_zero, means, rtol=1e-6)
+    assert committee.baseline_atom_error == pytest.approx(np.sqrt(np.mean((learned - means[species]) ** 2)), rel=1e-6)
+
+
+def test_the_zero_of_energy_stays_with_the_model(case, tmp_path) -> None:
+    committee, atoms = case
+    committee.save(tmp_path / "model.h5")
+    loaded = alflow.load(tmp_path / "model.h5", baseline=committee.baseline)
+    a, b = committee.drive(atoms), loaded.drive(atoms)
+    assert (a.energy, float(a.weight)) == (b.energy, float(b.weight))
+    np.testing.assert_array_equal(a.forces, b.forces)
+
+
+def test_a_baseline_that_is_the_reference_leaves_nothing_to_weight() -> None:
+    frames = labelled(water(), 12)
+    committee = alflow.fit(frames, baseline=LennardJones(sigma=2.2, epsilon=0.3, rc=6.0, smooth=True), **SMALL)
+    atoms = frames[0].copy()
+    driving = committee.drive(atoms)
+    assert driving.energy == pytest.approx(frames[0].get_potential_energy(), abs=1e-9)
+    assert np.isfinite(driving.forces).all()
+
+
+def test_another_committee_is_a_baseline() -> None:
+    frames = bonded(water(), 30)
+    rough = alflow.fit(frames[:12], **SMALL)
+    fine = alflow.fit(frames, baseline=rough.calculator(), **SMALL)
+    (atoms,) = bonded(water(), 1, seed=4)
+    errors = [c.predict(atoms.copy()).energy - atoms.get_potential_energy() for c in (rough, fine)]
+    assert np.abs(errors).max() < 0.03
+
+
+def test_known_results_of_the_baseline_are_used() -> None:
+    frames = labelled(water(), 12)
+    baseline = MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)
+    results = [(baseline.get_potential_energy(f.copy()), baseline.get_forces(f.copy())) for f in frames]
+    asked = alflow.fit(frames, baseline=baseline, **SMALL)
+    told = alflow.fit(frames, baseline=baseline, baseline_results=[*results[:5], None, *results[6:]], **SMALL)
+    np.testing.assert_array_equal(asked._coefficients, told._coefficients)
+
+
+def test_bad_input() -> None:
+    plain = alflow.fit(labelled(water(), 12), **SMALL)
+    with pytest.raises(PotentialError, match="trained without a baseline, expected 'none'"):
+        plain.drive(water(), "total")
+    based = alflow.fit(labelled(water(), 2), baseline=LennardJones(sigma=2.0), **SMALL)
+    with pytest.raises(PotentialError, match="weighting: expected total, atom or none, found 'some'"):
+        based.drive(water(), "some")
+    with pytest.raises(PotentialError, match=r"expected a number > 0 \(eV\), found -1"):
+        based.drive(water(), "total", -1.0)
+    single = alflow.fit(labelled(water(), 1), baseline=LennardJones(sigma=2.0), **SMALL)
+    with pytest.raises(PotentialError, match="found nan; it follows from the data where there are more structures"):
+        single.drive(water())
+
+
+@given(st.integers(2, 20), st.floats(0.1, 5.0), st.floats(1e-3, 1e2), st.integers(0, 10**6))
+def test_member_weights_are_the_derivative(members: int, alpha: float, s_b: float, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(3, members)) + 0.5
+    _, weight, found = weighted(values, alpha, s_b)
+    assert ((weight > 0) & (weight <= 1)).all()
+    for m in range(members):
+        step = np.eye(members)[m]
+        expected = [
+            derivative(lambda h, v=v, step=step: float(weighted(v + h * step, alpha, s_b)[0]), 1e-3 * min(1, s_b))
+            for v in values
+        ]
+        np.testing.assert_allclose(found[:, m], expected, atol=1e-5)
+
+
+def test_nothing_overflows() -> None:
+    """Far outside members may be anything."""
+    for size in (1e20, 1e100, 1e150):
+        correction, weight, found = weighted(size * np.array([1.0, -2.0, 5.0]), 3.0, 0.1)
+        assert np.isfinite([correction, weight, *found]).all()
+        assert abs(correction) < 1.0 / size + 1e-12
+        assert weight < 1e-30
+
+
+def test_random_members_as_i_pi_combines_them() -> None:
+    """Energy, forces, virial and weight to 1e-9; virials of no symmetry tell a transpose."""
+    pytest.importorskip("ipi", reason="i-PI is not there: pip install ipi")
+    rng = np.random.default_rng(0)
+    for members, alpha, s_b in ((2, 1.0, 0.3), (4, 2.5, 1.0), (16, 0.7, 5.0)):
+        energies = rng.normal(size=members) + 0.7
+        forces, virials = rng.normal(size=(members, 7, 3)), rng.normal(size=(members, 3, 3))
+        baseline = (float(rng.normal()), rng.normal(size=(7, 3)), rng.normal(size=(3, 3)))
+        energy, force, virial, mixing = ffcommittee(energies, forces, virials, alpha, s_b, baseline)
+        correction, weight, found = weighted(energies, alpha, s_b)
+        np.testing.assert_allclose(baseline[0] + correction, energy, rtol=1e-9)
+        np.testing.assert_allclose(weight, mixing, rtol=1e-9)
+        np.testing.assert_allclose(baseline[1] + np.tensordot(found, forces, 1), force, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(baseline[2] + np.tensordot(found, virials, 1), virial, rtol=1e-9, atol=1e-12)
+
+
+def test_a_fitted_committee_as_i_pi_combines_its_members(case) -> None:
+    """The members one by one, with their baseline, given to i-PI; its answer is that of ``drive``."""
+    pytest.importorskip("ipi", reason="i-PI is not there: pip install ipi")
+    committee, atoms = case
+    zero = committee.energy_zero[np.searchsorted(np.unique(atoms.numbers), atoms.numbers)].sum()
+    energies = committee.forward(atoms).energies - zero
+    gradients = [committee.backward(one) for one in np.eye(committee.n_members)]
+    forces, virials = (np.array([getattr(g, name) for g in gradients]) for name in ("forces", "virial"))
+    bare = atoms.copy()
+    bare.calc = committee.baseline
+    below = np.zeros((3, 3))
+    if atoms.pbc.all():
+        below = -voigt_6_to_full_3x3_stress(bare.get_stress()) * atoms.get_volume()
+    alpha, s_b = committee.judgement.energy.factor, halfway(committee, atoms, "total")
+    baseline = (bare.get_potential_energy() + zero, bare.get_forces(), below)
+    energy, force, virial, mixing = ffcommittee(energies, forces, virials, alpha, s_b, baseline)
+    driving = committee.drive(atoms, "total", s_b)
+    assert driving.energy == pytest.approx(energy, rel=1e-9)
+    assert float(driving.weight) == pytest.approx(mixing, rel=1e-9)
+    np.testing.assert_allclose(driving.forces, force, rtol=1e-9, atol=1e-9 * max(np.abs(force).max(), 1e-3))
+    if atoms.pbc.all():
+        stress = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())
+        np.testing.assert_allclose(driving.stress, stress, rtol=1e-9, atol=1e-9 * np.abs(stress).max())
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the published data (../shared/data) are not there")
+def test_the_numbers_of_i_pis_regression_test() -> None:
+    """Its two members as differences from nothing, alpha 1.5, s_b 0.1 eV; steps 0, 4 and 10."""
+    s_b = 0.1 / 27.211386245988  # eV in Ha, CODATA 2018
+    data = reference_data()
+    rows = data["energies"][[0, 2, 5]]
+    correction, weight, found = weighted(rows, 1.5, s_b)
+    np.testing.assert_allclose(weight, [0.297090575449, 0.339975303987, 0.223812777044], rtol=1e-9)
+    np.testing.assert_allclose(correction, [-0.607254859344, -0.984074598222, -0.557090717055], rtol=1e-9)
+    pytest.importorskip("ipi", reason="i-PI is not there: pip install ipi")
+    n_atoms = data["forces"].shape[2]
+    nothing = (0.0, np.zeros((n_atoms, 3)), np.zeros((3, 3)))
+    for k, step in enumerate((0, 2, 5)):
+        forces = data["forces"][step]
+        virials = data["virials"][step]
+        energy, force, virial, mixing = ffcommittee(rows[k], forces, virials, 1.5, s_b, nothing)
+        np.testing.assert_allclose(np.tensordot(found[k], virials, 1), virial, rtol=0, atol=1e-9 * np.abs(virial).max())
+        assert correction[k] == pytest.approx(energy, rel=1e-9)
+        assert weight[k] == pytest.approx(mixing, rel=1e-9)
+        np.testing.assert_allclose(np.tensordot(found[k], forces, 1), force, rtol=0, atol=1e-9 * np.abs(force).max())

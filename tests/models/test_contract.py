@@ -1,0 +1,290 @@
+"""The contract of every potential, and the built-in one against independent calculations."""
+
+from collections.abc import Callable
+
+import alflow
+import numpy as np
+import pytest
+from alflow.errors import PotentialError
+from alflow.models.ace import Committee
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+from ase.calculators.calculator import Calculator
+from ase.calculators.morse import MorsePotential
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.neighborlist import neighbor_list
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from lj_frames import SMALL, bonded, labelled, water
+
+
+def triclinic() -> Atoms:
+    atoms = bulk("NaCl", "rocksalt", a=5.2)
+    atoms.set_cell(atoms.cell.array @ np.array([[1, 0.1, 0], [0, 1.05, 0.2], [0.05, 0, 1]]), scale_atoms=True)
+    return atoms
+
+
+def slab() -> Atoms:
+    atoms = fcc111("Cu", (1, 2, 2), vacuum=3.0)
+    atoms.info = {}
+    return atoms
+
+
+STARTS: dict[str, Callable[[], Atoms]] = {
+    "molecule": water,
+    "cell smaller than the cutoff": lambda: bulk("Cu", "fcc", a=3.6),
+    "slab": slab,
+    "triclinic": triclinic,
+}
+
+
+@pytest.fixture(scope="module", params=[(name, based) for name in STARTS for based in (False, True)], ids=str)
+def case(request: pytest.FixtureRequest) -> tuple[Committee, Atoms, Calculator | None]:
+    name, based = request.param
+    frames = labelled(STARTS[name](), 16)
+    baseline = MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0) if based else None
+    test = labelled(STARTS[name](), 1, seed=99)[0].copy()
+    test.calc = None
+    return alflow.fit(frames, baseline=baseline, **SMALL), test, baseline
+
+
+def derivative(function: Callable[[float], float], h: float) -> float:
+    """First derivative at zero, central differences of sixth order."""
+    c = [(1, 45.0), (2, -9.0), (3, 1.0)]
+    return sum(w * (function(k * h) - function(-k * h)) for k, w in c) / (60 * h)
+
+
+def moved(atoms: Atoms, i: int, x: int, by: float) -> Atoms:
+    out = atoms.copy()
+    out.positions[i, x] += by
+    return out
+
+
+def strained(atoms: Atoms, a: int, b: int, by: float) -> Atoms:
+    strain = np.eye(3)
+    strain[a, b] += by / 2
+    strain[b, a] += by / 2
+    out = atoms.copy()
+    out.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+    return out
+
+
+def assert_close(found, expected) -> None:
+    """To 1e-6 relative to the largest component."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert np.abs(found - expected).max() < 1e-6 * max(np.abs(expected).max(), 1e-2)
+
+
+def test_forces_are_minus_the_gradient(case) -> None:
+    committee, atoms, _ = case
+    expected = [
+        [-derivative(lambda h, i=i, x=x: committee.predict(moved(atoms, i, x, h)).energy, 2e-3) for x in range(3)]
+        for i in range(len(atoms))
+    ]
+    assert_close(committee.predict(atoms).forces, expected)
+
+
+def test_stress_is_the_strain_derivative(case) -> None:
+    committee, atoms, _ = case
+    stress = committee.predict(atoms).stress
+    if not atoms.pbc.all():
+        assert stress is None
+        return
+    expected = np.array(
+        [
+            [derivative(lambda h, a=a, b=b: committee.predict(strained(atoms, a, b, h)).energy, 5e-4) for b in range(3)]
+            for a in range(3)
+        ]
+    )
+    assert_close(voigt_6_to_full_3x3_stress(stress), expected / atoms.get_volume())
+
+
+@pytest.mark.parametrize("per_atom", [False, True])
+def test_backward_is_the_gradient_of_any_weighted_sum(case, per_atom: bool) -> None:
+    committee, atoms, _ = case
+    rng = np.random.default_rng(5)
+    weights = rng.normal(size=(len(atoms), committee.n_members) if per_atom else committee.n_members)
+
+    def total(structure: Atoms) -> float:
+        forward = committee.forward(structure)
+        return float(np.sum(weights * (forward.atom_energies if per_atom else forward.energies)))
+
+    committee.forward(atoms)
+    gradient = committee.backward(weights)
+    i, x = 0, 2
+    assert_close(gradient.forces[i, x], -derivative(lambda h: total(moved(atoms, i, x, h)), 2e-3))
+    if not atoms.pbc.any():
+        assert_close(gradient.virial, atoms.positions.T @ gradient.forces)
+        return
+    expected = derivative(lambda h: total(strained(atoms, 0, 1, h)), 5e-4)
+    assert_close(gradient.virial[0, 1], -expected)
+    if gradient.stress is not None:
+        assert_close(gradient.stress[5], expected / atoms.get_volume())
+
+
+def test_invariances(case) -> None:
+    committee, atoms, baseline = case
+    reference = committee.predict(atoms)
+    rng = np.random.default_rng(3)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    turned = atoms.copy()
+    turned.set_cell(atoms.cell.array @ rotation.T)
+    turned.positions = atoms.positions @ rotation.T + [0.3, -1.0, 2.0]
+    found = committee.predict(turned)
+    assert_close(found.energy, reference.energy)
+    assert_close(found.energies, reference.energies)
+    assert_close(found.forces, reference.forces @ rotation.T)
+    order = rng.permutation(len(atoms))
+    found = committee.predict(atoms[order])
+    assert_close(found.forces, reference.forces[order])
+    assert_close(found.atom_sigma, reference.atom_sigma[order])
+    if atoms.pbc.all() and baseline is None:
+        found = committee.predict(atoms.repeat((2, 1, 3)))
+        assert_close(found.energies, 6 * reference.energies)
+        assert_close(found.forces[: len(atoms)], reference.forces)
+        assert_close(found.stress, reference.stress)
+
+
+def test_input_is_unchanged_and_batch_equals_single(case) -> None:
+    committee, atoms, _ = case
+    other = moved(atoms, 0, 0, 0.1)
+    before = {key: value.copy() for key, value in atoms.arrays.items()}
+    first = committee.predict(atoms)
+    committee.predict(other)
+    again = committee.predict(atoms)
+    assert all(np.array_equal(before[key], atoms.arrays[key]) for key in before)
+    assert atoms.calc is None
+    assert atoms.info == {}
+    for name in ("energies", "forces", "forces_sigma", "atom_sigma"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    calibration = committee.judgement.energy
+    assert np.std(first.energies, ddof=1) == pytest.approx(calibration.factor * first.energy_spread, rel=1e-9)
+    assert first.energy_sigma == pytest.approx(calibration.sigma(first.energy_spread, np.sqrt(len(atoms))), rel=1e-9)
+
+
+def test_calculator_and_file(case, tmp_path) -> None:
+    committee, atoms, baseline = case
+    path = tmp_path / "model.h5"
+    committee.save(path)
+    loaded = alflow.load(path, baseline=baseline)
+    reference = committee.predict(atoms)
+    np.testing.assert_array_equal(loaded.predict(atoms).forces_sigma, reference.forces_sigma)
+    driven = atoms.copy()
+    driven.calc = loaded.calculator("none")
+    np.testing.assert_array_equal(driven.get_forces(), reference.forces)
+    assert driven.get_potential_energy() == reference.energy
+    assert driven.calc.results["energy_sigma"] == pytest.approx(reference.energy_sigma, rel=1e-12)
+    if baseline is not None:
+        with pytest.raises(PotentialError, match="trained on differences from a baseline"):
+            alflow.load(path).predict(atoms)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_pairs_are_those_of_ase(name: str) -> None:
+    atoms = labelled(STARTS[name](), 1, seed=7)[0]
+    committee = alflow.fit(labelled(STARTS[name](), 3), **SMALL)
+    pairs = committee._descriptor.pairs(atoms)
+    n_species = len(committee._descriptor.numbers)
+    first = np.repeat(np.arange(len(pairs.start) - 1) // n_species, np.diff(pairs.start))
+    i, j, vector = neighbor_list("ijD", atoms, 4.0)
+    ours = sorted(map(tuple, np.round(np.column_stack([first, pairs.j, pairs.vector]), 8)))
+    theirs = sorted(map(tuple, np.round(np.column_stack([i, j, vector]), 8)))
+    np.testing.assert_allclose(ours, theirs, atol=1e-7)
+
+
+def test_update_equals_fit() -> None:
+    frames = bonded(water(), 14)
+    whole = alflow.fit(frames, **SMALL)
+    grown = alflow.fit(frames[:9], **SMALL)
+    grown.update(frames[9:12])
+    grown.update(frames[12:])
+    a, b = whole.predict(frames[3]), grown.predict(frames[3])
+    np.testing.assert_allclose(a.energies, b.energies, atol=1e-6)
+    np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
+    again = alflow.fit(frames, **SMALL)
+    np.testing.assert_array_equal(whole._coefficients, again._coefficients)
+
+
+def test_a_new_species_appears() -> None:
+    water_only, ammonia = labelled(water(), 8), labelled(molecule("NH3"), 6)
+    grown = alflow.fit(water_only, **SMALL)
+    grown.update(ammonia)
+    whole = alflow.fit(water_only + ammonia, **SMALL)
+    np.testing.assert_array_equal(grown._coefficients, whole._coefficients)
+
+
+def test_every_structure_is_seen_by_half_of_the_members() -> None:
+    committee = alflow.fit(labelled(water(), 3), **SMALL)
+    np.testing.assert_array_equal(committee._seen.sum(axis=0), 4)
+    groups = [committee._group(k) for k in range(80)]
+    assert all(sorted(groups[k : k + 8]) == list(range(8)) for k in range(0, 80, 8))
+
+
+def with_energy(atoms: Atoms, energy: float = 0.0) -> Atoms:
+    atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    return atoms
+
+
+BAD: dict[str, tuple[Callable[[Committee], object], str]] = {
+    "species": (lambda c: c.predict(molecule("CH4")), "C in CH4: not in the training set, which has H, O"),
+    "empty": (lambda c: c.predict(Atoms()), "no atoms"),
+    "nan": (
+        lambda c: c.predict(Atoms("OH", positions=[[0, 0, np.nan], [0, 0, 1]])),
+        "position of atom 0 is not finite",
+    ),
+    "same place": (lambda c: c.predict(Atoms("OH", positions=np.zeros((2, 3)))), "at the same place"),
+    "weights": (lambda c: (c.forward(water()), c.backward(np.ones(3))), r"expected \(8,\) or \(6, 8\)"),
+    "no frames": (lambda c: c.update([]), "no structures to fit"),
+    "no energy": (lambda c: c.update([water()]), "has no energy"),
+    "an empty structure": (
+        lambda c: c.update([with_energy(Atoms())]),
+        "structure 0 has no atoms: remove it",
+    ),
+    "positions that are not finite": (
+        lambda c: c.update([with_energy(Atoms("OH", positions=[[0, 0, np.nan], [0, 0, 1]]))]),
+        "its positions are not finite",
+    ),
+    "an energy that is not finite": (
+        lambda c: c.update([with_energy(water(), np.inf)]),
+        "its energy is not finite: correct or remove the structure",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str) -> None:
+    committee = alflow.fit(labelled(water(), 3), **SMALL)
+    action, message = BAD[name]
+    with pytest.raises(PotentialError, match=message):
+        action(committee)
+
+
+def test_bad_labels_and_settings(tmp_path) -> None:
+    frames = labelled(water(), 3)
+    committee = alflow.fit(frames, **SMALL)
+    coefficients = committee._coefficients.copy()
+    bad = frames[0].copy()
+    bad.calc = SinglePointCalculator(bad, energy=1.0, forces=np.full((6, 3), np.nan))
+    with pytest.raises(PotentialError, match="forces are not finite"):
+        committee.update([frames[1], bad])
+    np.testing.assert_array_equal(committee._coefficients, coefficients)
+    assert len(committee._training) == 3
+    with pytest.raises(PotentialError, match="unknown setting cutof of the potential: did you mean cutoff"):
+        alflow.fit(frames, cutof=4.0)
+    with pytest.raises(PotentialError, match="cutoff: expected a number > 0, found -1"):
+        alflow.fit(frames, cutoff=-1.0)
+    with pytest.raises(PotentialError, match="n_members: expected at least 2"):
+        alflow.fit(frames, n_members=1)
+    (tmp_path / "x.h5").write_text("nothing")
+    with pytest.raises(PotentialError, match=r"x\.h5 is not a model"):
+        alflow.load(tmp_path / "x.h5")
+
+
+def test_energies_alone_are_enough() -> None:
+    frames = labelled(water(), 14)
+    for frame in frames:
+        frame.calc = SinglePointCalculator(frame, energy=frame.get_potential_energy())
+    committee = alflow.fit(frames, **SMALL)
+    assert np.isnan(committee.judgement.force.alpha)
+    assert "no structure has any" in committee.judgement.note
+    assert not committee.predict(frames[0]).calibrated
