@@ -213,9 +213,8 @@ def export(arguments: tuple[str, ...]) -> None:
 
 def _baseline_of(path: Path | None) -> "BaselineMethod | None":
     from alflow import config
-    from alflow.reference.opening import baseline_method
 
-    return None if path is None else baseline_method(config.load_baseline(path), path.parent)
+    return None if path is None else config.load_baseline(path).at(path.parent)
 
 
 @main.command()

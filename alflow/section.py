@@ -1,7 +1,7 @@
 """What the tables of alflow.toml are made of."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,12 @@ class Section(BaseModel):
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """With some keys changed, tables inside merged; ValidationError if that is not allowed."""
         return self.model_validate(merge(self.model_dump(), changes))
+
+
+def kind_of(section: type[BaseModel]) -> str:
+    """The ``kind`` that a table of several kinds has when it is this one."""
+    kind: str = get_args(section.model_fields["kind"].annotation)[0]
+    return kind
 
 
 def merge(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

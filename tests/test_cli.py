@@ -324,7 +324,7 @@ def test_failed_calculations_are_recorded_and_the_loop_goes_on(tmp_path: Path) -
     """Half of the labels cannot converge: they fail with their reason, the others are learned from."""
     driver = tmp_path / "driver.py"
     driver.write_text(
-        "from alflow.reference import tblite\nfrom alflow.errors import LabelError\n"
+        "from alflow.reference.codes import tblite\nfrom alflow.errors import LabelError\n"
         "plain = tblite.TbliteMethod.calculate\n"
         "def calculate(self, atoms, folder=None):\n"
         "    if atoms.positions[0, 0] > 0.03:\n        raise LabelError('not_converged', 'on purpose')\n"

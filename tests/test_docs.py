@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from alflow import config
 from alflow.config import load, templates
+from alflow.config.places import sections
 from alflow.steps.initial import initial_structures
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +27,8 @@ def test_template(name: str, tmp_path: Path) -> None:
 def test_laptop_template_shows_every_default() -> None:
     """Every key of every section stands in it, with the default unless its comment says otherwise."""
     text = (ROOT / "workflows/laptop.toml").read_text()
-    for name, field in config.Settings.model_fields.items():
-        kinds = list(config.sections(field.annotation))
+    for name, field in config.schema().model_fields.items():
+        kinds = list(sections(field.annotation))
         for model in kinds if name == "baseline" else kinds[:1]:  # other methods and executors have templates
             for key in model.model_fields:
                 assert any(f"\n{mark}{key} = " in text for mark in ("", "# ", "## ")), f"{name}.{key}"

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from alflow.averages.observables import Frame, Observable
+from alflow.averages.observables.base import Frame, Observable
 from alflow.averages.reweighting import Chunk, Method, Quantity, Reweighted, reweight
 from alflow.errors import AverageError
 

@@ -1,50 +1,22 @@
 """alflow.toml as frozen, typed settings."""
 
-from alflow.config import reference
 from alflow.config.document import document
+from alflow.config.kinds import Kinds, installed
 from alflow.config.loading import FILE, load, load_baseline, load_observables, parse
-from alflow.config.places import sections
-from alflow.config.reference import AseBaseline, Baseline, ModelBaseline, Reference, Tblite, TbliteBaseline, Weighted
-from alflow.config.settings import (
-    Converge,
-    Potential,
-    Sample,
-    Select,
-    Settings,
-    System,
-    UserObservable,
-)
-from alflow.executors.settings import Executor, Local, Parsl, Slurm
-from alflow.reference.failures import Failures
-from alflow.section import Section
+from alflow.config.schema import schema
+from alflow.config.settings import Converge, Settings, System
 
 __all__ = [
     "FILE",
-    "AseBaseline",
-    "Baseline",
     "Converge",
-    "Executor",
-    "Failures",
-    "Local",
-    "ModelBaseline",
-    "Parsl",
-    "Potential",
-    "Reference",
-    "Sample",
-    "Section",
-    "Select",
+    "Kinds",
     "Settings",
-    "Slurm",
     "System",
-    "Tblite",
-    "TbliteBaseline",
-    "UserObservable",
-    "Weighted",
     "document",
+    "installed",
     "load",
     "load_baseline",
     "load_observables",
     "parse",
-    "reference",
-    "sections",
+    "schema",
 ]

@@ -1,22 +1,22 @@
 """docs/settings.md: every key with its default and its meaning."""
 
-from typing import get_args
-
 from pydantic import BaseModel
 
+from alflow.config.kinds import Kinds
 from alflow.config.places import LISTS, sections, toml
-from alflow.config.settings import Settings
+from alflow.config.schema import schema
+from alflow.section import kind_of
 
 
 def document() -> str:
-    """Every key with its default and its meaning, as Markdown: docs/settings.md."""
+    """Every key of the kinds that alflow has, with its default and its meaning, as Markdown: docs/settings.md."""
     lines = [
         "# Settings: every key of alflow.toml",
         "",
-        "Made from the models in `alflow/config`. Unknown keys are refused.",
+        "Made from the sections that `alflow/config` puts together. Unknown keys are refused.",
         "",
     ]
-    for name, field in Settings.model_fields.items():
+    for name, field in schema(Kinds()).model_fields.items():
         models = list(sections(field.annotation))
         if not models:
             lines += [f"`{name} = {field.default}`: {field.description}", ""]
@@ -25,8 +25,7 @@ def document() -> str:
         lines += [f"## `{title}`: {field.description}", ""]
         for model in models:
             if len(models) > 1:
-                kind = get_args(model.model_fields["kind"].annotation)[0]
-                lines += [f'With `kind = "{kind}"`:', ""]
+                lines += [f'With `kind = "{kind_of(model)}"`:', ""]
             lines += [*_table(model), ""]
     return "\n".join(lines)
 

@@ -7,18 +7,28 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from alflow.averages.observables.settings import UserObservable
+from alflow.config.kinds import Kinds
 from alflow.config.problems import explain, told_already
-from alflow.config.reference import AseBaseline, ModelBaseline, TbliteBaseline
-from alflow.config.settings import Settings, UserObservable
+from alflow.config.schema import schema
+from alflow.config.settings import Settings
 from alflow.errors import ConfigError
+from alflow.reference.method import Weighted
 
 FILE = "alflow.toml"
 
 _NO_SYSTEM = {"system": [{"name": "none", "structures": "none"}]}  # for a file of which one section is wanted
 
 
-def load(directory: Path) -> Settings:
+def load(directory: Path, kinds: Kinds | None = None) -> Settings:
     """Read the settings of a run directory.
+
+    Parameters
+    ----------
+    directory : Path
+        It has an alflow.toml.
+    kinds : Kinds, optional
+        What tables with a ``kind`` may be; by default what is installed.
 
     Raises
     ------
@@ -30,23 +40,23 @@ def load(directory: Path) -> Settings:
     if not path.exists():
         msg = f"no {FILE} in {directory}: give a run directory, or make one with `alflow init {directory}`"
         raise ConfigError(msg)
-    return parse(_toml_of(path), str(path))
+    return parse(_toml_of(path), str(path), kinds)
 
 
-def load_baseline(path: Path) -> TbliteBaseline | AseBaseline | ModelBaseline:
+def load_baseline(path: Path, kinds: Kinds | None = None) -> Weighted:
     """The ``[baseline]`` of a TOML file, whatever else it holds; ConfigError as of :func:`load`."""
     data = _toml_of(path)
     if "baseline" not in data:
         msg = f"{path} has no [baseline]: expected a table that describes one, as in alflow.toml"
         raise ConfigError(msg)
-    found = parse({"baseline": data["baseline"], **_NO_SYSTEM}, str(path)).baseline
+    found = parse({"baseline": data["baseline"], **_NO_SYSTEM}, str(path), kinds).baseline
     assert found is not None  # noqa: S101
     return found
 
 
-def load_observables(path: Path) -> tuple[UserObservable, ...]:
+def load_observables(path: Path, kinds: Kinds | None = None) -> tuple[UserObservable, ...]:
     """The ``[[observable]]`` of a TOML file, whatever else it holds; ConfigError as of :func:`load`."""
-    return parse({"observable": _toml_of(path).get("observable", []), **_NO_SYSTEM}, str(path)).observable
+    return parse({"observable": _toml_of(path).get("observable", []), **_NO_SYSTEM}, str(path), kinds).observable
 
 
 def _toml_of(path: Path) -> dict[str, Any]:
@@ -60,11 +70,12 @@ def _toml_of(path: Path) -> dict[str, Any]:
         raise ConfigError(msg) from error
 
 
-def parse(data: Mapping[str, Any], where: str) -> Settings:
+def parse(data: Mapping[str, Any], where: str, kinds: Kinds | None = None) -> Settings:
     """Settings from the content of alflow.toml; ConfigError, its lines beginning with ``where``, as of :func:`load`."""
+    model = schema(kinds)
     try:
-        return Settings.model_validate(dict(data))
+        return model.model_validate(dict(data))
     except ValidationError as error:
         problems = [problem for problem in error.errors() if not told_already(problem, error.errors())]
-        lines = [f"{where}: {explain(problem)}" for problem in problems]
+        lines = [f"{where}: {explain(model, problem)}" for problem in problems]
         raise ConfigError("\n".join(lines)) from None

@@ -1,4 +1,4 @@
-"""Places in alflow.toml: which section a path of keys leads to, and how it is written."""
+"""Places in alflow.toml: which section a path of keys leads to in a schema, and how it is written."""
 
 import json
 import re
@@ -7,31 +7,31 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from alflow.config.settings import Settings
+from alflow.section import kind_of
 
 LISTS = ("system", "observable")
 """Sections of which there may be several."""
 
 
-def known_keys(place: tuple[int | str, ...]) -> set[str]:
+def known_keys(schema: type[BaseModel], place: tuple[int | str, ...]) -> set[str]:
     """The keys of the section there."""
-    model = model_at(place)
+    model = model_at(schema, place)
     return set(model.model_fields) if model else set()
 
 
-def description(place: tuple[int | str, ...]) -> str:
+def description(schema: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """What a key means; empty when it has no description."""
     while place and isinstance(place[-1], int):
         place = place[:-1]
     if not place:
         return ""
-    model = model_at(place[:-1])
+    model = model_at(schema, place[:-1])
     return (model.model_fields[place[-1]].description or "") if model and place[-1] in model.model_fields else ""
 
 
-def model_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
+def model_at(schema: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The section that a path of keys leads to."""
-    model: type[BaseModel] | None = Settings
+    model: type[BaseModel] | None = schema
     kinds: dict[str, type[BaseModel]] = {}
     for part in place:
         if part in kinds:
@@ -43,10 +43,10 @@ def model_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
     return model
 
 
-def dotted(place: tuple[int | str, ...]) -> str:
+def dotted(schema: type[BaseModel], place: tuple[int | str, ...]) -> str:
     """A path of keys as it is written in TOML."""
     out = ""
-    for part in _untagged(place):
+    for part in _untagged(schema, place):
         if isinstance(part, int):
             out += f"[{part}]"
         else:
@@ -55,10 +55,10 @@ def dotted(place: tuple[int | str, ...]) -> str:
     return out
 
 
-def _untagged(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def _untagged(schema: type[BaseModel], place: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """A path of keys as it stands in the file: a problem inside a table of several kinds names the kind besides."""
-    if len(place) > 1 and isinstance(place[0], str) and place[0] in Settings.model_fields:
-        kinds = choices(Settings.model_fields[place[0]].annotation)
+    if len(place) > 1 and isinstance(place[0], str) and place[0] in schema.model_fields:
+        kinds = choices(schema.model_fields[place[0]].annotation)
         if place[1] in kinds:
             return (place[0], *place[2:])
     return place
@@ -67,7 +67,7 @@ def _untagged(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
 def choices(annotation: Any) -> dict[str, type[BaseModel]]:
     """The sections that a table may be, by their ``kind``; empty when there is only one."""
     found = list(sections(annotation))
-    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in found} if len(found) > 1 else {}
+    return {kind_of(model): model for model in found} if len(found) > 1 else {}
 
 
 def sections(annotation: Any) -> Iterator[type[BaseModel]]:

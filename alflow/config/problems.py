@@ -3,10 +3,10 @@
 import difflib
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from alflow.config.places import LISTS, choices, description, dotted, known_keys, toml
-from alflow.config.settings import Settings
 
 _LONGEST = 80  # characters of a refused value that a message repeats
 
@@ -18,20 +18,20 @@ def told_already(problem: ErrorDetails, problems: list[ErrorDetails]) -> bool:
     return problem["type"] == "too_short" and inside
 
 
-def explain(problem: ErrorDetails) -> str:
-    """One line: the key, what is allowed, what was found."""
+def explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
+    """One line: the key, what is allowed by the schema, what was found."""
     place = problem["loc"]
-    key = dotted(place)
+    key = dotted(schema, place)
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        kinds = ", ".join(toml(kind) for kind in choices(Settings.model_fields[str(place[0])].annotation))
+        kinds = ", ".join(toml(kind) for kind in choices(schema.model_fields[str(place[0])].annotation))
         return f"{key}.kind: expected one of {kinds}, found {_found(_kind_given(problem['input']))}"
     if problem["type"] == "extra_forbidden":
-        known = sorted(known_keys(place[:-1]))
+        known = sorted(known_keys(schema, place[:-1]))
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
         return f"unknown key {key}: {hint}"
     if problem["type"] == "missing":
-        about = description(place)
+        about = description(schema, place)
         return f"{key} is missing: {about}" if about else f"{key} is missing"
     if problem["type"] in {"tuple_type", "model_type"}:
         table = f"[{key}]" if problem["type"] == "model_type" else "a number or a list of numbers"
@@ -46,7 +46,7 @@ def explain(problem: ErrorDetails) -> str:
         expected = f"a match of {problem['ctx']['pattern']}"
     else:
         expected = problem["msg"].removeprefix("Input should be ")
-    about = description(place)
+    about = description(schema, place)
     return f"{key}: expected {expected}{f' ({about})' if about else ''}, found {_found(problem['input'])}"
 
 

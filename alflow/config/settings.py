@@ -1,16 +1,20 @@
-"""Every table of alflow.toml but those of methods.
+"""The whole of alflow.toml, put together from the tables of all rooms; those of no other room are here.
 
 The models are the documentation of every key: its unit, its default and what is allowed.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from alflow.config.reference import Baseline, Reference, Tblite
+from alflow.averages.observables.settings import UserObservable
+from alflow.config.kinds import Kinds
 from alflow.executors.settings import Executor, Local
-from alflow.reference.failures import Failures
-from alflow.section import Count, NotNegative, Positive, Section, Share, as_tuple
+from alflow.models.settings import Potential
+from alflow.reference.failures import REASONS, Failures
+from alflow.reference.method import MethodSection, Weighted
+from alflow.sampling.settings import Sample, Select
+from alflow.section import Count, Positive, Section
 
 
 class System(Section):
@@ -24,72 +28,6 @@ class System(Section):
     multiplicity: Count = Field(1, description="spin multiplicity 2S+1")
     copies: int = Field(0, ge=0, description="randomly displaced copies of each structure that are labelled with it")
     rattle: Positive = Field(0.05, description="standard deviation of these displacements, Å")
-
-
-class Potential(Section):
-    """The built-in linear ACE committee."""
-
-    kind: Literal["ace"] = Field("ace", description="the only kind so far")
-    cutoff: Positive = Field(5.5, description="radius within which an atom sees others, Å")
-    n_members: int = Field(16, ge=8, le=256, description="members of the committee; 8 or more, to be calibrated")
-    n_max: Count = Field(8, le=30, description="radial functions")
-    l_max: int = Field(4, ge=0, le=12, description="largest l of the spherical harmonics")
-    n_features: Count | None = Field(
-        None, description="features of an atom, at most; 1250 by default, fewer with more than three species"
-    )
-    energy_weight: Positive = Field(
-        20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
-    )
-    force_weight: NotNegative = Field(1.0, description="weight of forces")
-
-
-class Sample(Section):
-    """Walkers: Langevin dynamics on the committee's mean or, with a baseline, on the weighted baseline."""
-
-    candidates: str | None = Field(
-        None, min_length=1, description="structures that are judged instead of walks, a file; relative to here"
-    )
-    temperature: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)] = Field(
-        (300.0,), min_length=1, description="of the thermostat, K: a number or a list; `walkers` for each"
-    )
-    walkers: Count = Field(1, description="for each system and temperature")
-    timestep: Positive = Field(0.5, le=10, description="fs")
-    steps: Count = Field(2000, description="of each walker in each cycle")
-    stride: Count = Field(20, description="steps between stored frames")
-    friction: Positive = Field(0.01, description="of the thermostat, 1/fs")
-    checkpoint: Count = Field(500, description="steps after which a walk is durable on disk")
-    force_sigma_max: Positive = Field(1.0, description="a walker stops above this sigma of a force component, eV/Å")
-    force_max: Positive = Field(30.0, description="a walker stops above this force on an atom, eV/Å")
-    temperature_factor_max: Positive = Field(
-        4.0, description="a walker stops when it is hotter than so many times its thermostat"
-    )
-    distance_ratio_min: Share = Field(
-        0.55, description="a walker stops when two atoms are closer than this share of their covalent radii"
-    )
-
-    @model_validator(mode="after")
-    def _stride_fits(self) -> "Sample":
-        if self.stride > self.steps:
-            msg = f"stride = {self.stride} is larger than steps = {self.steps}: no frame would be stored"
-            raise ValueError(msg)
-        return self
-
-
-class Select(Section):
-    """Which sampled frames go to the reference method."""
-
-    strategy: Literal["fps"] = Field("fps", description="farthest-point sampling, measured from the training set")
-    budget: Count = Field(20, description="structures in each cycle, at most")
-    force_sigma_min: NotNegative = Field(
-        0.05, description="calibrated sigma from which on a frame is a candidate, eV/Å"
-    )
-    duplicate_distance: NotNegative = Field(
-        0.05, description="closer structures count as one; 1 is the spread of the training set"
-    )
-    force_max: Positive = Field(30.0, description="frames with larger forces are not labelled, eV/Å")
-    distance_ratio_min: Share = Field(
-        0.55, description="frames with closer atoms are not labelled (share of the covalent radii)"
-    )
 
 
 class Converge(Section):
@@ -114,33 +52,23 @@ class Converge(Section):
         return self
 
 
-class UserObservable(Section):
-    """An observable of your own, for `alflow average` and ``[converge]``; one ``[[observable]]`` for each."""
-
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="by which it is asked for; unique")
-    function: str = Field(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
-        description="module:function of the structure (ASE Atoms), a number or an array; module.py may be here",
-    )
-    unit: str = Field("", description="of what it returns")
-    committee: bool = Field(
-        False, description="it returns a value of each of several models of the property, along the first axis"
-    )
-
-
-_REASONS = ("not_converged", "crashed", "timed_out", "out_of_memory", "no_output", "not_finite", "inconsistent")
-
-
 class Settings(Section):
-    """The whole of alflow.toml."""
+    """The whole of alflow.toml.
+
+    What is read from a file is of a class that :func:`alflow.config.schema.schema` makes of this one: there, tables of
+    several kinds are one of the kinds that are installed.
+    """
+
+    kinds: ClassVar[Kinds]
+    """What the tables with a ``kind`` may be."""
 
     seed: int = Field(0, ge=0, description="of every random choice")
     system: tuple[System, ...] = Field(min_length=1, description="what is to be learned", strict=False)
-    potential: Potential = Field(Potential(), description="what is trained")
-    baseline: Baseline | None = Field(
+    potential: Potential = Field(description="what is trained")
+    baseline: Weighted | None = Field(
         None, description="a cheaper potential; the committee learns the difference from it"
     )
-    reference: Reference = Field(Tblite(), description="what labels structures")
+    reference: MethodSection = Field(description="what labels structures")
     sample: Sample = Field(Sample(), description="how new structures are found")
     select: Select = Field(Select(), description="which of them are labelled")
     converge: Converge = Field(Converge(), description="when to stop")
@@ -169,7 +97,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _further_attempts_are_settings(self) -> "Settings":
         """Every change that [failures] makes gives a [reference], and an [executor], that are allowed."""
-        for reason in _REASONS:
+        for reason in REASONS:
             for number, changes in enumerate(getattr(self.failures, reason)):
                 place = f"failures.{reason}[{number}]"
                 of_method = {key: value for key, value in changes.items() if key != "executor"}

@@ -1,4 +1,4 @@
-"""The ready settings that ship with alflow, from workflows/."""
+"""The ready settings that ``alflow init`` copies: those of the folder workflows/, and one for each reference code."""
 
 import shutil
 import tomllib
@@ -6,26 +6,46 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alflow.config.kinds import Kinds, installed
 from alflow.errors import ConfigError, StoreError
+from alflow.reference.workflow import Workflow
 
 
 def folder() -> Path:
-    """Where the templates are: inside the installed package, or beside it in a source tree."""
-    package = Path(__file__).parent
-    installed = package / "workflows"
-    return installed if installed.is_dir() else package.parent / "workflows"
+    """Where structures and the settings of no single code are: inside the installed package, or beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / "workflows"
+    return inside if inside.is_dir() else package.parent / "workflows"
 
 
-def describe() -> dict[str, str]:
-    """Name and first comment line of each template."""
-    found = {}
-    for path in sorted(folder().glob("*.toml")):
-        found[path.stem] = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("#").strip()
-    return found
+def texts(kinds: Kinds | None = None) -> dict[str, str]:
+    """The alflow.toml of each template, by name; codes are those of ``kinds``, by default what is installed."""
+    found = {name: workflow.text for name, workflow in _of_codes(kinds).items()}
+    found |= {path.stem: path.read_text(encoding="utf-8") for path in folder().glob("*.toml")}
+    return dict(sorted(found.items()))
 
 
-def copy(name: str, directory: Path) -> list[Path]:
-    """Copy a template, and the files it names (structures, inputs, scripts), into a new run directory.
+def describe(kinds: Kinds | None = None) -> dict[str, str]:
+    """Name and first comment line of each template; ``kinds`` as of :func:`texts`."""
+    return {name: text.splitlines()[0].removeprefix("#").strip() for name, text in texts(kinds).items()}
+
+
+def copy(name: str, directory: Path, kinds: Kinds | None = None) -> list[Path]:
+    """Write a template, and the files it names (structures, inputs, scripts), into a new run directory.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`describe`.
+    directory : Path
+        Where to.
+    kinds : Kinds, optional
+        As of :func:`texts`.
+
+    Returns
+    -------
+    list of Path
+        What was written, alflow.toml first.
 
     Raises
     ------
@@ -34,27 +54,40 @@ def copy(name: str, directory: Path) -> list[Path]:
     StoreError
         The directory cannot be written.
     """
-    source = folder() / f"{name}.toml"
-    if name not in describe():
-        msg = f"no template {name!r}: expected one of {', '.join(describe())}"
+    templates = texts(kinds)
+    if name not in templates:
+        msg = f"no template {name!r}: expected one of {', '.join(templates)}"
         raise ConfigError(msg)
     target = directory / "alflow.toml"
     if target.exists():
         msg = f"{target} exists already and is not overwritten: edit it, or choose another directory"
         raise ConfigError(msg)
-    named = dict.fromkeys(_words(tomllib.loads(source.read_text(encoding="utf-8"))))
+    named = dict.fromkeys(_words(tomllib.loads(templates[name])))
+    of_codes = {file: text for workflow in _of_codes(kinds).values() for file, text in workflow.files.items()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         written = []
         for file in named:
-            if Path(file).name == file and (folder() / file).is_file() and not (directory / file).exists():
+            if Path(file).name != file or (directory / file).exists():  # a path is no name, and what is there is kept
+                continue
+            if file in of_codes:
+                (directory / file).write_text(of_codes[file], encoding="utf-8")
+            elif (folder() / file).is_file():
                 shutil.copyfile(folder() / file, directory / file)
-                written.append(directory / file)
-        shutil.copyfile(source, target)  # last: where it is, everything it names is
+            else:
+                continue
+            written.append(directory / file)
+        target.write_text(templates[name], encoding="utf-8")  # last: where it is, everything it names is
     except OSError as error:
         msg = f"{directory} cannot be written ({error.strerror}): choose another directory"
         raise StoreError(msg) from error
     return [target, *written]
+
+
+def _of_codes(kinds: Kinds | None) -> dict[str, Workflow]:
+    """What the codes begin with, by their kind."""
+    references = (installed() if kinds is None else kinds).references
+    return {kind: section.workflow for kind, section in references.items() if section.workflow is not None}
 
 
 def _words(value: Any) -> Iterator[str]:

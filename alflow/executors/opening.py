@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from alflow.config import Executor as Section
-from alflow.config import Local, Parsl, Slurm
 from alflow.errors import ConfigError
 from alflow.executors.local import LocalExecutor, Pool, open_executor
+from alflow.executors.settings import Executor as Section
+from alflow.executors.settings import Local, Parsl, Slurm
 
 
 def local_pool(section: Section) -> Pool:

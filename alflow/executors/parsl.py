@@ -10,10 +10,10 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from alflow.config import Parsl
 from alflow.errors import ConfigError
 from alflow.executors import remote
 from alflow.executors.local import WorkerDiedError, WorkerStartError
+from alflow.executors.settings import Parsl
 from alflow.executors.slurm import job_name, time_limit
 from alflow.executors.slurm_commands import cancel_jobs, require_slurm
 

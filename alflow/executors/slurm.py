@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alflow.config import Slurm
 from alflow.errors import ConfigError
 from alflow.executors import remote
 from alflow.executors.local import TaskTimeoutError, WorkerDiedError, WorkerMemoryError, WorkerStartError
-from alflow.executors.settings import Cluster
+from alflow.executors.settings import Cluster, Slurm
 from alflow.executors.slurm_commands import (
     SlurmError,
     cancel_jobs,

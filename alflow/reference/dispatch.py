@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from alflow.errors import AlflowError, LabelError
 from alflow.executors import TaskTimeoutError, WorkerMemoryError, shield
+from alflow.records.electrons import extra_of
 from alflow.records.label import LabelRecord
 from alflow.reference.consistency import Limits, check_consistent
 from alflow.reference.method import ReferenceMethod, Result, reason_of
@@ -71,6 +72,7 @@ def label_one(task: Task) -> None:
         return
     finally:
         shutil.rmtree(task.folder, ignore_errors=True)
+    extra = extra_of(result.electrons)
     with shield():
         record = LabelRecord.empty(task.method.identity()).with_label(
             name=task.name,
@@ -78,7 +80,7 @@ def label_one(task: Task) -> None:
             wall_time=time.perf_counter() - start,
             code=result.code,
             log=result.log,
-            extra=json.dumps(dict(result.extra)) if result.extra else "",
+            extra=json.dumps(extra) if extra else "",
             changes=json.dumps(dict(task.changes)) if task.changes else "",
         )
         commit_file(task.done, record, exist_ok=True)

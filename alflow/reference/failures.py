@@ -1,4 +1,4 @@
-"""The table ``[failures]``: what becomes of reference calculations that fail."""
+"""The table ``[failures]``: why reference calculations can fail, and what becomes of those that do."""
 
 from typing import Annotated, Any
 
@@ -39,3 +39,7 @@ class Failures(Section):
     energy_margin: Positive | None = Field(
         2.0, description="inconsistent further outside the energies of the labels so far than this, eV/atom"
     )
+
+
+REASONS = tuple(name for name, field in Failures.model_fields.items() if field.annotation == tuple[dict[str, Any], ...])
+"""Why a calculation can fail, the keys of further attempts: a :class:`alflow.errors.LabelError` has one of them."""

@@ -1,43 +1,30 @@
 """What a reference method is."""
 
-import importlib
-import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError
-from ase.calculators.singlepoint import SinglePointCalculator
+from numpy.typing import NDArray
+from pydantic import Field
 
+from alflow.data.labels import NotFiniteError, checked
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons
+from alflow.reference.workflow import Workflow
+from alflow.section import Positive, Section
 
-_KINDS = {
-    "tblite": ("alflow.reference.codes.tblite", "TbliteMethod"),
-    "pyscf": ("alflow.reference.codes.pyscf", "PyscfMethod"),
-    "cp2k": ("alflow.reference.codes.cp2k", "Cp2kMethod"),
-    "espresso": ("alflow.reference.codes.espresso", "EspressoMethod"),
-    "orca": ("alflow.reference.codes.orca", "OrcaMethod"),
-    "vasp": ("alflow.reference.codes.vasp", "VaspMethod"),
-    "aims": ("alflow.reference.codes.aims", "AimsMethod"),
-    "gpaw": ("alflow.reference.codes.gpaw", "GpawMethod"),
-    "command": ("alflow.reference.codes.command", "CommandMethod"),
-    "dataset": ("alflow.reference.codes.dataset", "DatasetMethod"),
-    "manual": ("alflow.reference.codes.manual", "ManualMethod"),
-    "ase": ("alflow.reference.codes.calculators", "AseMethod"),
-    "model": ("alflow.reference.codes.calculators", "ModelMethod"),
-}
-_BUILTIN = {"tblite"}
-"""Kinds that a description in a file may name: nothing that a file says is imported."""
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
 
-REASONS = ("not_converged", "crashed", "timed_out", "out_of_memory", "no_output", "not_finite", "inconsistent")
-"""Why a calculation can fail; a :class:`alflow.errors.LabelError` has one of them."""
+Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """What a reference calculation gave.
 
@@ -45,20 +32,28 @@ class Result:
     ----------
     frame : Atoms
         The structure with energy (eV), forces (eV/Å) and, where there is one, stress (eV/Å^3) as results of its
-        calculator.
+        calculator. The energy is the one whose gradient the forces are: with smearing, the free energy E - TS.
     code : str
         Program and version, as it says itself.
     log : str
         The end of what it printed.
-    extra : mapping
-        What else is worth keeping, as JSON can hold it: ``fermi_energy`` (eV), ``eigenvalues`` (eV, a list for each
-        spin), ``occupations``, ``weights`` (of k-points).
+    plain_energy : float
+        E without the -TS of smearing, eV; NaN where the code does not tell it apart.
+    electrons : Electrons
+        Their levels, where the code tells them.
+    properties : mapping of str to ndarray
+        Of the structure: ``dipole``, shape (3,), e Å; ``magmom``, shape (), Bohr magnetons.
+    atom_properties : mapping of str to ndarray
+        Of each atom, first axis N: ``charges``, e; ``magmoms``, Bohr magnetons.
     """
 
     frame: Atoms
     code: str
     log: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    plain_energy: float = float("nan")
+    electrons: Electrons = field(default_factory=Electrons)
+    properties: Mapping[str, Array] = field(default_factory=dict)
+    atom_properties: Mapping[str, Array] = field(default_factory=dict)
 
 
 class ReferenceMethod(Protocol):
@@ -87,53 +82,93 @@ class ReferenceMethod(Protocol):
         Raises
         ------
         LabelError
-            With one word of the taxonomy, :data:`REASONS`.
+            With one word of the taxonomy, :data:`alflow.reference.failures.REASONS`.
         """
 
 
 class BaselineMethod(ReferenceMethod, Protocol):
     """A reference method that is cheap enough to drive walks."""
 
-    def calculator(self) -> Calculator:
+    def calculator(self) -> "Calculator":
         """An ASE calculator of this method."""
 
 
-def build(kind: str, **options: Any) -> Any:
-    """The reference method of a kind with its options; ConfigError for a kind that there is not."""
-    if kind not in _KINDS:
-        msg = f"no reference method {kind!r}: expected one of {', '.join(_KINDS)}"
+class MethodSection(Section, ABC):
+    """A table ``[reference]`` or ``[baseline]`` of one kind, which is the method that it describes.
+
+    A subclass has a field ``kind``, a literal that no other kind has, and what follows here. Methods are those of
+    :class:`ReferenceMethod`.
+    """
+
+    workflow: ClassVar[Workflow | None] = None
+    """What ``alflow init --template KIND`` writes."""
+
+    after_colon: ClassVar[str | None] = None
+    """The key that ``kind = "KIND:VALUE"`` gives besides."""
+
+    def at(self, directory: Path) -> Self:  # noqa: ARG002 - most methods name no files
+        """The method in a run directory: files that it names are found from anywhere, and what they say is kept.
+
+        Raises
+        ------
+        ConfigError
+            A file cannot be read.
+        """
+        return self
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Everything that decides the result, as canonical JSON."""
+
+    @abstractmethod
+    def code(self) -> str:
+        """Program and version, as far as it is known before it has run."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Look at all that can be looked at before a calculation; ConfigError with what is wrong."""
+
+    @abstractmethod
+    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
+        """Calculate a structure; arguments and errors as of :class:`ReferenceMethod`."""
+
+    def calculator(self) -> "Calculator":
+        """An ASE calculator of this method; ConfigError of one that cannot be a baseline."""
+        msg = f"{self.code()} has no calculator that walks could use: it cannot be a baseline"
         raise ConfigError(msg)
-    module, name = _KINDS[kind]
-    return getattr(importlib.import_module(module), name)(**options)
 
 
-def described(identity: str) -> BaselineMethod | None:
-    """The method of an identity that a file holds; None unless it is one of those built into alflow."""
-    try:
-        options = json.loads(identity)
-        method: BaselineMethod | None = build(**options) if options["kind"] in _BUILTIN else None
-    except (ValueError, TypeError, KeyError):
-        return None
-    return method
+class Weighted(MethodSection):
+    """How a baseline takes part in the walks: no part of its identity, as it decides nothing of its own results."""
+
+    weighting: Literal["total", "atom", "none"] = Field(
+        "total", description="walks trust the committee's correction by its sigma, in total or atom by atom, or always"
+    )
+    error: Positive | None = Field(
+        None, description="uncertainty of the baseline, eV: of a structure or, with `atom`, of an atom; from the data"
+    )
 
 
-def evaluate(atoms: Atoms, calculator: Calculator, code: str) -> Result:
+def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
     """Energy, forces and, if periodic in three directions and implemented, stress, by an ASE calculator.
 
     Raises
     ------
     LabelError
-        ``not_converged``, ``out_of_memory``, ``crashed`` or ``not_finite``.
+        ``not_converged``, ``out_of_memory``, ``crashed``, ``no_output`` or ``not_finite``.
     """
+    from ase.calculators.calculator import PropertyNotImplementedError
+
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
     bare.calc = calculator
     try:
-        results: dict[str, Any] = {"energy": float(bare.get_potential_energy()), "forces": np.array(bare.get_forces())}
+        results: dict[str, Any] = {"energy": bare.get_potential_energy(), "forces": bare.get_forces()}
+        plain = results["energy"]
         if "free_energy" in bare.calc.implemented_properties:  # with smearing, forces are the gradient of this one
-            results["energy"] = float(bare.get_potential_energy(force_consistent=True))
+            results["energy"] = bare.get_potential_energy(force_consistent=True)
         if atoms.pbc.all():
             with suppress(PropertyNotImplementedError):
-                results["stress"] = np.array(bare.get_stress())
+                results["stress"] = bare.get_stress()
     except ConfigError:
         raise
     except PropertyNotImplementedError as error:
@@ -141,18 +176,50 @@ def evaluate(atoms: Atoms, calculator: Calculator, code: str) -> Result:
     except Exception as error:  # calculators raise whatever they like
         text = str(error) or type(error).__name__
         raise LabelError(reason_of(error, text), text) from error
-    return Result(labelled(atoms, **results), code)
+    frame = labelled(atoms, **results)
+    of_structure, of_atoms = properties_of(bare.calc.results, len(atoms))
+    # two energies that are equal are one: the calculator tells nothing apart
+    energy = frame.calc.results["energy"]
+    told = float(plain) if np.isrealobj(plain) and plain != energy else float("nan")
+    return Result(frame, code, plain_energy=told, properties=of_structure, atom_properties=of_atoms)
 
 
 def labelled(atoms: Atoms, **results: Any) -> Atoms:
-    """A copy with results; LabelError ``not_finite`` if they are not."""
-    for name, value in results.items():
-        if not np.isfinite(value).all():
-            msg = f"{name}: {np.count_nonzero(~np.isfinite(value))} of {np.size(value)} values are not finite"
-            raise LabelError("not_finite", msg)
+    """A copy with energy, forces and stress, checked for shape, type and size.
+
+    Raises
+    ------
+    LabelError
+        ``not_finite``; ``no_output`` when they are not what they should be.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    try:
+        good = {name: checked(name, value, len(atoms)) for name, value in results.items()}
+    except NotFiniteError as error:
+        raise LabelError("not_finite", str(error)) from error
+    except ValueError as error:
+        raise LabelError("no_output", str(error)) from error
     done: Atoms = atoms.copy()
-    done.calc = SinglePointCalculator(done, **results)
+    parts = {name: float(value) if name == "energy" else value for name, value in good.items()}
+    done.calc = SinglePointCalculator(done, **parts)
     return done
+
+
+_OF_STRUCTURE = {"dipole": (3,), "magmom": ()}
+_OF_ATOMS = ("charges", "magmoms")
+
+
+def properties_of(results: Mapping[str, Any], n_atoms: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What else an ASE calculator has found, by name: of the structure, and of each atom.
+
+    They are no part of the label, so what is malformed is left out rather than being the failure of a calculation.
+    """
+    found = {name: np.asarray(results[name]) for name in (*_OF_STRUCTURE, *_OF_ATOMS) if results.get(name) is not None}
+    good = {name: x.astype(float) for name, x in found.items() if x.dtype.kind in "iuf" and np.isfinite(x).all()}
+    of_structure = {name: x for name, x in good.items() if name in _OF_STRUCTURE and x.shape == _OF_STRUCTURE[name]}
+    of_atoms = {name: x for name, x in good.items() if name in _OF_ATOMS and x.shape[:1] == (n_atoms,)}
+    return of_structure, of_atoms
 
 
 _NOT_CONVERGED = ("not converge", "converge failure", "no convergence", "unconverged", "failed to converge",

@@ -1,5 +1,6 @@
 """Programs that read an input file and print what they find: runs, and the end of a log."""
 
+import hashlib
 import os
 import re
 import shlex
@@ -8,11 +9,15 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alflow.errors import ConfigError, LabelError
 from alflow.reference.method import reason_of
+
+COMMAND = "program with its arguments, mpirun included; files of the run directory are found"
+"""Description of the key ``command``."""
 
 _TAIL_LINES, _TAIL_CHARACTERS = 60, 6000
 
@@ -47,6 +52,16 @@ def words_of(command: str, what: str) -> list[str]:
         msg = f"{what}: command is empty: expected a program with its arguments"
         raise ConfigError(msg)
     return words
+
+
+def located(command: str, directory: Path) -> str:
+    """A command whose words that name files of a directory are found from any other."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command  # told where it is checked
+    place = directory.absolute()
+    return shlex.join(str(place / word) if (place / word).is_file() else word for word in words)
 
 
 def run(words: list[str], folder: Path, output: Path) -> str:
@@ -117,3 +132,15 @@ def text_of(path: Path, what: str) -> str:
         msg = f"{what} wrote nothing to {path.name}"
         raise LabelError("no_output", msg)
     return text
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, calculated again only when its time or size is another; OSError when it cannot be read."""
+    status = path.stat()
+    return _content_hash(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _content_hash(path: Path, _time: int, _size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,14 +4,17 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ase import Atoms
 from numpy.typing import NDArray
+from pydantic import Field, PrivateAttr
 
 from alflow.errors import ConfigError, LabelError
 from alflow.reference import programs
+from alflow.reference.method import MethodSection
+from alflow.section import kind_of
 
 NAME = "reference.template"
 _FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -19,35 +22,66 @@ _FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 Values = Mapping[str, str | int | float]
 
 
-@dataclass(frozen=True)
-class TemplateMethod:
-    """What these methods share.
+class TemplateMethod(MethodSection):
+    """A program with an input file of the user's own.
 
-    Attributes
-    ----------
-    template : str
-        Text of the input file.
-    variables : mapping
-        What is filled in besides the structure.
-    command : str
-        The program, MPI included.
+    A subclass adds ``kind`` and ``command``, the program, MPI included, and the class variables below.
     """
 
-    template: str
-    variables: Values = field(default_factory=dict)
-    command: str = ""
+    template: str = Field(min_length=1, description="input file with {{ fields }} to be filled in; relative to here")
+    variables: dict[str, str | int | float] = Field({}, description="what fills fields of your own in it, a table")
 
-    kind: ClassVar[str]
+    if TYPE_CHECKING:  # a key of every subclass, where it stands after `kind` and has a default of its own
+        command: str
+
     program: ClassVar[str]
+    """Its name for a reader."""
     fields: ClassVar[frozenset[str]]
-    """That the structure fills."""
+    """Those that the structure fills."""
     required: ClassVar[Mapping[str, str]]
     """Fields that must be there, and where."""
 
+    _text: str | None = PrivateAttr(None)
+
+    def at(self, directory: Path) -> Self:
+        """The method in a run directory, with the text of its template as it is now.
+
+        Whoever edits the template while a batch runs changes the next batch, not the rest of this one.
+
+        Raises
+        ------
+        ConfigError
+            The template cannot be read.
+        """
+        path = directory.absolute() / self.template
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            msg = f"{path} cannot be read ({reason}): expected the input file that {NAME} names"
+            raise ConfigError(msg) from error
+        return self.model_copy(update={"command": programs.located(self.command, directory)}).with_text(text)
+
+    def with_text(self, text: str) -> Self:
+        """The method with the text of its template."""
+        method = self.model_copy()
+        method._text = text  # noqa: SLF001 - of its own class
+        return method
+
+    @property
+    def text(self) -> str:
+        """The text of the template; ConfigError before :meth:`at` or :meth:`with_text` has given it."""
+        if self._text is None:
+            msg = f"{NAME}: {self.template} is not read yet: expected a method in its run directory"
+            raise ConfigError(msg)
+        return self._text
+
     def identity(self) -> str:
         """Canonical JSON of the filled template; not of the command, which decides only how fast it runs."""
-        digest = hashlib.sha256(self.template.encode()).hexdigest()
-        return json.dumps({"kind": self.kind, "template": digest, "variables": dict(self.variables)}, sort_keys=True)
+        digest = hashlib.sha256(self.text.encode()).hexdigest()
+        return json.dumps(
+            {"kind": kind_of(type(self)), "template": digest, "variables": self.variables}, sort_keys=True
+        )
 
     def code(self) -> str:
         """Program; its version is known when it has run."""
@@ -55,7 +89,7 @@ class TemplateMethod:
 
     def check(self) -> None:
         """ConfigError for a template that is not one, or no program."""
-        _check_fields(self.template, self.fields, self.variables)
+        _check_fields(self.text, self.fields, self.variables)
         for name, place in self.required.items():
             if not self.has(name):
                 msg = f"{NAME} has no {{{{ {name} }}}}: write it {place}"
@@ -68,7 +102,7 @@ class TemplateMethod:
 
     def has(self, name: str) -> bool:
         """Whether the template has a field."""
-        return name in _FIELD.findall(self.template)
+        return name in _FIELD.findall(self.text)
 
 
 def _check_fields(text: str, known: frozenset[str], variables: Values) -> None:

@@ -16,7 +16,7 @@ from alflow.errors import AverageError
 
 if TYPE_CHECKING:
     from alflow.averages.measuring import Source
-    from alflow.averages.observables import Observable
+    from alflow.averages.observables.base import Observable
     from alflow.averages.sources.arrays import Arrays
 
 Array = NDArray[np.float64]
@@ -94,15 +94,39 @@ def asked(
     if energies and temperature is not None:
         arrays = _arrays(energies, driving, values, unit or "eV", models, texts)
         return of_arrays(arrays, temperature, values_unit or "", method, drop)
-    from alflow.averages.sources import opening
     from alflow.averages.sources.ipi import ipi_source
+    from alflow.averages.sources.opening import open_source
 
     found = (
         ipi_source(ipi, temperature, None if pressure is None else pressure * units.GPa)
         if ipi and temperature is not None
-        else opening.open_source(source or Path(), temperature, system)
+        else open_source(source or Path(), temperature, system)
     )
-    return of_source(found, opening.observables(texts, source or Path()), method, drop)
+    return of_source(found, measured(texts, source or Path()), method, drop)
+
+
+def measured(texts: Sequence[str], place: Path) -> "list[Observable]":
+    """The observables that texts describe, with the user's own from the alflow.toml in or above ``place``.
+
+    Raises
+    ------
+    AverageError
+        None is given.
+    ObservableError
+        One is not known.
+    ConfigError
+        An alflow.toml that cannot be read, or a function that cannot be imported.
+    """
+    if not texts:
+        msg = "no observable is given: expected --observable potential_energy, 'rdf O-O', ...; --help lists them"
+        raise AverageError(msg)
+    from alflow import config
+    from alflow.averages.observables.functions import user_functions
+    from alflow.averages.observables.parsing import parse
+
+    folders = [folder for folder in (place, *place.absolute().parents) if (folder / config.FILE).is_file()]
+    own = user_functions(config.load_observables(folders[0] / config.FILE), folders[0]) if folders else {}
+    return [parse(text, own, config.installed().observables) for text in texts]
 
 
 def _arrays(

@@ -16,8 +16,8 @@ from alflow.errors import ConfigError, PotentialError, StructureError
 from alflow.models import Committee, load
 from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
-from alflow.reference.method import BaselineMethod, described
-from alflow.reference.opening import reference_method
+from alflow.reference.kinds import described
+from alflow.reference.method import BaselineMethod
 from alflow.report.views import run_directory
 
 
@@ -46,7 +46,7 @@ def export(directory: Path, output: Path) -> str:
             f"{output}: expected a name ending in .xyz (labels) or .h5 (model), found {output.suffix or 'no ending'!r}"
         )
         raise ConfigError(msg)
-    method = reference_method(config.load(directory), directory).identity()
+    method = config.load(directory).reference.at(directory).identity()
     waiting = store.labels_besides((), method)  # before those of the cycles, which a label step may move them to
     records = [({"cycle": k}, store.read(k, "label", LabelRecord)) for k in store.cycles() if store.exists(k, "label")]
     gathered = {name for _, record in records for name in record.ids}

@@ -37,9 +37,9 @@ def status(directory: Path) -> dict[str, Any]:
         ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``largest_force_sigma`` (eV/Å), ``energy_rmse`` (eV/atom),
         ``force_rmse`` (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``,
-        ``floor_energy`` (eV per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, ``observable`` (of ``[converge]``),
-        ``observable_error`` and ``observable_noise`` (its model error and the error of that, in its unit),
-        ``observable_note``, and ``energy``, ``force``,
+        ``floor_energy`` (eV per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, ``observable``
+        (of ``[converge]``), ``observable_error`` and ``observable_noise`` (its model error and the error of that, in
+        its unit), ``observable_note``, and ``energy``, ``force``,
         ``new_energy`` and ``new_force``: the fields of :class:`alflow.committee.calibration.Reliability`, of the new
         committee out-of-bag and of the one before on the cycle's labels; None where there is no value yet.
     """

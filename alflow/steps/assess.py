@@ -10,8 +10,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.averages.measuring import average
-from alflow.averages.observables import Observable, parse
-from alflow.averages.sources.functions import user_functions
+from alflow.averages.observables.base import Observable
+from alflow.averages.observables.functions import user_functions
+from alflow.averages.observables.parsing import parse
 from alflow.averages.sources.samples import groups
 from alflow.averages.sources.samples import sampled as sampled_source
 from alflow.committee.calibration import Reliability, reliability
@@ -98,7 +99,9 @@ def wanted(settings: Settings, directory: Path) -> Observable | None:
         It is not known, or its function cannot be imported.
     """
     text = settings.converge.observable
-    return None if text is None else parse(text, user_functions(settings.observable, directory))
+    if text is None:
+        return None
+    return parse(text, user_functions(settings.observable, directory), settings.kinds.observables)
 
 
 def observe(context: Context, sampled: SampleRecord) -> Observed:

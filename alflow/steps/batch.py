@@ -14,7 +14,6 @@ from typing import Any
 
 from ase import Atoms
 
-from alflow.config import Failures
 from alflow.data.writing import write_structures
 from alflow.errors import BatchError, StoreError, WaitingError
 from alflow.executors import WorkerDiedError, WorkerStartError
@@ -22,7 +21,7 @@ from alflow.records.label import LabelRecord
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import Limits, limits_of
 from alflow.reference.dispatch import Task, failure, label_one
-from alflow.reference.opening import reference_method
+from alflow.reference.failures import Failures
 from alflow.state.store import commit_file, read_file
 from alflow.steps.context import Context
 
@@ -173,7 +172,7 @@ class _Batch:
         task = Task(
             name=attempt.name,
             atoms=attempt.frame,
-            method=reference_method(context.settings, store.directory, of_method) if of_method else context.method,
+            method=context.settings.reference.changed(of_method).at(store.directory) if of_method else context.method,
             changes=changes,
             limits=self.limits,
             done=store.label_path(attempt.name).absolute(),

@@ -7,14 +7,13 @@ import numpy as np
 from ase import Atoms
 
 from alflow import config
-from alflow.averages.observables import Frame
+from alflow.averages.observables.base import Frame
 from alflow.errors import AlflowError, ConfigError, LabelError, StoreError
 from alflow.executors.opening import open_reference
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import Limits
 from alflow.reference.dispatch import try_one
 from alflow.reference.method import BaselineMethod
-from alflow.reference.opening import baseline_method, reference_method
 from alflow.report.views import problems
 from alflow.state.store import Store
 from alflow.steps.assess import wanted
@@ -40,7 +39,7 @@ def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
         yield f"initial structures: {len(frames)}", None
         yield _reference(settings, directory, frames[0])
         if settings.baseline is not None:
-            yield _baseline(baseline_method(settings.baseline, directory), frames[0])
+            yield _baseline(settings.baseline.at(directory), frames[0])
         if settings.converge.observable is not None:
             yield _measured(settings, directory, frames)
     wrong = problems(directory)
@@ -68,7 +67,7 @@ def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tupl
     """Calculate one structure where all would be calculated."""
     name = f"reference on {atoms.get_chemical_formula()}"
     try:
-        method = reference_method(settings, directory)
+        method = settings.reference.at(directory)
         name = f"reference {method.code()} on {atoms.get_chemical_formula()}"
         method.check()
         if isinstance(method, ManualMethod):

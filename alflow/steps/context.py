@@ -20,7 +20,6 @@ from alflow.progress import Progress
 from alflow.records.label import LabelRecord
 from alflow.reference.dispatch import baseline_result
 from alflow.reference.method import BaselineMethod, ReferenceMethod
-from alflow.reference.opening import baseline_method, reference_method
 from alflow.state.store import Store
 
 Array = NDArray[np.float64]
@@ -50,13 +49,13 @@ class Context:
     @cached_property
     def method(self) -> ReferenceMethod:
         """The reference method of the settings."""
-        return reference_method(self.settings, self.store.directory)
+        return self.settings.reference.at(self.store.directory)
 
     @property
     def baseline(self) -> BaselineMethod | None:
         """The baseline of the settings, if there is one."""
         section = self.settings.baseline
-        return None if section is None else baseline_method(section, self.store.directory)
+        return None if section is None else section.at(self.store.directory)
 
     def open_reference(self, changes: Mapping[str, Any]) -> AbstractContextManager[Executor]:
         """Open the executor of reference calculations, with some settings of ``[executor]`` changed.

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from alflow.errors import ConfigError, LabelError
 from alflow.executors.opening import check_nothing_runs
+from alflow.records.electrons import extra_of
 from alflow.records.label import LabelRecord
 from alflow.records.select import SelectRecord
 from alflow.reference.codes.dataset import DatasetMethod
@@ -100,7 +101,7 @@ def take_in(context: Context, file: Path, names: Sequence[str], frames: Sequence
     policy, store = context.settings.failures, context.store
     data = labelled_frames(store, store.last("label"))[1]
     limits = limits_of(data, policy.net_force_max, policy.energy_margin)
-    source = DatasetMethod(str(file.absolute()))
+    source = DatasetMethod(kind="dataset", file=str(file.absolute()))
     source.check()
     found: dict[str, LabelRecord] = {}
     for name, frame in zip(names, frames, strict=True):
@@ -112,7 +113,7 @@ def take_in(context: Context, file: Path, names: Sequence[str], frames: Sequence
             continue
         check_consistent(result.frame, limits)
         record = LabelRecord.empty(context.method.identity())
-        extra = json.dumps(dict(result.extra)) if result.extra else ""
+        extra = json.dumps(electrons) if (electrons := extra_of(result.electrons)) else ""
         found[name] = record.with_label(name, result.frame, 0.0, context.method.code(), result.log, extra)
     for name, record in found.items():
         commit_file(store.label_path(name), record, exist_ok=True)

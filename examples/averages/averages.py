@@ -14,7 +14,7 @@ from pathlib import Path
 import alflow
 import numpy as np
 from alflow.averages.measuring import Batch, Source, average
-from alflow.averages.observables import parse
+from alflow.averages.observables.parsing import parse
 from alflow.averages.reweighting import Average, Reweighted
 from alflow.models import Committee
 from ase import Atoms, units

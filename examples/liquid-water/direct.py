@@ -14,9 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import ase.io
 import numpy as np
 from alflow.averages.measuring import Batch, Source
-from alflow.averages.observables import parse
+from alflow.averages.observables.parsing import parse
 from alflow.averages.sources.productions import read_beginning
-from alflow.reference.method import build
+from alflow.reference.kinds import build
 from alflow.report import averages
 from ase import units
 from ase.md.langevin import Langevin

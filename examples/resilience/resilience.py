@@ -25,7 +25,7 @@ import ase.io
 import numpy as np
 from alflow.errors import LabelError
 from alflow.models import Committee
-from alflow.reference.method import build
+from alflow.reference.kinds import build
 from alflow.sampling.walker import Bounds, Walker, run_segment
 from ase import Atoms, units
 from ase.md.langevin import Langevin

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from alflow.averages.observables import KINDS, Frame, parse
+from alflow.averages.observables.base import Frame
 from alflow.averages.observables.geometry import angles, neighbours, same_centre, separations
+from alflow.averages.observables.parsing import KINDS, parse
 from alflow.errors import AlflowError, ObservableError
 from ase import Atoms, units
 from ase.build import bulk, molecule

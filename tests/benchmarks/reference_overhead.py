@@ -18,7 +18,7 @@ from alflow import config
 from alflow.executors.opening import local_pool
 from alflow.records.label import LabelRecord
 from alflow.records.select import SelectRecord
-from alflow.reference.method import build
+from alflow.reference.kinds import build
 from alflow.state.store import Store
 from alflow.steps.context import Context
 from alflow.steps.label import label

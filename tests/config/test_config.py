@@ -8,23 +8,31 @@ from typing import Any, get_args
 
 import pytest
 from alflow import config
-from alflow.config import load, parse
+from alflow.averages.observables.settings import UserObservable
+from alflow.config import load, parse, templates
+from alflow.config.places import sections
 from alflow.errors import ConfigError
+from alflow.executors.settings import Parsl, Slurm
+from alflow.reference.kinds import BASELINES as BUILT_IN
+from alflow.reference.kinds import REFERENCES
+from alflow.reference.method import Weighted
+from alflow.section import Section
 from alflow.steps.initial import initial_structures
 from pydantic import ValidationError
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 SYSTEM = '[[system]]\nname = "water"\nstructures = "water.xyz"\n'
-SECTIONS = {name: list(config.sections(field.annotation)) for name, field in config.Settings.model_fields.items()}
-MODELS = [config.Settings, *(model for models in SECTIONS.values() for model in models)]
+SETTINGS = config.schema()
+SECTIONS = {name: list(sections(field.annotation)) for name, field in SETTINGS.model_fields.items()}
+MODELS = [SETTINGS, *(model for models in SECTIONS.values() for model in models)]
 BASELINES = {get_args(model.model_fields["kind"].annotation)[0]: model for model in SECTIONS["baseline"]}
-REQUIRED: dict[type[config.Section], dict[str, Any]] = {
+REQUIRED: dict[type[Section], dict[str, Any]] = {
     config.System: {"name": "water", "structures": "water.xyz"},
-    config.UserObservable: {"name": "gap", "function": "gaps:largest"},
-    config.AseBaseline: {"kind": "ase", "name": "ase.calculators.lj.LennardJones"},
-    config.ModelBaseline: {"kind": "model", "file": "model.h5"},
+    UserObservable: {"name": "gap", "function": "gaps:largest"},
+    BUILT_IN["ase"]: {"kind": "ase", "name": "ase.calculators.lj.LennardJones"},
+    BUILT_IN["model"]: {"kind": "model", "file": "model.h5"},
     **{
-        config.reference.METHODS[kind]: {"kind": kind, **options}
+        REFERENCES[kind]: {"kind": kind, **options}
         for kind, options in {
             "pyscf": {},
             "cp2k": {"template": "cp2k.inp"},
@@ -39,8 +47,8 @@ REQUIRED: dict[type[config.Section], dict[str, Any]] = {
             "manual": {},
         }.items()
     },
-    config.Slurm: {"kind": "slurm"},
-    config.Parsl: {"kind": "parsl"},
+    Slurm: {"kind": "slurm"},
+    Parsl: {"kind": "parsl"},
 }
 
 
@@ -242,14 +250,14 @@ def test_settings_are_frozen() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_every_key_has_a_description(model: type[config.Section]) -> None:
+def test_every_key_has_a_description(model: type[Section]) -> None:
     assert model.model_fields
     for key, field in model.model_fields.items():
         assert field.description, key
 
 
 @pytest.mark.parametrize("model", MODELS[1:], ids=lambda model: model.__name__)
-def test_defaults_are_allowed(model: type[config.Section]) -> None:
+def test_defaults_are_allowed(model: type[Section]) -> None:
     """Pydantic does not check them by itself."""
     required = REQUIRED.get(model, {})
     assert {key for key, field in model.model_fields.items() if field.is_required()} == set(required)
@@ -269,12 +277,12 @@ def test_a_baseline_is_of_its_kind(kind: str, tmp_path: Path) -> None:
     assert config.load_baseline(tmp_path / "baseline.toml") == found
 
 
-@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.toml")), ids=lambda path: path.stem)
-def test_templates_load_and_their_structures_can_be_used(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", templates.texts())
+def test_templates_load_and_their_structures_can_be_used(name: str) -> None:
+    text = templates.texts()[name]
     assert text.startswith("# ")
-    settings = parse(tomllib.loads(text), str(path))
-    frames = initial_structures(settings, path.parent)
+    settings = parse(tomllib.loads(text), name)
+    frames = initial_structures(settings, WORKFLOWS)
     assert len(frames) >= 12  # cycle 0 has something to learn from
     assert {bool(frame.pbc.all()) for frame in frames} == {"silicon" in text or "copper" in text}
 
@@ -300,19 +308,19 @@ def test_the_laptop_template_shows_every_key_with_its_default() -> None:
         "sample": {key: x for key, x in data["sample"].items() if key != "candidates"}
     }  # not with averages
     parse(usable, "laptop.toml")
-    assert set(data) == set(config.Settings.model_fields)
+    assert set(data) == set(SETTINGS.model_fields)
     for name, models in SECTIONS.items():
         for model in models[:1]:
             section = data[name][0] if isinstance(data[name], list) else data[name]
             assert set(section) == set(model.model_fields), name
     others = alternatives(text)
     assert [data["baseline"]["kind"], *others] == list(BASELINES)
-    shared = {key: data["baseline"][key] for key in config.Weighted.model_fields}
+    shared = {key: data["baseline"][key] for key in Weighted.model_fields}
     for kind, table in others.items():
         assert {*shared, *table} == set(BASELINES[kind].model_fields)
         assert type(parse(usable | {"baseline": shared | table}, "laptop.toml").baseline) is BASELINES[kind]
     section = ""
-    model: type[config.Section] = config.Settings
+    model: type[Section] = SETTINGS
     for line in text.splitlines():
         header = re.match(r"(?:# )?\[+(\w+)\]+", line)
         section = header[1] if header else section
@@ -323,7 +331,7 @@ def test_the_laptop_template_shows_every_key_with_its_default() -> None:
         key, value, comment = entry.groups()
         given = tomllib.loads(f"x = {value}")["x"]
         if not line.startswith("## "):
-            model = SECTIONS[section][0] if section else config.Settings
+            model = SECTIONS[section][0] if section else SETTINGS
         elif key == "kind":
             model = BASELINES[given]
         field = model.model_fields[key]

@@ -3,7 +3,6 @@
 ``python tests/test_templates.py`` writes the stored inputs of programs that must be bought anew: look at what changed.
 """
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 from alflow import config
 from alflow.config import templates
 from alflow.errors import ConfigError, LabelError, StoreError
-from alflow.reference.opening import reference_method
+from alflow.reference.kinds import REFERENCES
 from alflow.steps.initial import initial_structures
 from ase.data import atomic_numbers
 
@@ -53,6 +52,8 @@ def test_a_copy_is_complete(name: str, tmp_path: Path) -> None:
 def test_every_file_belongs_to_a_template(tmp_path: Path) -> None:
     written = {path.name for name in NAMES for path in templates.copy(name, tmp_path / name)}
     others = {path.name for path in templates.folder().iterdir() if path.suffix != ".toml" and path.is_file()}
+    for method in REFERENCES.values():
+        others |= set(method.workflow.files if method.workflow is not None else ())
     assert others == written - {"alflow.toml"}
 
 
@@ -123,7 +124,7 @@ def opened(name: str, folder: Path) -> tuple[Any, config.Settings]:
     templates.copy(name, folder / "run")
     settings = config.load(folder / "run")
     changes = {"parameters": {"species_dir": str(folder / "light")}} if name == "aims" else {}
-    return reference_method(settings, folder / "run", changes), settings
+    return settings.reference.changed(changes).at(folder / "run"), settings
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -159,7 +160,7 @@ def inputs(name: str, folder: Path) -> dict[str, str]:
     method, settings = opened(name, folder)
     atoms = initial_structures(settings, folder / "run")[0]
     with pytest.raises(LabelError, match="no_output"):
-        dataclasses.replace(method, command="true").calculate(atoms, folder / "files")
+        method.model_copy(update={"command": "true"}).calculate(atoms, folder / "files")
     texts = {file: (folder / "files" / file).read_text().splitlines() for file in INPUTS[name]}
     return {
         file: "".join(f"{line.rstrip()}\n" for line in lines if not (line.startswith("#") and line.count(":") == 2))

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from alflow.reference import tblite
+from alflow.reference.codes import tblite
 
 KIND, PATTERN, COUNT = os.environ.get("BULLET", "never::0").split(":")
 seen = 0

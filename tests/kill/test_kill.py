@@ -20,7 +20,7 @@ from alflow.records.label import LabelRecord
 from alflow.records.sample import SampleRecord
 from alflow.records.select import SelectRecord
 from alflow.records.train import TrainRecord
-from alflow.reference.method import described
+from alflow.reference.kinds import described
 from alflow.report import exports, views
 from alflow.state.store import Store
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
 from alflow.executors import limit_threads
-from alflow.reference.method import build
+from alflow.reference.kinds import build
 from ase.build import bulk, molecule
 
 

@@ -8,7 +8,7 @@ import pytest
 from alflow.averages.statistics import inefficiency
 from alflow.models import Committee, Prediction
 from alflow.records.sample import Segment
-from alflow.reference.method import build
+from alflow.reference.kinds import build
 from alflow.sampling.walker import Bounds, Walker, run_segment
 from alflow.state.store import commit_file, read_file
 from ase import Atoms, units

@@ -13,9 +13,10 @@ from alflow.records.label import LabelRecord
 from alflow.records.sample import SampleRecord, Segment
 from alflow.records.select import SelectRecord
 from alflow.records.train import TrainRecord
-from alflow.reference.codes.calculators import AseMethod, ModelMethod
+from alflow.reference.codes.ase_calculator import AseMethod
+from alflow.reference.codes.model import ModelBaseline
 from alflow.reference.dispatch import baseline_result
-from alflow.reference.method import build, described
+from alflow.reference.kinds import build, described
 from alflow.report import views
 from alflow.state.store import Store, commit_file
 from alflow.steps.sample import _gather
@@ -249,17 +250,17 @@ class MoodyMethod(AseMethod):
 def test_a_baseline_that_fails_says_why() -> None:
     short, long = molecule("H2O"), molecule("H2O")
     long.positions[1] += long.positions[1] - long.positions[0]
-    energy, forces = baseline_result(short, MoodyMethod("moody"))
+    energy, forces = baseline_result(short, MoodyMethod(kind="ase", name="mood.Moody"))
     assert (energy, forces.sum()) == (1.0, 9.0)
     with pytest.raises(LabelError, match="crashed: not today"):
-        baseline_result(long, MoodyMethod("moody"))
+        baseline_result(long, MoodyMethod(kind="ase", name="mood.Moody"))
 
 
 def test_only_what_is_built_in_is_made_from_a_description() -> None:
     """A file names a baseline; nothing that it names is imported."""
     tblite = build("tblite", method="GFN1-xTB")
     assert described(tblite.identity()) == tblite
-    assert described(AseMethod("ase.calculators.lj.LennardJones").identity()) is None
+    assert described(AseMethod(kind="ase", name="ase.calculators.lj.LennardJones").identity()) is None
     assert described('{"kind": "model", "sha256": "0"}') is None
     assert described("") is None
     assert described('{"kind": "tblite", "no": 1}') is None
@@ -268,7 +269,7 @@ def test_only_what_is_built_in_is_made_from_a_description() -> None:
 def test_a_model_is_known_by_its_content(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text("x" if name != "c" else "y")
-    a, b, c = (ModelMethod(str(tmp_path / name)).identity() for name in "abc")
+    a, b, c = (ModelBaseline(kind="model", file=str(tmp_path / name)).identity() for name in "abc")
     assert a == b != c
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import ase.io
 import pytest
-from alflow.config import Failures
 from alflow.records.label import LabelRecord
-from alflow.reference.method import REASONS
+from alflow.reference.failures import REASONS, Failures
 from alflow.state.store import read_file
 from alflow.steps.batch import changes_for
 

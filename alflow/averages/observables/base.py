@@ -8,6 +8,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.averages.observables.words import Words
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
@@ -77,6 +79,22 @@ class Observable:
     grid: Array | None = None
     grid_name: str = ""
     of_structure: bool = True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of observable.
+
+    Attributes
+    ----------
+    usage : str
+        How it is written: ``"rdf A-B [r_max=6] [bins=120]"``.
+    build : callable
+        What makes an :class:`Observable` of the words after its name; ObservableError for words that it cannot use.
+    """
+
+    usage: str
+    build: Callable[[Words], Observable]
 
 
 class Function(Protocol):

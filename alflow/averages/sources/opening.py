@@ -1,12 +1,8 @@
 """What a path names: a run directory, one of its production runs, or the sample of a cycle."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from alflow import config
 from alflow.averages.measuring import Source
-from alflow.averages.observables import Observable, parse
-from alflow.averages.sources.functions import user_functions
 from alflow.averages.sources.productions import is_production, production_source
 from alflow.averages.sources.samples import sample_source
 from alflow.errors import AverageError
@@ -33,23 +29,3 @@ def open_source(path: Path, temperature: float | None = None, system: str | None
         "(my-run/cycles/001/sample.h5), --ipi PREFIX, or --energies with --driving and --values"
     )
     raise AverageError(msg)
-
-
-def observables(texts: Sequence[str], place: Path) -> list[Observable]:
-    """The observables that texts describe, with the user's own from the alflow.toml in or above ``place``.
-
-    Raises
-    ------
-    AverageError
-        None is given.
-    ObservableError
-        One is not known.
-    ConfigError
-        An alflow.toml that cannot be read, or a function that cannot be imported.
-    """
-    if not texts:
-        msg = "no observable is given: expected --observable potential_energy, 'rdf O-O', ...; --help lists them"
-        raise AverageError(msg)
-    folders = [folder for folder in (place, *place.absolute().parents) if (folder / config.FILE).is_file()]
-    own = user_functions(config.load_observables(folders[0] / config.FILE), folders[0]) if folders else {}
-    return [parse(text, own) for text in texts]

@@ -4,7 +4,6 @@ import copy
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -535,7 +534,7 @@ class Committee:
             schema=_SCHEMA,
             kind="ace",
             alflow=__version__,
-            settings=json.dumps(asdict(self.settings), sort_keys=True),
+            settings=json.dumps(self.settings.plain(), sort_keys=True),
             seed=self.seed,
             has_baseline=self.has_baseline,
             baseline_identity=self.baseline_identity,

@@ -1,70 +1,87 @@
 """What defines a committee, and the length scales that follow from its species."""
 
 import difflib
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from ase.data import covalent_radii
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 
 from alflow.errors import PotentialError
+from alflow.models.settings import Potential
+from alflow.section import Count, NotNegative, Positive, Section
 
 Array = NDArray[np.float64]
 
 _LENGTH = 1.6  # r_0 over the sum of two covalent radii
+_SIGNS = {"greater than or equal to": ">=", "less than or equal to": "<=", "greater than": ">"}
 _COLUMNS = 4000  # features of all species together, unless n_features is given
 
 
-@dataclass(frozen=True)
-class AceSettings:
-    """What defines the potential; the same defaults serve molecules, liquids and solids.
+class _Keys(Section):
+    """What alflow.toml and the keywords of ``alflow.fit`` have in common; the same defaults serve all matter.
 
-    They were chosen by cross-validation within training sets of silicon, copper, water and ethanol.
-
-    Attributes
-    ----------
-    cutoff : float
-        Radius within which an atom sees others, Å.
-    n_max, l_max : int
-        Number of radial functions, and largest l of the spherical harmonics.
-    n_features : int, optional
-        Features of an atom, at most. By default 1250, and fewer when there are more than three species, so that all
-        species have 4000 together: a fit takes memory in proportion to the square of that and time to the cube.
-    energy_weight : float
-        Weight of an energy row, divided by the square root of the number of atoms, relative to 1 eV/Å of force:
-        20 makes 1 meV/atom in 100 atoms count like 0.2 eV/Å of one force component.
-    force_weight : float
-        Weight of a force row.
-    smoothness : float
-        The prior's standard deviation of a coefficient falls with its degree to this power.
+    They were chosen by cross-validation within training sets of silicon, copper, water and ethanol: molecules, liquids
+    and solids.
     """
 
-    cutoff: float = 5.5
-    n_max: int = 8
-    l_max: int = 4
-    n_features: int | None = None
-    energy_weight: float = 20.0
-    force_weight: float = 1.0
-    smoothness: float = 2.0
+    cutoff: Positive = Field(5.5, description="radius within which an atom sees others, Å")
+    n_max: Count = Field(8, le=30, description="radial functions")
+    l_max: int = Field(4, ge=0, le=12, description="largest l of the spherical harmonics")
+    n_features: Count | None = Field(
+        None, description="features of an atom, at most; 1250 by default, fewer with more than three species"
+    )
+    energy_weight: Positive = Field(
+        20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
+    )
+    force_weight: NotNegative = Field(1.0, description="weight of forces")
+
+
+class AcePotential(_Keys, Potential):
+    """The table ``[potential]`` of the built-in linear ACE."""
+
+    kind: Literal["ace"] = Field("ace", description="the only kind so far")
+
+
+class AceSettings(_Keys):
+    """What defines the potential.
+
+    An energy row is weighted by ``energy_weight`` over the square root of the number of atoms, relative to 1 eV/Å of
+    force: 20 makes 1 meV/atom in 100 atoms count like 0.2 eV/Å of one force component. The default of ``n_features``
+    leaves all species 4000 together: a fit takes memory in proportion to the square of that and time to the cube.
+    """
+
+    smoothness: NotNegative = Field(
+        2.0, description="the prior's standard deviation of a coefficient falls with its degree to this power"
+    )
 
     @classmethod
-    def checked(cls, given: dict[str, Any]) -> "AceSettings":
-        """Settings from keywords; PotentialError for an unknown one or a value out of range."""
-        known = [field.name for field in fields(cls)]
+    def checked(cls, given: Mapping[str, Any]) -> "AceSettings":
+        """Settings from keywords; PotentialError for an unknown one or a value that is not allowed."""
+        known = list(cls.model_fields)
         for name in given:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
                 msg = f"unknown setting {name} of the potential: {hint}"
                 raise PotentialError(msg)
-        settings = cls(**given)
-        for name, value in asdict(settings).items():
-            least = 0 if name in {"l_max", "smoothness", "force_weight"} else np.nextafter(0, 1)
-            if value is not None and not (np.isfinite(value) and value >= least):
-                msg = f"potential setting {name}: expected a number {'>=' if least == 0 else '>'} 0, found {value}"
-                raise PotentialError(msg)
-        return settings
+        # numbers of NumPy are as good as Python's, which a file has
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        try:
+            return cls.model_validate(plain)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            expected = problem["msg"].removeprefix("Input should be ")
+            for words, sign in _SIGNS.items():
+                expected = expected.replace(words, f"a number {sign}")
+            msg = f"potential setting {problem['loc'][0]}: expected {expected}, found {problem['input']}"
+            raise PotentialError(msg) from error
+
+    def plain(self) -> dict[str, Any]:
+        """The settings by name, as JSON can hold them: what :meth:`checked` takes again."""
+        return self.model_dump()
 
     def features_of(self, n_species: int) -> int:
         """Features of an atom, at most."""

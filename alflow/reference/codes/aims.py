@@ -3,18 +3,18 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.config import cfg
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons
 from alflow.reference import programs
-from alflow.reference.method import Result, labelled
-from alflow.reference.profiles import (
+from alflow.reference.method import Result, labelled, properties_of
+from alflow.reference.profiled import (
     OF_SYSTEM,
     SINGLE_POINT,
     ProfiledMethod,
@@ -25,6 +25,7 @@ from alflow.reference.profiles import (
     unfinished,
     writing,
 )
+from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
 _CONVERGED = "Self-consistency cycle converged"
@@ -32,15 +33,64 @@ _NOT_CONVERGED = re.compile(
     r"self-consistency cycle (?:has )?(?:not converged|did not converge)|SCF cycle not converged", re.IGNORECASE
 )
 _VERSION = re.compile(r"(?:FHI-aims version\s*:|^\s*Version)\s*(\S+)", re.MULTILINE)
+_PLAIN = re.compile(r"\| Total energy uncorrected\s+:\s+(\S+) eV")
+"""E without -TS."""
 _FERMI = re.compile(r"\| Chemical potential \(Fermi level\)\D*?:\s*(-?\d+\.\d+(?:[Ee][-+]\d+)?)")
 
 
-@dataclass(frozen=True)
+_WORKFLOW = """\
+# A crystal with FHI-aims: silicon, PBE with all electrons and the light basis set.
+seed = 0
+
+[[system]]
+name = "silicon"
+structures = "silicon.xyz"   # with its cell; any file that ASE reads, relative to this one
+copies = 11                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.08                # their displacement, Å (standard deviation)
+
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "aims"
+command = "mpirun -np 4 aims.x"     # by default what ASE's configuration file says
+
+[reference.parameters]       # keywords of control.in
+species_dir = "/opt/FHIaims/species_defaults/defaults_2020/light"   # or leave it out, and set AIMS_SPECIES_DIR
+xc = "pbe"
+relativistic = "atomic_zora scalar"
+k_grid = [3, 3, 3]           # of periodic structures only
+sc_accuracy_rho = 1e-5
+sc_iter_limit = 100          # iterations until it must be self-consistent
+
+[sample]
+temperature = [300, 600]     # K, one walker each
+timestep = 1.0               # fs
+steps = 1000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 10                  # structures in each cycle, at most
+force_sigma_min = 0.03       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.05           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+workers = 1                  # calculations at once, each with the ranks of the command
+timeout = 3600               # s after which a calculation is killed
+"""
+
+
 class AimsMethod(ProfiledMethod):
     """FHI-aims: parameters are the keywords of control.in, with ``species_dir`` for the folder of basis sets."""
 
-    kind = "aims"
-    program = "FHI-aims"
+    kind: Literal["aims"] = Field(description="FHI-aims by ASE")
+
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
+    program: ClassVar[str] = "FHI-aims"
     required: ClassVar[Mapping[str, str]] = {"xc": 'the functional, "pbe"'}
     refused: ClassVar[Mapping[str, str]] = {
         "charge": OF_SYSTEM,
@@ -78,6 +128,8 @@ class AimsMethod(ProfiledMethod):
 
     def _species(self) -> str | None:
         """The folder of basis sets."""
+        from ase.config import cfg  # it reads files of the user
+
         section = dict(cfg.parser[self.kind]) if cfg.parser.has_section(self.kind) else {}
         given = self.parameters.get("species_dir", section.get("default_species_directory"))
         found = given or os.environ.get("AIMS_SPECIES_DIR")
@@ -126,8 +178,16 @@ def read_output(output: Path, atoms: Atoms, log: str) -> Result:
         if atoms.pbc.all() and found.get("stress") is not None:
             results["stress"] = np.array(found["stress"])
     version, fermi = _VERSION.search(text), _FERMI.findall(text)
-    extra = {"fermi_energy": float(fermi[-1])} if fermi else {}
-    return Result(labelled(atoms, **results), f"FHI-aims {version[1]}" if version else "FHI-aims", log, extra)
+    plain, (of_structure, of_atoms) = _PLAIN.findall(text), properties_of(found, len(atoms))
+    return Result(
+        labelled(atoms, **results),
+        f"FHI-aims {version[1]}" if version else "FHI-aims",
+        log,
+        plain_energy=float(plain[-1]) if plain else float("nan"),
+        electrons=Electrons(float(fermi[-1])) if fermi else Electrons(),
+        properties=of_structure,
+        atom_properties=of_atoms,
+    )
 
 
 def _spin(atoms: Atoms) -> dict[str, Any]:

@@ -1,20 +1,19 @@
 """Any program that reads an extended XYZ file and writes one."""
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Literal, Self
 
-import ase.io
 import numpy as np
 from ase import Atoms
+from pydantic import Field
 
+from alflow.data.labels import electrons_of, labels_of
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons
 from alflow.reference import programs
-from alflow.reference.method import Result, labelled
+from alflow.reference.method import MethodSection, Result, labelled, properties_of
+from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
 _INPUT, _OUTPUT, _LOG = "input.xyz", "output.xyz", "command.log"
@@ -22,8 +21,63 @@ _TOLERANCE = 1e-6
 """Within which positions and cell must come back, Å: a file has eight decimals."""
 
 
-@dataclass(frozen=True)
-class CommandMethod:
+_WORKFLOW = """\
+# Any program that reads and writes extended XYZ, here label.py: copper with an effective medium potential.
+seed = 0
+
+[[system]]
+name = "copper"
+structures = "copper.xyz"    # with its cell; any file that ASE reads, relative to this one
+copies = 15                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.08                # their displacement, Å (standard deviation)
+
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "command"
+command = "python label.py {input} {output}"   # they stand for the two files; label.py may be anything
+
+[sample]
+temperature = [300, 600]     # K, one walker each
+timestep = 1.0               # fs
+steps = 1000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 10                  # structures in each cycle, at most
+force_sigma_min = 0.03       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.05           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+"""
+
+_LABEL_PY = '''\
+"""Label the structure of an extended XYZ file: replace the calculator by your own. Usage: label.py INPUT OUTPUT."""
+
+import sys
+
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+
+atoms = read(sys.argv[1])
+atoms.calc = EMT()
+results = {
+    "energy": atoms.get_potential_energy(),  # eV
+    "forces": atoms.get_forces(),  # eV/Å
+    "stress": atoms.get_stress(),  # eV/Å^3; leave it out where there is none
+}
+atoms.calc = SinglePointCalculator(atoms, **results)
+write(sys.argv[2], atoms, format="extxyz")
+'''
+
+
+class CommandMethod(MethodSection):
     """A program of the user's own.
 
     It runs in a folder with ``input.xyz``, an extended XYZ file of one structure whose information has ``charge`` (e)
@@ -31,19 +85,24 @@ class CommandMethod:
     and, if it likes, ``stress`` (eV/Å^3); its information may have ``converged``, ``code`` (program and version),
     ``fermi_energy``, ``eigenvalues`` and ``occupations``.
 
-    Attributes
-    ----------
-    command : str
-        The program with its arguments, in which ``{input}`` and ``{output}`` stand for the two files; without them
-        their names are added.
+    In the command ``{input}`` and ``{output}`` stand for the two files; without them their names are added.
     """
 
-    command: str
+    kind: Literal["command"] = Field(description="any program that reads an extended XYZ file and writes one")
+    command: str = Field(
+        min_length=1, description=f"{programs.COMMAND}; {{input}} and {{output}} stand for the two files"
+    )
+
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW, {"label.py": _LABEL_PY})
+
+    def at(self, directory: Path) -> Self:
+        """The method in a run directory: files that its command names are found from anywhere."""
+        return self.model_copy(update={"command": programs.located(self.command, directory)})
 
     def identity(self) -> str:
         """Canonical JSON of the command, with the content of its files in place of where they are."""
         words = programs.words_of(self.command, "reference")
-        contents = [{"sha256": content_hash(Path(word))} if _is_file(word) else word for word in words]
+        contents = [{"sha256": programs.content_hash(Path(word))} if _is_file(word) else word for word in words]
         return json.dumps({"kind": "command", "command": contents}, sort_keys=True)
 
     def code(self) -> str:
@@ -57,6 +116,8 @@ class CommandMethod:
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
+        import ase.io
+
         with programs.working_folder(folder) as place:
             ase.io.write(place / _INPUT, _bare(atoms), format="extxyz")
             log = programs.run(self._words(), place, place / _LOG)
@@ -94,38 +155,20 @@ def read_output(path: Path, atoms: Atoms, code: str, log: str) -> Result:
             raise LabelError("no_output", msg)
     if not atoms.pbc.all():
         results.pop("stress", None)
-    done = labelled(atoms, **results)
-    return Result(done, str(found.info.get("code", code)), log, electrons_of(found.info))
-
-
-def labels_of(frame: Atoms) -> dict[str, Any]:
-    """Energy (eV), forces (eV/Å) and stress (eV/Å^3) of a structure from a file, as far as it has them."""
-    results = frame.calc.results if frame.calc is not None else {}
-    found = {name: results[name] for name in ("energy", "forces", "stress") if results.get(name) is not None}
-    return {name: float(value) if name == "energy" else np.array(value, dtype=float) for name, value in found.items()}
-
-
-def electrons_of(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Fermi energy and, a list for each spin, eigenvalues and occupations, as far as a file has them."""
-    extra: dict[str, Any] = {}
-    if "fermi_energy" in info:
-        extra["fermi_energy"] = float(info["fermi_energy"])
-    for name in ("eigenvalues", "occupations"):
-        if name in info:
-            extra[name] = np.atleast_2d(np.asarray(info[name], dtype=float)).tolist()
-    return extra
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file, calculated again only when its time or size is another; OSError when it cannot be read."""
-    status = path.stat()
-    return _content_hash(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=64)
-def _content_hash(path: Path, _time: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    of_structure, of_atoms = properties_of(found.calc.results, len(atoms))
+    try:
+        electrons = Electrons(**electrons_of(found.info))
+    except ValueError as error:
+        msg = f"{error}\n{log}" if log else str(error)
+        raise LabelError("no_output", msg) from error
+    return Result(
+        labelled(atoms, **results),
+        str(found.info.get("code", code)),
+        log,
+        electrons=electrons,
+        properties=of_structure,
+        atom_properties=of_atoms,
+    )
 
 
 def _is_file(word: str) -> bool:
@@ -141,6 +184,8 @@ def _bare(atoms: Atoms) -> Atoms:
 
 def _read(path: Path, atoms: Atoms, log: str) -> Atoms:
     """The one structure of a file; LabelError ``no_output`` if it is not the one that was asked for."""
+    import ase.io
+
     programs.text_of(path, "the command")
     try:
         frames = list(ase.io.iread(path, index=":", format="extxyz"))

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons, levels
 from alflow.reference import programs
 from alflow.reference.method import Result, labelled
 from alflow.reference.templated import NAME, TemplateMethod, fill, periodic_needs_cell, vector_lines
+from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
 _NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
@@ -27,44 +29,151 @@ _FORCES_BEGIN = re.compile(r"^ (?:FORCES\| Atomic forces|ATOMIC FORCES) (?:in )?
 _STRESS_BEGIN = re.compile(r"^ STRESS\| Analytical stress tensor \[(.*?)\]", re.MULTILINE)
 _STRESS = re.compile(rf"^ STRESS\|\s+[xyz]\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})", re.MULTILINE)
 _FERMI = re.compile(rf"^  Fermi energy:\s+({_NUMBER})|E\(Fermi\):\s+({_NUMBER}) a\.u\.", re.MULTILINE)
+_ENTROPY = re.compile(rf"^\s+Electronic entropic energy:\s+({_NUMBER})\s*$", re.MULTILINE)
+"""-TS, hartree: part of the energy that is printed."""
 _ORBITALS = re.compile(r"^ MO\|.*EIGENVALUES AND OCCUPATION NUMBERS", re.MULTILINE)
 _ORBITAL = re.compile(rf"^ MO\|\s+\d+\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s*$")
 _FORCE_UNITS = {"a.u.": units.Hartree / units.Bohr, "hartree/bohr": units.Hartree / units.Bohr}
 _STRESS_UNITS = {"GPa": units.GPa, "bar": 1e-4 * units.GPa}
 
 
-@dataclass(frozen=True)
+_WORKFLOW = """\
+# A crystal with CP2K: silicon, PBE with GTH pseudopotentials; cp2k.inp is the input file.
+seed = 0
+
+[[system]]
+name = "silicon"
+structures = "silicon.xyz"   # with its cell; any file that ASE reads, relative to this one
+copies = 11                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.08                # their displacement, Å (standard deviation)
+
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "cp2k"
+template = "cp2k.inp"        # with fields {{ cell }}, {{ coordinates }}, {{ charge }} and {{ multiplicity }}
+command = "cp2k.psmp"        # or "mpirun -np 8 cp2k.psmp", "srun cp2k.psmp"
+
+[reference.variables]        # fields of your own in it
+cutoff = 300                 # of the grid, Ry; forces are those of 600 Ry within 1e-5 eV/Å
+max_scf = 50                 # iterations until it must be self-consistent
+
+[failures]
+not_converged = {variables = {max_scf = 200}}   # a second attempt
+
+[sample]
+temperature = [300, 600]     # K, one walker each
+timestep = 1.0               # fs
+steps = 1000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 10                  # structures in each cycle, at most
+force_sigma_min = 0.03       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.05           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+workers = 1                  # calculations at once, each with the ranks of the command
+timeout = 3600               # s after which a calculation is killed
+"""
+
+_CP2K_INP = """\
+! Silicon: PBE, GTH pseudopotential, 2 x 2 x 2 k-points. Double braces are filled in.
+&GLOBAL
+  PROJECT silicon
+  RUN_TYPE ENERGY_FORCE
+  PRINT_LEVEL LOW
+&END GLOBAL
+&FORCE_EVAL
+  METHOD QUICKSTEP
+  STRESS_TENSOR ANALYTICAL
+  &PRINT
+    &FORCES ON
+    &END FORCES
+    &STRESS_TENSOR ON
+    &END STRESS_TENSOR
+  &END PRINT
+  &DFT
+    BASIS_SET_FILE_NAME BASIS_MOLOPT
+    POTENTIAL_FILE_NAME GTH_POTENTIALS
+    CHARGE {{ charge }}
+    MULTIPLICITY {{ multiplicity }}
+    &MGRID
+      CUTOFF {{ cutoff }}              ! Ry
+      REL_CUTOFF 50
+    &END MGRID
+    &QS
+      EPS_DEFAULT 1.0E-12
+    &END QS
+    &KPOINTS
+      SCHEME MONKHORST-PACK 2 2 2
+    &END KPOINTS
+    &SCF
+      SCF_GUESS ATOMIC             ! nothing of another structure
+      EPS_SCF 1.0E-7
+      MAX_SCF {{ max_scf }}
+      &DIAGONALIZATION
+      &END DIAGONALIZATION
+      &MIXING
+        METHOD BROYDEN_MIXING
+        ALPHA 0.4
+      &END MIXING
+      &PRINT
+        &RESTART OFF
+        &END RESTART
+      &END PRINT
+    &END SCF
+    &XC
+      &XC_FUNCTIONAL PBE
+      &END XC_FUNCTIONAL
+    &END XC
+  &END DFT
+  &SUBSYS
+    &CELL
+      {{ cell }}
+    &END CELL
+    &COORD
+      {{ coordinates }}
+    &END COORD
+    &KIND Si
+      BASIS_SET DZVP-MOLOPT-SR-GTH
+      POTENTIAL GTH-PBE-q4
+    &END KIND
+  &END SUBSYS
+&END FORCE_EVAL
+"""
+
+
 class Cp2kMethod(TemplateMethod):
     """CP2K.
 
-    Attributes
-    ----------
-    template : str
-        Text of an input file in which ``{{ cell }}`` (vectors A, B and C, and PERIODIC, for ``&CELL``),
-        ``{{ coordinates }}`` (for ``&COORD``), ``{{ charge }}`` and ``{{ multiplicity }}`` stand for the structure,
-        and others for variables.
-    variables : mapping
-        What else is filled in.
-    command : str
-        The program, MPI included; ``-i cp2k.inp`` is added.
+    In its template ``{{ cell }}`` (vectors A, B and C, and PERIODIC, for ``&CELL``), ``{{ coordinates }}`` (for
+    ``&COORD``), ``{{ charge }}`` and ``{{ multiplicity }}`` stand for the structure, and others for variables.
+    ``-i cp2k.inp`` is added to the command.
     """
 
-    command: str = "cp2k.psmp"
+    kind: Literal["cp2k"] = Field(description="CP2K; fields of the template: cell, coordinates, charge, multiplicity")
+    command: str = Field("cp2k.psmp", min_length=1, description=programs.COMMAND)
 
-    kind = "cp2k"
-    program = "CP2K"
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW, {"cp2k.inp": _CP2K_INP})
+    program: ClassVar[str] = "CP2K"
     fields: ClassVar[frozenset[str]] = frozenset({"cell", "coordinates", "charge", "multiplicity"})
     required: ClassVar[Mapping[str, str]] = {"coordinates": "inside &COORD, without a unit (they are in Å)"}
 
     def _check_text(self) -> None:
         """ConfigError if forces would not be printed."""
-        if not re.search(r"^\s*&FORCES\b", self.template, re.MULTILINE | re.IGNORECASE):
+        if not re.search(r"^\s*&FORCES\b", self.text, re.MULTILINE | re.IGNORECASE):
             msg = f"{NAME} does not print forces: add &PRINT with &FORCES in &FORCE_EVAL, and RUN_TYPE ENERGY_FORCE"
             raise ConfigError(msg)
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
-        periodic_needs_cell(atoms, self.template)
+        periodic_needs_cell(atoms, self.text)
         with programs.working_folder(folder) as place:
             (place / "cp2k.inp").write_text(self._input(atoms), encoding="utf-8")
             output = place / "cp2k.out"
@@ -83,7 +192,7 @@ class Cp2kMethod(TemplateMethod):
             "charge": charge,
             "multiplicity": multiplicity,
         }
-        return fill(self.template, values)
+        return fill(self.text, values)
 
 
 def read_output(text: str, atoms: Atoms, log: str) -> Result:
@@ -104,12 +213,16 @@ def read_output(text: str, atoms: Atoms, log: str) -> Result:
     if "PROGRAM ENDED" not in text or not energies:
         msg = f"the output ends without an energy\n{log}"
         raise LabelError("no_output", msg)
-    results = {"energy": _float(energies[-1]) * units.Hartree, "forces": _forces(text, len(atoms))}
+    energy = _float(energies[-1]) * units.Hartree
+    results = {"energy": energy, "forces": _forces(text, len(atoms))}
     stress = _stress(text)
     if stress is not None and atoms.pbc.all():
         results["stress"] = stress
     version = _VERSION.search(text)
-    return Result(labelled(atoms, **results), version[1] if version else "CP2K", log, _electrons(text))
+    entropy = _ENTROPY.findall(text)
+    plain = energy - _float(entropy[-1]) * units.Hartree if entropy else float("nan")
+    code = version[1] if version else "CP2K"
+    return Result(labelled(atoms, **results), code, log, plain_energy=plain, electrons=_electrons(text))
 
 
 def _forces(text: str, n_atoms: int) -> NDArray[np.float64]:
@@ -145,17 +258,17 @@ def _stress(text: str) -> NDArray[np.float64] | None:
     return np.asarray(tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
 
 
-def _electrons(text: str) -> dict[str, Any]:
+def _electrons(text: str) -> Electrons:
     """Fermi energy and orbital energies, eV, where the output has them."""
-    extra: dict[str, Any] = {}
-    if fermi := _FERMI.findall(text):
-        extra["fermi_energy"] = _float(fermi[-1][0] or fermi[-1][1]) * units.Hartree
+    fermi = _FERMI.findall(text)
     blocks = [_block(text[found.end() :]) for found in _ORBITALS.finditer(text)]
-    if blocks:
-        last = blocks[-2:] if "ALPHA" in text and len(blocks) > 1 else blocks[-1:]
-        extra["eigenvalues"] = [[row[0] for row in block] for block in last]
-        extra["occupations"] = [[row[1] for row in block] for block in last]
-    return extra
+    # a list is printed at every step that &EACH asks for, with spin one for each: the last count
+    last = blocks[-2:] if "ALPHA" in text and len(blocks) > 1 else blocks[-1:]
+    return Electrons(
+        fermi_energy=_float(fermi[-1][0] or fermi[-1][1]) * units.Hartree if fermi else float("nan"),
+        eigenvalues=levels([[row[0] for row in block] for block in last]),
+        occupations=levels([[row[1] for row in block] for block in last]),
+    )
 
 
 def _block(text: str) -> list[tuple[float, float]]:

@@ -6,41 +6,64 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
-from ase.geometry import complete_cell
 from numpy.typing import NDArray
+from pydantic import Field
 
-from alflow.data.reading import read_structures
+from alflow.data.labels import electrons_of, labels_of
 from alflow.errors import ConfigError, LabelError, StructureError
-from alflow.reference.codes.command import content_hash, electrons_of, labels_of
-from alflow.reference.method import Result, labelled
+from alflow.records.electrons import Electrons
+from alflow.reference.method import MethodSection, Result, labelled
+from alflow.reference.programs import content_hash
+from alflow.reference.workflow import Workflow
+from alflow.section import Positive
 
 _STATE = ("charge", "multiplicity")
 _Key = tuple[tuple[int, ...], tuple[bool, ...]]
 
 
-@dataclass(frozen=True)
-class DatasetMethod:
+_WORKFLOW = """\
+# A committee trained on structures that are labelled already, without sampling: water molecules.
+seed = 0
+
+[[system]]
+name = "water"
+structures = "labelled.xyz"  # those to be learned from, here all of them
+
+[potential]
+cutoff = 4.0                 # Å
+
+[reference]
+kind = "dataset"             # energies and forces are looked up
+file = "labelled.xyz"        # any format that ASE reads, with energies (eV) and forces (eV/Å)
+tolerance = 1e-4             # within which positions must agree, Å
+
+[converge]
+max_labels = 24              # so many there are: it ends when they are learned
+"""
+
+
+class DatasetMethod(MethodSection):
     """A file of labelled structures, in which a structure is looked up.
 
     Atoms may be in another order, and in another periodic image. Where file and structure both have a charge or a
-    multiplicity, they must agree.
-
-    Attributes
-    ----------
-    file : str
-        In any format that ASE reads, with energy (eV) and forces (eV/Å) of every structure, and stress (eV/Å^3) if
-        there is one. In extended XYZ its information may have ``code``, ``fermi_energy``, ``eigenvalues`` and
-        ``occupations``.
-    tolerance : float
-        Within which every atom and every vector of the cell must agree, Å.
+    multiplicity, they must agree. The file has energy (eV) and forces (eV/Å) of every structure, and stress (eV/Å^3) if
+    there is one. In extended XYZ its information may have ``code``, ``fermi_energy``, ``eigenvalues`` and
+    ``occupations``.
     """
 
-    file: str
-    tolerance: float = 1e-4
+    kind: Literal["dataset"] = Field(description="structures labelled already, looked up")
+    file: str = Field(min_length=1, description="labelled structures, any format ASE reads; relative to here")
+    tolerance: Positive = Field(1e-4, description="within which positions and cell must agree, Å")
+
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
+
+    def at(self, directory: Path) -> Self:
+        """The method in a run directory: its file is found from anywhere."""
+        return self.model_copy(update={"file": str(directory.absolute() / self.file)})
 
     def identity(self) -> str:
         """Canonical JSON of the content of the file, wherever it lies; ConfigError when it cannot be read."""
@@ -67,13 +90,20 @@ class DatasetMethod:
             msg = f"{self.file} has no {atoms.get_chemical_formula()} with pbc = {atoms.pbc.tolist()}"
             raise LabelError("no_output", msg)
         index, order = self._look_up(group, frames, atoms)
-        found = frames[index]
-        results = labels_of(found)
+        found, where = frames[index], f"structure {index} of {self.file}, counted from 0"
+        try:
+            # what the file has is checked before its atoms are put in order: it may be of any shape
+            results = labelled(found, **labels_of(found)).calc.results
+            electrons = Electrons(**electrons_of(found.info))
+        except LabelError as error:
+            raise LabelError(error.reason, f"{error.detail} in {where}") from error
+        except ValueError as error:
+            raise LabelError("no_output", f"{error} in {where}") from error
         results["forces"] = results["forces"][order]
         if not atoms.pbc.all():
             results.pop("stress", None)
-        code, log = str(found.info.get("code", self.code())), f"structure {index} of {self.file}, counted from 0"
-        return Result(labelled(atoms, **results), code, log, electrons_of(found.info))
+        code = str(found.info.get("code", self.code()))
+        return Result(labelled(atoms, **results), code, where, electrons=electrons)
 
     def _look_up(self, group: "_Group", frames: list[Atoms], atoms: Atoms) -> tuple[int, NDArray[np.intp]]:
         """Index of a structure, and which of its atoms each atom is."""
@@ -180,6 +210,8 @@ def _loaded(file: str) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
 
 @lru_cache(maxsize=4)
 def _read(file: str, _time: int, _size: int) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
+    from alflow.data.reading import read_structures
+
     frames = read_structures(Path(file))
     members: dict[_Key, list[int]] = {}
     for index, frame in enumerate(frames):
@@ -216,6 +248,8 @@ def _blocks(numbers: NDArray[Any]) -> list[tuple[int, int]]:
 def _lengths(offsets: NDArray[np.float64], atoms: Atoms) -> NDArray[np.float64]:
     """Of vectors, shape (..., 3), less the nearest lattice vector."""
     if atoms.pbc.any():
+        from ase.geometry import complete_cell
+
         cell = complete_cell(atoms.cell.array)
         shifts = np.where(atoms.pbc, np.rint(offsets @ np.linalg.inv(cell)), 0.0)
         offsets = offsets - shifts @ cell

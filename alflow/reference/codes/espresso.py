@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.singlepoint import SinglePointDFTCalculator
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons
 from alflow.reference import programs
-from alflow.reference.method import Result, labelled
+from alflow.reference.method import Result, labelled, properties_of
 from alflow.reference.templated import NAME, TemplateMethod, fill, vector_lines
+from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
 _DEMANDS = (
@@ -40,34 +40,110 @@ _FORBIDDEN = (
 _SPECIES = re.compile(r"^\s*([A-Za-z]\w*)\s+[\d.+-]\S*\s+(\S+)\s*$")
 _VERSION = re.compile(r"Program PWSCF v\.(\S+)")
 _ENERGY = re.compile(r"^!+\s+total energy\s+=\s+(\S+)\s+Ry", re.MULTILINE)
+_ENTROPY = re.compile(r"^\s+smearing contrib\. \(-TS\)\s+=\s+(\S+)\s+Ry", re.MULTILINE)
+"""-TS: part of the energy that is printed."""
 _NOT_CONVERGED = re.compile(r"convergence NOT achieved", re.IGNORECASE)
 _TOLERANCE = 1e-4
 """To which the output says what structure it is of, Å."""
 
 
-@dataclass(frozen=True)
+_WORKFLOW = """\
+# A crystal with Quantum ESPRESSO: silicon, PBE in plane waves; espresso.in is the input file.
+seed = 0
+
+[[system]]
+name = "silicon"
+structures = "silicon.xyz"   # with its cell; any file that ASE reads, relative to this one
+copies = 11                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.08                # their displacement, Å (standard deviation)
+
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "espresso"
+template = "espresso.in"     # with fields {{ cell }}, {{ positions }}, {{ n_atoms }}, {{ n_species }} and {{ charge }}
+command = "pw.x"             # or "mpirun -np 8 pw.x -nk 4", "srun pw.x"
+
+[reference.variables]        # fields of your own in it
+ecutwfc = 30                 # of the plane waves, Ry; forces are those of 40 Ry within 1e-3 eV/Å
+max_scf = 60                 # iterations until it must be self-consistent
+
+[failures]
+not_converged = {variables = {max_scf = 200}}   # a second attempt
+
+[sample]
+temperature = [300, 600]     # K, one walker each
+timestep = 1.0               # fs
+steps = 1000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 10                  # structures in each cycle, at most
+force_sigma_min = 0.03       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.05           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+workers = 1                  # calculations at once, each with the ranks of the command
+timeout = 3600               # s after which a calculation is killed
+"""
+
+_ESPRESSO_IN = """\
+! Silicon: PBE, norm-conserving pseudopotential, 2 x 2 x 2 k-points. Double braces are filled in.
+&CONTROL
+  calculation = 'scf'
+  tprnfor = .true.
+  tstress = .true.
+  disk_io = 'none'
+  outdir = './'
+  pseudo_dir = '/usr/share/espresso/pseudo'   ! of Debian's quantum-espresso-data; otherwise where yours are
+/
+&SYSTEM
+  ibrav = 0
+  nat = {{ n_atoms }}
+  ntyp = {{ n_species }}
+  tot_charge = {{ charge }}
+  ecutwfc = {{ ecutwfc }}     ! Ry
+  nosym = .true.              ! k-points of every structure alike: energies and stress then belong together
+/
+&ELECTRONS
+  conv_thr = 1.0d-9
+  electron_maxstep = {{ max_scf }}
+/
+ATOMIC_SPECIES
+  Si 28.0855 Si.pbe-rrkj.UPF
+K_POINTS automatic
+  2 2 2 1 1 1
+CELL_PARAMETERS angstrom
+  {{ cell }}
+ATOMIC_POSITIONS angstrom
+  {{ positions }}
+"""
+
+
 class EspressoMethod(TemplateMethod):
     """The program pw.x of Quantum ESPRESSO.
 
-    Attributes
-    ----------
-    template : str
-        Text of an input file in which ``{{ cell }}`` (three lines for ``CELL_PARAMETERS angstrom``),
-        ``{{ positions }}`` (for ``ATOMIC_POSITIONS angstrom``), ``{{ n_atoms }}``, ``{{ n_species }}`` (as many as
-        ``ATOMIC_SPECIES`` lists), ``{{ charge }}`` (for ``tot_charge``) and ``{{ magnetization }}`` (for
-        ``tot_magnetization``: the multiplicity less 1) stand for the structure, and others for variables. Nothing is
-        added to it. Write ``nosym = .true.``: otherwise automatic k-points follow the symmetry of the lattice, and the
-        energy jumps where a strain breaks it.
-    variables : mapping
-        What else is filled in.
-    command : str
-        The program, MPI included; ``-in pw.in`` is added.
+    In its template ``{{ cell }}`` (three lines for ``CELL_PARAMETERS angstrom``), ``{{ positions }}`` (for
+    ``ATOMIC_POSITIONS angstrom``), ``{{ n_atoms }}``, ``{{ n_species }}`` (as many as ``ATOMIC_SPECIES`` lists),
+    ``{{ charge }}`` (for ``tot_charge``) and ``{{ magnetization }}`` (for ``tot_magnetization``: the multiplicity less
+    1) stand for the structure, and others for variables. Nothing is added to it. Write ``nosym = .true.``: otherwise
+    automatic k-points follow the symmetry of the lattice, and the energy jumps where a strain breaks it.
+    ``-in pw.in`` is added to the command.
     """
 
-    command: str = "pw.x"
+    kind: Literal["espresso"] = Field(
+        description="pw.x of Quantum ESPRESSO; fields of the template: cell, positions, n_atoms, n_species, charge, "
+        "magnetization"
+    )
+    command: str = Field("pw.x", min_length=1, description=programs.COMMAND)
 
-    kind = "espresso"
-    program = "Quantum ESPRESSO"
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW, {"espresso.in": _ESPRESSO_IN})
+    program: ClassVar[str] = "Quantum ESPRESSO"
     fields: ClassVar[frozenset[str]] = frozenset(
         {"cell", "positions", "n_atoms", "n_species", "charge", "magnetization"}
     )
@@ -109,7 +185,7 @@ class EspressoMethod(TemplateMethod):
     def _without_comments(self) -> str:
         """The template with the variables filled in, fields of the structure as they are, and no comments."""
         values = {name: f"{{{{ {name} }}}}" for name in self.fields}
-        text = fill(self.template, {**values, **self.variables})
+        text = fill(self.text, {**values, **self.variables})
         return re.sub(r"^\s*[!#].*$|!.*$", "", text, flags=re.MULTILINE)
 
     def _species(self) -> dict[str, str]:
@@ -159,14 +235,14 @@ class EspressoMethod(TemplateMethod):
             "charge": charge,
             "magnetization": magnetization,
         }
-        return fill(self.template, values)
+        return fill(self.text, values)
 
 
 def read_output(path: Path, atoms: Atoms, log: str) -> Result:
     """Energy, forces, stress, eigenvalues and Fermi energy from the output of one self-consistent calculation.
 
     With smearing the energy is the free energy, E - TS, whose gradient the forces are. Eigenvalues are those of all
-    k-points, one after the other, and ``weights`` is what the k-point of each weighs; they sum to the number of bands.
+    k-points.
 
     Raises
     ------
@@ -174,6 +250,8 @@ def read_output(path: Path, atoms: Atoms, log: str) -> Result:
         ``not_converged`` when a self-consistent field did not converge; ``no_output`` when the output has no end,
         energy or forces, or is not that of the structure.
     """
+    import ase.io
+
     text = programs.text_of(path, "pw.x")
     _check_converged(text)
     energies = _ENERGY.findall(text)
@@ -199,8 +277,18 @@ def read_output(path: Path, atoms: Atoms, log: str) -> Result:
         found.pop("stress", None)
     version = _VERSION.search(text)
     code = f"Quantum ESPRESSO {version[1]}" if version else "Quantum ESPRESSO"
-    done = labelled(atoms, energy=float(energies[-1]) * units.Ry, **found)
-    return Result(done, code, log, _electrons(calculator, "the Fermi energy is" in text))
+    energy = float(energies[-1]) * units.Ry
+    entropy = _ENTROPY.findall(text)
+    of_structure, of_atoms = properties_of(calculator.results, len(atoms))
+    return Result(
+        labelled(atoms, energy=energy, **found),
+        code,
+        log,
+        plain_energy=energy - float(entropy[-1]) * units.Ry if entropy else float("nan"),
+        electrons=_electrons(calculator, "the Fermi energy is" in text),
+        properties=of_structure,
+        atom_properties=of_atoms,
+    )
 
 
 def _check_converged(text: str) -> None:
@@ -223,21 +311,20 @@ def _check_structure(frames: list[Atoms], atoms: Atoms) -> None:
         raise LabelError("no_output", msg)
 
 
-def _electrons(calculator: SinglePointDFTCalculator, is_metal: bool) -> dict[str, Any]:
+def _electrons(calculator: Any, is_metal: bool) -> Electrons:
     """Fermi energy and eigenvalues, eV, where the output has them."""
-    extra: dict[str, Any] = {}
-    if is_metal:
-        extra["fermi_energy"] = float(calculator.get_fermi_level())
-    if points := calculator.kpts:
-        spins = sorted({point.s for point in points})
-        of_spin = [[point for point in points if point.s == spin] for spin in spins]
-        total = [sum(point.weight for point in group) for group in of_spin]
-        extra["eigenvalues"] = [[float(e) for point in group for e in point.eps_n] for group in of_spin]
-        extra["weights"] = [
-            [float(point.weight / whole) for point in group for _ in point.eps_n]
-            for group, whole in zip(of_spin, total, strict=True)
-        ]
-    return extra
+    fermi = float(calculator.get_fermi_level()) if is_metal else float("nan")
+    points = calculator.kpts
+    if not points:
+        return Electrons(fermi)
+    spins = sorted({point.s for point in points})
+    of_spin = [[point for point in points if point.s == spin] for spin in spins]
+    eigenvalues = np.full((len(spins), len(of_spin[0]), max(len(point.eps_n) for point in points)), np.nan)
+    for values, group in zip(eigenvalues, of_spin, strict=True):
+        for row, point in zip(values, group, strict=True):
+            row[: len(point.eps_n)] = point.eps_n
+    weights = np.array([point.weight for point in of_spin[0]], dtype=float)
+    return Electrons(fermi, eigenvalues, kpoint_weights=weights / weights.sum())
 
 
 def _state(atoms: Atoms) -> tuple[int, int]:

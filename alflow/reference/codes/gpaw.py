@@ -1,34 +1,77 @@
 """GPAW, in this process."""
 
 import importlib
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons, levels
 from alflow.reference import programs
-from alflow.reference.method import Result, labelled, reason_of
-from alflow.reference.profiles import OF_ALFLOW, OF_SYSTEM, bare_atoms, canonical, check_parameters, one_line
+from alflow.reference.method import MethodSection, Result, labelled, properties_of, reason_of
+from alflow.reference.profiled import OF_ALFLOW, OF_SYSTEM, bare_atoms, canonical, check_parameters, one_line
+from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
+_ENTROPY = re.compile(r"^Entropy \(-ST\):\s+([-+]?\d+\.\d+)\s*$", re.MULTILINE)
+"""-TS, eV: part of the free energy."""
 
-@dataclass(frozen=True)
-class GpawMethod:
-    """GPAW, in this process.
+_WORKFLOW = """\
+# A crystal with GPAW: silicon, PBE with projector augmented waves.
+seed = 0
 
-    Attributes
-    ----------
-    parameters : mapping
-        Keyword arguments of GPAW: ``mode`` ({name = "pw", ecut = 400}), ``xc``, ``kpts``, ...
-    """
+[[system]]
+name = "silicon"
+structures = "silicon.xyz"   # with its cell; any file that ASE reads, relative to this one
+copies = 11                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.08                # their displacement, Å (standard deviation)
 
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "gpaw"                # pip install gpaw
+
+[reference.parameters]       # keyword arguments of GPAW
+mode = {name = "pw", ecut = 300}    # plane waves, eV; only they have stress
+xc = "PBE"
+kpts = {size = [2, 2, 2]}
+convergence = {density = 1e-5}
+maxiter = 100                # iterations until it must be self-consistent
+
+[sample]
+temperature = [300, 600]     # K, one walker each
+timestep = 1.0               # fs
+steps = 1000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 10                  # structures in each cycle, at most
+force_sigma_min = 0.03       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.05           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+"""
+
+
+class GpawMethod(MethodSection):
+    """GPAW, in this process: ``mode`` ({name = "pw", ecut = 400}), ``xc``, ``kpts``, ... are its keyword arguments."""
+
+    kind: Literal["gpaw"] = Field(description="GPAW, which must be installed")
+    parameters: dict[str, Any] = Field({}, description="keyword arguments of GPAW, a table")
+
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
 
     def identity(self) -> str:
         """Canonical JSON of the parameters."""
@@ -74,23 +117,36 @@ class GpawMethod:
                 if atoms.pbc.all() and _is_plane_waves(self.parameters["mode"]):
                     with suppress(NotImplementedError):  # of some functionals
                         results["stress"] = np.array(plain.get_stress())
-                extra = _levels(plain.calc)
+                electrons = _levels(plain.calc)
             except Exception as error:  # calculators raise whatever they like
                 text = one_line(error)
                 raise LabelError(reason_of(error, text), f"{text}\n{programs.tail(output)}") from error
-            return Result(labelled(atoms, **results), self.code(), programs.tail(output), extra)
+            entropy = _ENTROPY.findall(output.read_text(encoding="utf-8", errors="replace"))
+            of_structure, of_atoms = properties_of(plain.calc.results, len(atoms))
+            return Result(
+                labelled(atoms, **results),
+                self.code(),
+                programs.tail(output),
+                plain_energy=results["energy"] - float(entropy[-1]) if entropy else float("nan"),
+                electrons=electrons,
+                properties=of_structure,
+                atom_properties=of_atoms,
+            )
 
 
-def _levels(calculator: Any) -> dict[str, Any]:
+def _levels(calculator: Any) -> Electrons:
     """Fermi energy and, at a single k-point, eigenvalues and occupations of GPAW, eV."""
-    extra: dict[str, Any] = {}
+    fermi = float("nan")
     with suppress(Exception):  # not every occupation has a Fermi level
-        extra["fermi_energy"] = float(calculator.get_fermi_level())
-    if len(calculator.get_ibz_k_points()) == 1:
-        spins = range(calculator.get_number_of_spins())
-        extra["eigenvalues"] = [np.array(calculator.get_eigenvalues(spin=s)).tolist() for s in spins]
-        extra["occupations"] = [np.array(calculator.get_occupation_numbers(spin=s)).tolist() for s in spins]
-    return extra
+        fermi = float(calculator.get_fermi_level())
+    if len(calculator.get_ibz_k_points()) != 1:
+        return Electrons(fermi)
+    spins = range(calculator.get_number_of_spins())
+    return Electrons(
+        fermi,
+        levels([np.array(calculator.get_eigenvalues(spin=s)).tolist() for s in spins]),
+        levels([np.array(calculator.get_occupation_numbers(spin=s)).tolist() for s in spins]),
+    )
 
 
 def _spin(atoms: Atoms, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.float64] | None]:

@@ -3,17 +3,18 @@
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from ase import Atoms, units
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons, levels
 from alflow.reference import programs
 from alflow.reference.method import Result, labelled
-from alflow.reference.profiles import (
+from alflow.reference.profiled import (
     OF_SYSTEM,
     SINGLE_POINT,
     ProfiledMethod,
@@ -24,6 +25,7 @@ from alflow.reference.profiles import (
     unfinished,
     writing,
 )
+from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
 _MOVES = re.compile(
@@ -38,12 +40,55 @@ _VERSION = re.compile(r"Program Version (\S+)")
 _ORBITAL = re.compile(r"^\s*(\d+)\s+(\d\.\d+)\s+(-?\d+\.\d+)\s+-?\d+\.\d+\s*$")
 
 
-@dataclass(frozen=True)
+_WORKFLOW = """\
+# A molecule with ORCA: ethanol, PBE0 with dispersion in a small basis set.
+seed = 0
+
+[[system]]
+name = "ethanol"
+structures = "ethanol.xyz"   # any file that ASE reads, relative to this one
+copies = 15                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.05                # their displacement, Å (standard deviation)
+
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "orca"
+command = "orca"             # its full path; by default what ASE's configuration file says
+
+[reference.parameters]
+orcasimpleinput = "PBE0 D4 def2-SVP def2/J RIJCOSX TightSCF"   # the line after the !; EnGrad is added
+orcablocks = "%pal nprocs 4 end"
+
+[sample]
+temperature = [300, 450]     # K, one walker each
+timestep = 0.5               # fs
+steps = 2000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 15                  # structures in each cycle, at most
+force_sigma_min = 0.05       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.08           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+workers = 1                  # calculations at once, each with the ranks of the command
+timeout = 3600               # s after which a calculation is killed
+"""
+
+
 class OrcaMethod(ProfiledMethod):
     """ORCA: molecules; parameters ``orcasimpleinput`` (the line that begins with !) and ``orcablocks``."""
 
-    kind = "orca"
-    program = "ORCA"
+    kind: Literal["orca"] = Field(description="ORCA by ASE: parameters orcasimpleinput and orcablocks")
+
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
+    program: ClassVar[str] = "ORCA"
     required: ClassVar[Mapping[str, str]] = {"orcasimpleinput": 'the line after the !: "PBE def2-SVP TightSCF"'}
     refused: ClassVar[Mapping[str, str]] = {"charge": OF_SYSTEM, "mult": OF_SYSTEM}
 
@@ -114,7 +159,7 @@ def read_output(output: Path, atoms: Atoms, log: str) -> Result:
         raise LabelError("no_output", msg)
     version = _VERSION.search(text)
     code = f"ORCA {version[1]}" if version else "ORCA"
-    return Result(labelled(atoms, energy=energy, forces=forces), code, log, _orbitals(text))
+    return Result(labelled(atoms, energy=energy, forces=forces), code, log, electrons=_orbitals(text))
 
 
 def _check_places(gradient: str, atoms: Atoms) -> None:
@@ -127,7 +172,7 @@ def _check_places(gradient: str, atoms: Atoms) -> None:
         raise LabelError("no_output", msg)
 
 
-def _orbitals(text: str) -> dict[str, Any]:
+def _orbitals(text: str) -> Electrons:
     """The last list of orbital energies, eV, for each spin."""
     spins: list[list[tuple[float, float]]] = []
     for line in text[text.rfind("\nORBITAL ENERGIES") :].splitlines()[3:] if "\nORBITAL ENERGIES" in text else ():
@@ -138,9 +183,7 @@ def _orbitals(text: str) -> dict[str, Any]:
                 spins[-1].append((float(found[3]) * units.Hartree, float(found[2])))
         elif spins and line.lstrip().startswith(("---", "***")):
             break
-    if not spins:
-        return {}
-    return {
-        "eigenvalues": [[energy for energy, _ in spin] for spin in spins],
-        "occupations": [[occupation for _, occupation in spin] for spin in spins],
-    }
+    return Electrons(
+        eigenvalues=levels([[energy for energy, _ in spin] for spin in spins]),
+        occupations=levels([[occupation for _, occupation in spin] for spin in spins]),
+    )

@@ -4,67 +4,94 @@ import json
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms, units
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons, levels
 from alflow.reference import programs
-from alflow.reference.method import Result, labelled, reason_of
+from alflow.reference.method import MethodSection, Result, labelled, reason_of
+from alflow.reference.workflow import Workflow
+from alflow.section import Count, Positive
 from alflow.structures import charge_and_multiplicity
 
 _VERBOSE = 4  # every iteration
 _LAST_ELEMENT = 103
 
 
-@dataclass(frozen=True)
-class PyscfMethod:
+_WORKFLOW = """\
+# A molecule with a density functional by PySCF: ethanol, PBE in a small basis set.
+seed = 0
+
+[[system]]
+name = "ethanol"
+structures = "ethanol.xyz"   # any file that ASE reads, relative to this one
+copies = 15                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.05                # their displacement, Å (standard deviation)
+
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "pyscf"               # pip install alflow[pyscf]
+method = "dft"               # or "hf"; "mp2", "ccsd", "ccsd(t)" for closed shells
+xc = "pbe"                   # functional, by PySCF's name
+basis = "def2-svp"           # basis set, by PySCF's name
+density_fitting = true       # of the Coulomb integrals
+
+[sample]
+temperature = [300, 450]     # K, one walker each
+timestep = 0.5               # fs
+steps = 2000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 15                  # structures in each cycle, at most
+force_sigma_min = 0.05       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.08           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+# workers = 2                # calculations at once; all cores over `threads` by default
+threads = 1                  # of each
+"""
+
+
+class PyscfMethod(MethodSection):
     """PySCF.
 
     Closed shells are restricted, open shells unrestricted. Forces of a functional include the response of the
     integration grid, so that they are minus the gradient of the energy and sum to zero. Heavy atoms have the effective
     core potential that belongs to the basis set, where PySCF has one of the same name. All electrons are correlated.
     Threads are those of OMP_NUM_THREADS, memory that of PYSCF_MAX_MEMORY (MB).
-
-    Attributes
-    ----------
-    method : str
-        dft, hf, mp2, ccsd or ccsd(t).
-    xc : str
-        Functional, by PySCF's name; of dft.
-    basis : str
-        Basis set, by PySCF's name.
-    density_fitting : bool
-        Of the Coulomb integrals; of dft and hf.
-    grid_level : int
-        Of the integration grid, 0 to 9; of dft.
-    energy_tolerance : float
-        Of the self-consistent field and of coupled clusters, hartree.
-    max_iterations : int
-        Of the self-consistent field and of coupled clusters.
-    level_shift : float
-        Of the empty orbitals until the field is self-consistent, hartree.
     """
 
-    method: str = "dft"
-    xc: str = "pbe"
-    basis: str = "def2-svp"
-    density_fitting: bool = False
-    grid_level: int = 3
-    energy_tolerance: float = 1e-9
-    max_iterations: int = 100
-    level_shift: float = 0.0
+    kind: Literal["pyscf"] = Field(description="molecules by PySCF: density functionals and post-Hartree-Fock")
+    method: Literal["dft", "hf", "mp2", "ccsd", "ccsd(t)"] = Field("dft", description="mp2 and beyond: closed shells")
+    xc: str = Field("pbe", min_length=1, description="functional, by PySCF's name; of dft")
+    basis: str = Field("def2-svp", min_length=1, description="basis set, by PySCF's name")
+    density_fitting: bool = Field(False, description="of the Coulomb integrals; of dft and hf")
+    grid_level: int = Field(3, ge=0, le=9, description="of the integration grid; of dft")
+    energy_tolerance: Positive = Field(1e-9, description="of the self-consistent field and coupled clusters, hartree")
+    max_iterations: Count = Field(100, description="of the self-consistent field and of coupled clusters")
+    level_shift: float = Field(0.0, ge=0, description="of the empty orbitals until it converges, hartree")
+
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
 
     def identity(self) -> str:
         """Canonical JSON of everything above that decides the result of this method."""
-        options = {"kind": "pyscf", **asdict(self)}
+        options = self.model_dump()
         if self.method != "dft":
             del options["xc"], options["grid_level"]
         return json.dumps(options, sort_keys=True)
@@ -106,7 +133,7 @@ class PyscfMethod:
                 raise LabelError(reason_of(error, text), f"{text}\n{programs.tail(log)}") from error
             forces = -gradient * units.Hartree / units.Bohr
             done = labelled(atoms, energy=float(energy) * units.Hartree, forces=forces)
-            return Result(done, self.code(), programs.tail(log), _orbitals(field))
+            return Result(done, self.code(), programs.tail(log), electrons=_orbitals(field))
 
     @property
     def _correlated(self) -> bool:
@@ -273,7 +300,7 @@ def _end(mol: Any) -> str:
     return programs.tail(Path(mol.stdout.name))
 
 
-def _orbitals(field: Any) -> dict[str, Any]:
-    """Energies (eV) and occupations of the orbitals of the mean field, a list for each spin."""
+def _orbitals(field: Any) -> Electrons:
+    """Energies (eV) and occupations of the orbitals of the mean field."""
     energies, occupations = np.atleast_2d(field.mo_energy), np.atleast_2d(field.mo_occ)
-    return {"eigenvalues": (energies * units.Hartree).tolist(), "occupations": occupations.tolist()}
+    return Electrons(eigenvalues=levels((energies * units.Hartree).tolist()), occupations=levels(occupations.tolist()))

@@ -3,18 +3,18 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.config import cfg
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import Electrons
 from alflow.reference import programs
-from alflow.reference.method import Result, labelled
-from alflow.reference.profiles import (
+from alflow.reference.method import Result, labelled, properties_of
+from alflow.reference.profiled import (
     OF_ALFLOW,
     SINGLE_POINT,
     ProfiledMethod,
@@ -27,26 +27,85 @@ from alflow.reference.profiles import (
     unfinished,
     writing,
 )
+from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
 _LOOP = re.compile(r"aborting loop (.*?)\s*-*\s*$", re.MULTILINE)
 _NOT_CONVERGED = re.compile(r"EDIFF was not reached")
 _ITERATION = re.compile(r"- Iteration\s+\d+\(\s*(\d+)\)")
 _NELM = re.compile(r"^\s*NELM\s*=\s*(\d+)", re.MULTILINE)
+_PLAIN = re.compile(r"energy\s+without entropy\s*=\s*(-?\d+\.\d+)\s+energy\(sigma->0\)")
+"""E without -TS: neither the free energy nor its limit without smearing, which ASE calls the energy."""
 _END = "General timing and accounting"
 _VERSION = re.compile(r"^ vasp\.(\S+)", re.MULTILINE)
 _SHELL = re.compile(r"[;&|$<>`(]")
 
 
-@dataclass(frozen=True)
+_WORKFLOW = """\
+# A crystal with VASP: silicon, PBE with projector augmented waves; VASP_PP_PATH must be set.
+seed = 0
+
+[[system]]
+name = "silicon"
+structures = "silicon.xyz"   # with its cell; any file that ASE reads, relative to this one
+copies = 11                  # displaced copies that are labelled with it in cycle 0
+rattle = 0.08                # their displacement, Å (standard deviation)
+
+[potential]
+cutoff = 5.0                 # Å
+
+[reference]
+kind = "vasp"
+command = "mpirun -np 4 vasp_std"   # by default what ASE_VASP_COMMAND or ASE's configuration file says
+
+[reference.parameters]       # tags of INCAR in lower case, and those of ASE's calculator
+xc = "pbe"
+kpts = [3, 3, 3]
+gamma = true                 # the grid of k-points has Gamma in it
+encut = 320                  # eV
+ediff = 1e-6                 # eV
+nelm = 60                    # iterations until it must be self-consistent
+ismear = 0
+sigma = 0.05                 # eV; energies are free energies, whose gradient the forces are
+prec = "Accurate"
+lreal = false
+lwave = false
+lcharg = false
+
+[failures]
+not_converged = {parameters = {nelm = 200, algo = "All"}}   # a second attempt
+
+[sample]
+temperature = [300, 600]     # K, one walker each
+timestep = 1.0               # fs
+steps = 1000                 # of each walker in each cycle
+stride = 20                  # steps between stored frames
+
+[select]
+budget = 10                  # structures in each cycle, at most
+force_sigma_min = 0.03       # eV/Å, calibrated; less uncertain frames are not labelled
+
+[converge]
+force_sigma = 0.05           # eV/Å; stop when no sampled sigma is above this
+max_cycles = 5
+
+[executor]
+kind = "local"               # processes on this machine
+workers = 1                  # calculations at once, each with the ranks of the command
+timeout = 3600               # s after which a calculation is killed
+"""
+
+
 class VaspMethod(ProfiledMethod):
     """VASP: parameters are the tags of INCAR in lower case, with ``xc``, ``kpts``, ``gamma`` and ``setups`` of ASE.
 
     Potentials are those of the environment variable VASP_PP_PATH, or of ASE's configuration file.
     """
 
-    kind = "vasp"
-    program = "VASP"
+    kind: Literal["vasp"] = Field(description="VASP by ASE, which needs VASP_PP_PATH")
+
+    workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
+    program: ClassVar[str] = "VASP"
     refused: ClassVar[Mapping[str, str]] = {
         "charge": "for a charged system give nelect, the number of electrons",
         "net_charge": "for a charged system give nelect, the number of electrons",
@@ -174,8 +233,17 @@ def read_output(place: Path, atoms: Atoms, resort: list[int], log: str) -> Resul
             results["stress"] = np.array(found["stress"])
         fermi = calculator.get_fermi_level()
     version = _VERSION.search(text)
-    extra = {} if fermi is None else {"fermi_energy": float(fermi)}
-    return Result(labelled(atoms, **results), f"VASP {version[1]}" if version else "VASP", log, extra)
+    plain = _PLAIN.findall(text)
+    of_structure, of_atoms = properties_of(found, len(atoms))
+    return Result(
+        labelled(atoms, **results),
+        f"VASP {version[1]}" if version else "VASP",
+        log,
+        plain_energy=float(plain[-1]) if plain else float("nan"),
+        electrons=Electrons() if fermi is None else Electrons(float(fermi)),
+        properties=of_structure,
+        atom_properties={name: value[resort] for name, value in of_atoms.items()},
+    )
 
 
 def _spin(atoms: Atoms, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,5 +261,7 @@ def _spin(atoms: Atoms, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_environment(name: str) -> str | None:
     """What ASE's configuration file or the environment says."""
+    from ase.config import cfg  # it reads files of the user
+
     with quiet():
         return str(cfg[name]) if name in cfg else None

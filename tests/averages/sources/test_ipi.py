@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from alflow.averages.observables import parse
-from alflow.averages.sources.functions import UserFunction
+from alflow.averages.observables.functions import UserFunction
+from alflow.averages.observables.parsing import parse
 from alflow.averages.sources.ipi import ipi_source
 from alflow.errors import AverageError
 from alflow.report.averages import of_source

@@ -15,7 +15,6 @@ from typing import ClassVar
 
 import psutil
 import pytest
-from alflow.config import Parsl, Slurm
 from alflow.errors import ConfigError
 from alflow.executors import (
     TaskTimeoutError,
@@ -29,6 +28,7 @@ from alflow.executors import parsl as parsl_module
 from alflow.executors import slurm as module
 from alflow.executors.opening import check_nothing_runs
 from alflow.executors.parsl import ParslExecutor
+from alflow.executors.settings import Parsl, Slurm
 from alflow.executors.slurm import SlurmExecutor, job_name, submission_script, time_limit
 
 FAKE = Path(__file__).parent / "fake"

@@ -15,7 +15,7 @@ import ase.io
 import numpy as np
 import psutil
 import pytest
-from alflow.config import Slurm
+from alflow.executors.settings import Slurm
 from alflow.executors.slurm import SlurmExecutor, job_name
 from alflow.executors.slurm_commands import queued_jobs
 from alflow.records.label import LabelRecord

@@ -8,7 +8,8 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.reference.method import build
+from alflow.records.electrons import extra_of
+from alflow.reference.kinds import build
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
@@ -74,7 +75,7 @@ def test_what_it_is_given_and_what_is_kept(tmp_path) -> None:
     assert given.info == {"charge": -1, "multiplicity": 2}
     np.testing.assert_allclose(given.positions, atoms.positions, atol=1e-8)
     assert found.code == "EMT 1.0"
-    assert found.extra == {
+    assert extra_of(found.electrons) == {
         "fermi_energy": -1.5,
         "eigenvalues": [[-2.0, 1.0], [-1.0, 2.0]],
         "occupations": [[2.0, 0.0]],
@@ -89,6 +90,17 @@ def test_what_it_is_given_and_what_is_kept(tmp_path) -> None:
         ("del results['energy']", "no_output: output.xyz has no energy: expected energy"),
         ("del results['forces']", "no_output: output.xyz has no forces: expected energy"),
         ("results['forces'][1, 2] = float('nan')", "not_finite: forces: 1 of 12 values are not finite"),
+        ("results['energy'] = 'low'", "no_output: energy: expected real numbers, found no numbers: 'low'"),
+        (
+            "results['forces'] = results['forces'][:, :2]",
+            r"no_output: forces: expected real numbers of shape \(N, 3\), eV/Å, N = 4, found shape \(4, 2\)",
+        ),
+        ("results['energy'] = 1e10", r"no_output: energy: expected at most 1e\+08 eV/atom, found 2\.5e\+09: look"),
+        (
+            "results['forces'][0, 0] = 1e7",
+            r"no_output: forces: expected at most 1e\+06 eV/Å, found 1e\+07: look at the",
+        ),
+        ("atoms.info['fermi_energy'] = 'high'", "no_output: fermi_energy: expected real numbers, found no numbers"),
         ("results['energy'] = float('inf')", "not_finite: energy: 1 of 1 values are not finite"),
         ("atoms.positions[2, 0] += 2e-6", "no_output: positions in output.xyz are 2e-06 Å from those of input.xyz"),
         ("atoms.cell[0, 0] += 2e-6", "no_output: the cell in output.xyz is 2e-06 Å from that of input.xyz"),

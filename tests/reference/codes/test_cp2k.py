@@ -88,8 +88,12 @@ def hydrogen() -> Atoms:
     return Atoms("H4", positions=positions, cell=[[4.0, 0, 0], [0.3, 4.1, 0], [0, 0.2, 3.9]], pbc=True)
 
 
+def cp2k(text: str, variables: dict[str, int], command: str = "cp2k.psmp") -> Cp2kMethod:
+    return Cp2kMethod(kind="cp2k", template="cp2k.inp", variables=variables, command=command).with_text(text)
+
+
 def method(**variables: int) -> Cp2kMethod:
-    return Cp2kMethod(TEMPLATE, {"cutoff": 400, "max_scf": 60, **variables})
+    return cp2k(TEMPLATE, {"cutoff": 400, "max_scf": 60, **variables})
 
 
 @pytest.fixture(autouse=True)
@@ -126,10 +130,10 @@ def test_forces_and_stress_are_gradients_of_the_free_energy(tmp_path: Path) -> N
         assert result.frame.get_stress()[voigt] == pytest.approx(expected, abs=3e-4), (i, j)
     assert result.code.startswith("CP2K version ")
     assert "PROGRAM STOPPED IN" in result.log
-    (eigenvalues,), (occupations,) = result.extra["eigenvalues"], result.extra["occupations"]
+    ((eigenvalues,),), ((occupations,),) = result.electrons.eigenvalues, result.electrons.occupations
     assert len(eigenvalues) == 6
     assert sum(occupations) == pytest.approx(4, abs=1e-4)
-    fermi = 2 / (1 + np.exp((np.array(eigenvalues) - result.extra["fermi_energy"]) / (units.kB * 8000)))
+    fermi = 2 / (1 + np.exp((eigenvalues - result.electrons.fermi_energy) / (units.kB * 8000)))
     np.testing.assert_allclose(occupations, fermi, atol=2e-4)
 
 
@@ -142,7 +146,7 @@ def test_what_did_not_converge_is_a_failure(tmp_path: Path) -> None:
 
 @needs_cp2k
 def test_an_input_that_cp2k_refuses_is_a_crash_with_its_own_words(tmp_path: Path) -> None:
-    wrong = Cp2kMethod(TEMPLATE.replace("MAX_SCF {{ max_scf }}", "MAX_SCFF 3"), {"cutoff": 100})
+    wrong = cp2k(TEMPLATE.replace("MAX_SCF {{ max_scf }}", "MAX_SCFF 3"), {"cutoff": 100})
     with pytest.raises(LabelError, match=r"crashed: cp2k\.psmp ended") as caught:
         wrong.calculate(hydrogen(), tmp_path / "run")
     assert "MAX_SCFF" in caught.value.detail
@@ -150,7 +154,7 @@ def test_an_input_that_cp2k_refuses_is_a_crash_with_its_own_words(tmp_path: Path
 
 def test_the_command_does_not_name_the_calculation() -> None:
     one = method()
-    many = Cp2kMethod(one.template, one.variables, "mpirun -np 4 cp2k.psmp")
+    many = cp2k(one.text, one.variables, "mpirun -np 4 cp2k.psmp")
     assert one.identity() == many.identity()
     assert one.identity() != method(cutoff=500).identity()
 
@@ -168,18 +172,18 @@ def test_a_template_that_cannot_work_is_refused_before_anything_runs(
     template: str, variables: dict[str, int], message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        Cp2kMethod(template, variables).check()
+        cp2k(template, variables).check()
     assert message in str(caught.value)
 
 
 def test_a_program_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="no program cp3k on PATH"):
-        Cp2kMethod(TEMPLATE, {"cutoff": 1, "max_scf": 2}, "cp3k").check()
+        cp2k(TEMPLATE, {"cutoff": 1, "max_scf": 2}, "cp3k").check()
 
 
 def test_a_periodic_structure_needs_the_cell_in_the_template() -> None:
     with pytest.raises(LabelError, match=r"has no \{\{ cell \}\}, and the structure is periodic"):
-        Cp2kMethod(TEMPLATE.replace("{{ cell }}", "ABC 9 9 9"), {"cutoff": 1, "max_scf": 2}).calculate(hydrogen())
+        cp2k(TEMPLATE.replace("{{ cell }}", "ABC 9 9 9"), {"cutoff": 1, "max_scf": 2}).calculate(hydrogen())
 
 
 def test_the_format_of_later_versions() -> None:

@@ -8,7 +8,9 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.reference.method import build, labelled
+from alflow.records.electrons import extra_of
+from alflow.reference.kinds import build
+from alflow.reference.method import labelled
 from ase import Atoms
 from ase.build import bulk, molecule
 
@@ -120,7 +122,7 @@ def test_what_the_file_says_is_kept(tmp_path) -> None:
     ase.io.write(tmp_path / "one.xyz", frame, format="extxyz")
     found = build("dataset", file=str(tmp_path / "one.xyz")).calculate(water(1))
     assert found.code == "CP2K 2024.1"
-    assert found.extra == {"fermi_energy": -3.0, "eigenvalues": [[-20.0, -3.0], [-19.0, -2.0]]}
+    assert extra_of(found.electrons) == {"fermi_energy": -3.0, "eigenvalues": [[-20.0, -3.0], [-19.0, -2.0]]}
 
 
 def test_files_are_checked(tmp_path, frames) -> None:

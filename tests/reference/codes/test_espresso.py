@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
+from alflow.records.electrons import extra_of
 from alflow.reference.codes.espresso import read_output
-from alflow.reference.method import build
+from alflow.reference.kinds import build
 from ase import Atoms, units
 from ase.build import bulk
 
@@ -49,7 +50,7 @@ def mpi_as_root(monkeypatch) -> None:
 
 
 def espresso(template: str = TEMPLATE, cutoff: float = 20, **options: object):
-    return build("espresso", template=template, variables={"cutoff": cutoff}, **options)
+    return build("espresso", template="pw.in", variables={"cutoff": cutoff}, **options).with_text(template)
 
 
 def silicon() -> Atoms:
@@ -105,10 +106,11 @@ def test_what_is_kept(tmp_path) -> None:
     assert found.code.startswith("Quantum ESPRESSO ")
     assert found.code[17].isdigit()
     assert "JOB DONE" in found.log
-    (eigenvalues,), (weights,) = found.extra["eigenvalues"], found.extra["weights"]
-    assert len(eigenvalues) % 4 == 0
+    electrons, (weights,) = found.electrons, extra_of(found.electrons)["weights"]
+    assert electrons.eigenvalues.shape == (1, len(electrons.kpoint_weights), 4)
+    assert electrons.kpoint_weights.sum() == pytest.approx(1)
     assert sum(weights) == pytest.approx(4)
-    assert "fermi_energy" not in found.extra  # an insulator
+    assert np.isnan(electrons.fermi_energy)  # an insulator
     again = espresso().calculate(silicon()).frame
     np.testing.assert_array_equal(again.get_forces(), found.frame.get_forces())
     open_sides = silicon()
@@ -123,10 +125,12 @@ def test_a_metal_with_spin_and_charge() -> None:
     template = METAL.replace("nspin = 2", "nspin = 2, starting_magnetization(1) = 0.2")
     results = [espresso(template, cutoff=12).calculate(atoms) for atoms in (neutral, charged)]
     for found in results:
-        up, down = found.extra["eigenvalues"]
-        assert len(up) == len(down)
-        assert min(up) < found.extra["fermi_energy"] < max(up)
-    assert results[1].extra["fermi_energy"] < results[0].extra["fermi_energy"]
+        up, down = found.electrons.eigenvalues
+        assert up.shape == down.shape
+        assert up.min() < found.electrons.fermi_energy < up.max()
+        assert found.electrons.kpoint_weights.sum() == pytest.approx(1)
+        assert found.plain_energy > found.frame.get_potential_energy()  # -TS is negative
+    assert results[1].electrons.fermi_energy < results[0].electrons.fermi_energy
 
 
 @needs_program
@@ -234,8 +238,17 @@ def test_an_output_is_read(tmp_path) -> None:
     found = read(OUTPUT, tmp_path)
     assert found.code == "Quantum ESPRESSO 7.2"
     assert found.frame.get_potential_energy() == pytest.approx(-5.5 * units.Ry)
-    assert found.extra == {"eigenvalues": [[-15.5, 1.25]], "weights": [[1.0, 1.0]]}
+    assert extra_of(found.electrons) == {"eigenvalues": [[-15.5, 1.25]]}
+    assert found.electrons.kpoint_weights.tolist() == [1.0]
+    assert np.isnan(found.plain_energy)
     assert found.frame.get_forces()[0, 0] == pytest.approx(1e-3 * units.Ry / units.Bohr, rel=1e-7)
+
+
+def test_the_energy_without_the_entropy_of_smearing(tmp_path) -> None:
+    smeared = "total energy              =      -5.50000000 Ry\n     smearing contrib. (-TS)   =      -0.02000000 Ry\n"
+    found = read(OUTPUT.replace("total energy              =      -5.50000000 Ry\n", smeared), tmp_path)
+    assert found.frame.get_potential_energy() == pytest.approx(-5.5 * units.Ry)
+    assert found.plain_energy == pytest.approx(-5.48 * units.Ry)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import ase
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.reference import aims, vasp
-from alflow.reference.method import build
+from alflow.records.electrons import extra_of
+from alflow.reference.codes import aims, vasp
+from alflow.reference.kinds import build
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.config import cfg
@@ -433,13 +434,15 @@ def test_a_converged_calculation(kind: str, program: Callable[..., Any], tmp_pat
     if kind != "orca":
         scale = {"aims": 0.001, "vasp": -0.1 * units.GPa * 10}[kind]
         np.testing.assert_allclose(result.frame.get_stress(), scale * np.array([1, 2, 3, 6, 5, 4]), rtol=1e-9)
-        assert result.extra["fermi_energy"] == {"aims": -5.62345678, "vasp": 1.25}[kind]
+        assert result.electrons.fermi_energy == {"aims": -5.62345678, "vasp": 1.25}[kind]
+    if kind == "aims":
+        assert result.plain_energy == pytest.approx(-33692.1234567890, abs=1e-9)  # without -TS
     assert {"orca": "TOTAL RUN TIME", "aims": "Have a nice day", "vasp": "running on"}[kind] in result.log
     np.testing.assert_array_equal(method.calculate(atoms).frame.get_forces(), result.frame.get_forces())
 
 
 def test_orbital_energies_of_orca(program: Callable[..., Any]) -> None:
-    extra = program("orca", "fine").calculate(structure("orca")).extra
+    extra = extra_of(program("orca", "fine").calculate(structure("orca")).electrons)
     assert extra["occupations"] == [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     np.testing.assert_allclose(extra["eigenvalues"][1], [-509.1888, -5.7782, 3.0268], atol=2e-4)
 
@@ -491,7 +494,7 @@ def test_an_output_of_aims(tmp_path: Path) -> None:
     result = aims.read_output(OUTPUTS / "aims" / "singlepoint.out", atoms, "")
     assert result.frame.get_potential_energy() == -0.206302072675943e4
     np.testing.assert_array_equal(result.frame.get_forces(), atoms.get_forces())
-    assert result.extra == {"fermi_energy": -4.97602930}
+    assert extra_of(result.electrons) == {"fermi_energy": -4.97602930}
     converged = "Self-consistency cycle converged."
     assert text.count(converged) == 1
     unconverged = text.replace(converged, "WARNING! SELF-CONSISTENCY CYCLE DID NOT CONVERGE")
@@ -651,7 +654,7 @@ def test_gpaw_forces_are_minus_the_gradient() -> None:
     assert result.code.startswith("GPAW 2")
     assert "stress" not in result.frame.calc.results
     assert "Fermi level" in result.log or "Total" in result.log
-    assert len(result.extra["eigenvalues"][0]) >= 2
+    assert result.electrons.eigenvalues.shape[2] >= 2
     h, energies = 5e-3, []
     for sign in (1, -1):
         moved = hydrogen()
@@ -677,9 +680,9 @@ def test_gpaw_charge_and_multiplicity() -> None:
     ion.info = {"charge": 1, "multiplicity": 2}
     triplet.info = {"multiplicity": 3}
     charged = method.calculate(ion)
-    assert sum(np.sum(spin) for spin in charged.extra["occupations"]) == pytest.approx(1)
+    assert charged.electrons.occupations.sum() == pytest.approx(1)
     excited = method.calculate(triplet)
-    assert [np.sum(spin) for spin in excited.extra["occupations"]] == pytest.approx([2, 0])
+    assert excited.electrons.occupations.sum(axis=(1, 2)).tolist() == pytest.approx([2, 0])
     assert excited.frame.get_potential_energy() > neutral + 5
 
 
@@ -697,7 +700,7 @@ def test_gpaw_stress_is_the_gradient() -> None:
         energies.append(method.calculate(moved).frame.get_potential_energy())
     expected = (energies[0] - energies[1]) / (2 * h) / atoms.get_volume() / 3
     assert result.frame.get_stress()[:3].mean() == pytest.approx(expected, abs=1e-3)
-    assert "fermi_energy" in result.extra
+    assert np.isfinite(result.electrons.fermi_energy)
 
 
 def test_gpaw_before_anything_is_submitted(monkeypatch: pytest.MonkeyPatch) -> None:

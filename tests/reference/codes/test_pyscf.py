@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
 from alflow.executors import limit_threads
-from alflow.reference.method import build
+from alflow.reference.kinds import build
 from ase import Atoms, units
 from ase.build import bulk, molecule
 
@@ -96,22 +96,22 @@ def test_charge_and_multiplicity_are_used() -> None:
     anion.info, radical.info = {"charge": -1, "multiplicity": 1}, {"multiplicity": 2}
     method = build("pyscf", method="hf", basis="6-31g")
     closed, opened = (method.calculate(atoms) for atoms in (anion, radical))
-    assert [sum(spin) for spin in closed.extra["occupations"]] == [10]
-    assert [sum(spin) for spin in opened.extra["occupations"]] == [5, 4]
+    assert closed.electrons.occupations.sum(axis=(1, 2)).tolist() == [10]
+    assert opened.electrons.occupations.sum(axis=(1, 2)).tolist() == [5, 4]
     assert closed.frame.get_potential_energy() > opened.frame.get_potential_energy()
 
 
 def test_eigenvalues_are_those_of_the_field() -> None:
     """By Koopmans: -0.91795 hartree is the orbital energy of helium at the limit of Hartree-Fock."""
     found = build("pyscf", method="mp2", basis="cc-pvqz").calculate(Atoms("He"))
-    assert found.extra["eigenvalues"][0][0] == pytest.approx(-0.91795 * units.Hartree, abs=0.01)
-    assert found.extra["occupations"][0][:2] == [2, 0]
+    assert found.electrons.eigenvalues[0, 0, 0] == pytest.approx(-0.91795 * units.Hartree, abs=0.01)
+    assert found.electrons.occupations[0, 0, :2].tolist() == [2, 0]
 
 
 def test_heavy_atoms_have_their_core_potential() -> None:
     """Without it the 53 electrons of iodine would be put into a basis set for 25."""
     found = build("pyscf", method="hf").calculate(Atoms("HI", positions=[[0, 0, 0], [0, 0, 1.61]]))
-    assert sum(found.extra["occupations"][0]) == 26
+    assert found.electrons.occupations[0].sum() == 26
     assert np.abs(found.frame.get_forces()).max() < 0.5  # 1.609 Å by experiment
 
 

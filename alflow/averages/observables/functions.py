@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from alflow.config import UserObservable
+from alflow.averages.observables.settings import UserObservable
 from alflow.errors import ConfigError
 
 

@@ -9,47 +9,52 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from ase import Atoms
-from ase.config import cfg
 from numpy.typing import NDArray
+from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.reference import programs
-from alflow.reference.method import reason_of
+from alflow.reference.method import MethodSection, reason_of
+from alflow.section import kind_of
 
 OF_SYSTEM = "charge and multiplicity are those of [[system]]"
 OF_ALFLOW = "alflow sets it"
 SINGLE_POINT = "atoms are not moved: one calculation of the structure as it is"
 
 
-@dataclass(frozen=True)
-class ProfiledMethod:
-    """What these methods share.
+class ProfiledMethod(MethodSection):
+    """A program by ASE's calculator.
 
-    Attributes
-    ----------
-    parameters : mapping
-        Keyword arguments of ASE's calculator.
-    command : str, optional
-        The program with its arguments; by default what ASE's configuration file, or its environment variable, says.
+    A subclass adds ``kind`` and the class variables below.
     """
 
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    command: str | None = None
+    parameters: dict[str, Any] = Field({}, description="keyword arguments of ASE's calculator, a table")
+    command: str | None = Field(
+        None,
+        min_length=1,
+        description="program with its arguments; by default what ASE's own configuration file says",
+    )
 
-    kind: ClassVar[str]
     program: ClassVar[str]
+    """Its name for a reader."""
     required: ClassVar[Mapping[str, str]] = {}
+    """Parameters that must be there, with an example of each."""
     refused: ClassVar[Mapping[str, str]] = {}
+    """Parameters that may not be there, and why."""
+
+    def at(self, directory: Path) -> Self:
+        """The method in a run directory: files that its command names are found from anywhere."""
+        command = None if self.command is None else programs.located(self.command, directory)
+        return self.model_copy(update={"command": command})
 
     def identity(self) -> str:
         """Canonical JSON of the parameters; not of the command, which decides only how fast it runs."""
-        return canonical(self.kind, self._deciding())
+        return canonical(kind_of(type(self)), self._deciding())
 
     def _deciding(self) -> dict[str, Any]:
         """What decides the result."""
@@ -69,10 +74,13 @@ class ProfiledMethod:
         """The command line; ConfigError when nothing says it."""
         if self.command is not None:
             return self.command
-        if self.kind in cfg.parser and "command" in cfg.parser[self.kind]:
-            return str(cfg.parser[self.kind]["command"])
+        from ase.config import cfg  # it reads files of the user
+
+        kind = kind_of(type(self))
+        if kind in cfg.parser and "command" in cfg.parser[kind]:
+            return str(cfg.parser[kind]["command"])
         msg = (
-            f"reference.command is missing, and ASE's configuration file has no section [{self.kind}] with a command: "
+            f"reference.command is missing, and ASE's configuration file has no section [{kind}] with a command: "
             f"give the program with its arguments"
         )
         raise ConfigError(msg)

@@ -1,43 +1,35 @@
-"""Potentials that are cheap enough to be baselines: any ASE calculator by name, and models of alflow."""
+"""Any ASE calculator, by the name of its class."""
 
 import difflib
-import hashlib
 import importlib
 import inspect
 import json
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import ase
 from ase import Atoms
-from ase.calculators.calculator import BaseCalculator, Calculator, FileIOCalculator
-from ase.calculators.genericfileio import GenericFileIOCalculator
+from pydantic import Field
 
-from alflow.errors import ConfigError, PotentialError
-from alflow.models import Committee, load
-from alflow.reference.method import Result, evaluate
-from alflow.version import __version__
+from alflow.errors import ConfigError
+from alflow.reference.method import MethodSection, Result, Weighted, evaluate
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
 
 
-@dataclass(frozen=True)
-class AseMethod:
-    """Any ASE calculator.
+class AseMethod(MethodSection):
+    """Any ASE calculator."""
 
-    Attributes
-    ----------
-    name : str
-        Module and name of its class: ``ase.calculators.lj.LennardJones``.
-    parameters : mapping
-        Its keyword arguments.
-    """
+    kind: Literal["ase"] = Field(description='any ASE calculator; kind = "ase:module.Class" says the same')
+    name: str = Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*\.[A-Za-z_][A-Za-z0-9_]*$", description="module.Class of an ASE calculator"
+    )
+    parameters: dict[str, Any] = Field({}, description="its keyword arguments, a table")
 
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    after_colon: ClassVar[str | None] = "name"
 
     def identity(self) -> str:
         """Canonical JSON of everything above."""
@@ -52,11 +44,14 @@ class AseMethod:
         """Program and version."""
         return f"{self.name} by ase {ase.__version__}"
 
-    def calculator(self, folder: Path | None = None) -> Calculator:
+    def calculator(self, folder: Path | None = None) -> "Calculator":
         """A new one; ConfigError when there is no such class, or it does not take the parameters.
 
         One that writes files writes them into the folder, by default a temporary one of its own.
         """
+        from ase.calculators.calculator import BaseCalculator, FileIOCalculator
+        from ase.calculators.genericfileio import GenericFileIOCalculator
+
         module, _, class_name = self.name.rpartition(".")
         try:
             cls = getattr(importlib.import_module(module), class_name)
@@ -106,51 +101,5 @@ class AseMethod:
         return evaluate(atoms, self.calculator(folder), self.code())
 
 
-@dataclass(frozen=True)
-class ModelMethod:
-    """The mean of another committee of alflow.
-
-    Attributes
-    ----------
-    file : str
-        Of ``alflow train`` or ``alflow export``.
-    """
-
-    file: str
-
-    def identity(self) -> str:
-        """Canonical JSON of the content of the file, wherever it lies; ConfigError when it cannot be read."""
-        try:
-            digest = hashlib.sha256(Path(self.file).read_bytes()).hexdigest()
-        except OSError as error:
-            msg = f"{self.file}: {error.strerror}: give the file of a model, relative to the run directory"
-            raise ConfigError(msg) from error
-        return json.dumps({"kind": "model", "sha256": digest}, sort_keys=True)
-
-    def code(self) -> str:
-        """Program and version."""
-        return f"alflow {__version__}"
-
-    def calculator(self) -> Calculator:
-        """Of the mean; ConfigError when the file is not that of a model."""
-        try:
-            committee = _loaded(self.file, self.identity())
-        except PotentialError as error:
-            raise ConfigError(str(error)) from error
-        if committee.has_baseline:
-            msg = f"{self.file}: trained on a baseline of its own, which a baseline cannot have: train it without"
-            raise ConfigError(msg)
-        return committee.calculator()
-
-    def check(self) -> None:
-        """ConfigError when the file is not that of a model."""
-        self.calculator()
-
-    def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
-        """Energy, forces and, if periodic, stress; LabelError as of the protocol."""
-        return evaluate(atoms, self.calculator(), self.code())
-
-
-@lru_cache(maxsize=1)
-def _loaded(file: str, _identity: str) -> Committee:
-    return load(file)
+class AseBaseline(Weighted, AseMethod):
+    """Any ASE calculator as a baseline."""

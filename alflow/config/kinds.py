@@ -1,0 +1,114 @@
+"""What the tables of several kinds may be: the kinds that alflow has, and those of installed packages.
+
+A package adds a kind by an entry point, in its pyproject.toml::
+
+    [project.entry-points."alflow.references"]
+    mycode = "mypackage.mycode:MyMethod"
+
+The groups are ``alflow.references``, ``alflow.baselines``, ``alflow.models`` and ``alflow.observables``; the name is
+the kind.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from alflow.averages.observables.base import Kind
+from alflow.errors import ConfigError
+from alflow.models.ace.settings import AcePotential
+from alflow.models.settings import Potential
+from alflow.reference.kinds import BASELINES, REFERENCES
+from alflow.reference.method import MethodSection, Weighted
+from alflow.section import Section, kind_of
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """What each table of several kinds may be, by its kind; the first where a table has no ``kind``.
+
+    Attributes
+    ----------
+    references, baselines, potentials : mapping of str to type
+        The sections, which are frozen and have a literal ``kind``.
+    observables : mapping of str to Kind
+        Of installed packages, besides those that :mod:`alflow.averages.observables` has.
+    """
+
+    references: Mapping[str, type[MethodSection]] = field(default_factory=lambda: dict(REFERENCES))
+    baselines: Mapping[str, type[Weighted]] = field(default_factory=lambda: dict(BASELINES))
+    potentials: Mapping[str, type[Potential]] = field(default_factory=lambda: {kind_of(AcePotential): AcePotential})
+    observables: Mapping[str, Kind] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1)
+def installed() -> Kinds:
+    """The kinds of alflow and of the packages that are installed beside it.
+
+    Raises
+    ------
+    ConfigError
+        One of them cannot be imported, is not what its group holds, or has the name of another.
+    """
+    own = Kinds()
+    return Kinds(
+        _sections("references", own.references, MethodSection),
+        _sections("baselines", own.baselines, Weighted),
+        _sections("models", own.potentials, Potential),
+        _observables(),
+    )
+
+
+def _sections(group: str, own: Mapping[str, type[S]], base: type) -> dict[str, type[S]]:
+    """The sections of alflow, and then those of packages."""
+    kinds = dict(own)
+    for point in entry_points(group=f"alflow.{group}"):
+        section: Any = _loaded(point, kinds)
+        fits = isinstance(section, type) and issubclass(section, base)
+        if not fits:
+            msg = f"{_who(point)}: expected a subclass of {base.__module__}.{base.__name__}, found {section!r}"
+            raise ConfigError(f"{msg}: correct or uninstall the package")
+        if "kind" not in section.model_fields or kind_of(section) != point.name:
+            msg = f'{_who(point)}: expected a section with kind: Literal["{point.name}"], as the entry point is named'
+            raise ConfigError(f"{msg}: correct or uninstall the package")
+        kinds[point.name] = section
+    return kinds
+
+
+def _observables() -> dict[str, Kind]:
+    """Those of packages."""
+    points = entry_points(group="alflow.observables")
+    if not points:
+        return {}
+    from alflow.averages.observables.parsing import KINDS  # only now: it knows neighbours, which take long to import
+
+    kinds: dict[str, Kind] = {}
+    for point in points:
+        found = _loaded(point, {**KINDS, **kinds})
+        if not isinstance(found, Kind):
+            msg = f"{_who(point)}: expected an alflow.averages.observables.base.Kind, found {found!r}"
+            raise ConfigError(f"{msg}: correct or uninstall the package")
+        kinds[point.name] = found
+    return kinds
+
+
+def _loaded(point: EntryPoint, taken: Mapping[str, Any]) -> Any:
+    """What an entry point names; ConfigError when its name is taken, or it cannot be imported."""
+    if point.name in taken:
+        msg = f"{_who(point)}: there is a kind {point.name} already: rename or uninstall the package"
+        raise ConfigError(msg)
+    try:
+        return point.load()
+    except Exception as error:  # whatever the package raises
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        msg = f"{_who(point)} cannot be imported ({what}): repair or uninstall the package"
+        raise ConfigError(msg) from error
+
+
+def _who(point: EntryPoint) -> str:
+    """Which package adds what."""
+    package = point.dist.name if point.dist is not None else point.value
+    return f"package {package}, entry point {point.name} of {point.group}"
