@@ -1,74 +1,114 @@
-"""Imports point downward only, and cost nothing until they are needed."""
+"""Imports point downward only, nowhere in circles, and cost nothing until they are needed."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "alflow"
-LAYERS = [
-    {"errors"},
-    {"committee", "calibration"},
-    {"potentials", "averages"},
-    {"config"},
-    {"structures", "templates"},
-    {"records", "encoding"},
-    {"statefile"},
-    {"store"},
-    {"executors"},
-    {"sampling", "selection", "reference"},
-    {"sources"},
-    {"steps"},
-    {"report"},
-    {"workflow"},
-    {"cli"},
-    {"__main__"},
-]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+ROOMS = (
+    "__main__", "cli", "__init__", "loop", "report", "steps", "config", "averages", "sampling", "reference", "records",
+    "models", "committee", "executors", "data", "state", "structures", "section", "progress", "randomness", "errors",
+    "version",
+)  # fmt: skip
+"""From top to bottom; ``__init__`` is what ``import alflow`` gives."""
+
+KNOWN = {
+    ("alflow.committee.calculator", "alflow.models.ace"),
+    ("alflow.state.store", "alflow.records.label"),
+    ("alflow.state.store", "alflow.records.production"),
+    ("alflow.state.store", "alflow.records.sample"),
+    ("alflow.steps.check", "alflow.report.views"),
+}
+"""Imports that point upward still, module and what it imports: to become empty."""
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """Parts of alflow that a module imports, wherever in it."""
-    found: set[str] = set()
+def modules() -> dict[str, Path]:
+    """Every module by its name; a package is its ``__init__``."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Modules of alflow that a module imports, wherever in it: in functions and for type checkers too."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "alflow":
-            parts = (node.module or "").split(".")
-            found.update([parts[1]] if len(parts) > 1 else [alias.name for alias in node.names])
         if isinstance(node, ast.Import):
-            found.update(alias.name.split(".")[1] for alias in node.names if alias.name.startswith("alflow."))
-    return found - {"__version__"}
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "alflow")
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative import"
+            if (node.module or "").split(".")[0] == "alflow":
+                for alias in node.names:
+                    name = f"{node.module}.{alias.name}"
+                    yield name if name in MODULES else str(node.module)
+
+
+GRAPH = {name: sorted(set(imported(ast.parse(path.read_text())))) for name, path in MODULES.items()}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(module) for module in MODULES} == set(ROOMS)
 
 
 def test_imports_point_downward() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        part = path.relative_to(PACKAGE).with_suffix("").parts[0]
-        if part == "__init__":
-            continue
-        for other in imported(ast.parse(path.read_text())):
-            assert LEVEL[other] < LEVEL[part] or other == part, f"{path.name} imports alflow.{other}"
+    """A module imports only what stands below its room, and modules of its own room."""
+    upward = {
+        (module, other)
+        for module, others in GRAPH.items()
+        for other in others
+        if room(module) != room(other) and ROOMS.index(room(other)) < ROOMS.index(room(module))
+    }
+    assert upward == KNOWN
 
 
-def test_every_part_has_a_level() -> None:
-    parts = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in PACKAGE.rglob("*.py")}
-    assert parts - {"__init__"} == set(LEVEL)
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not within a room either: whoever reads one module need not know those that use it."""
+    try:
+        graph = {
+            module: [other for other in others if (module, other) not in KNOWN] for module, others in GRAPH.items()
+        }
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
-def test_the_package_itself_imports_only_potentials_and_only_when_asked() -> None:
+def test_the_package_itself_imports_only_its_version_until_it_is_asked() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    assert imported(tree) == {"potentials"}
-    assert not any(imported(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [name for node in imports for name in imported(node)] == ["alflow.version"]
+    assert {room(name) for name in imported(tree)} == {"version", "models", "committee"}
 
 
 def test_numerical_modules_know_neither_files_nor_settings() -> None:
-    files = {"config", "store", "statefile", "records", "encoding"}
-    for path in [
-        PACKAGE / "committee.py",
-        PACKAGE / "calibration.py",
-        PACKAGE / "selection.py",
-        *(PACKAGE / "potentials").rglob("*.py"),
-        *(PACKAGE / "averages").rglob("*.py"),
-    ]:
-        assert not imported(ast.parse(path.read_text())) & files, path.name
+    """Arrays and atoms in, arrays out; sources of averages and files of models are not numerics."""
+    files = {"config", "state", "records", "loop", "steps", "report"}
+    averages = {f"averages.{name}" for name in ("reweighting", "blocks", "statistics", "results", "run", "measuring")}
+    numerical = ("committee.", "models.", "sampling.selection", "averages.observables.", *averages)
+    for module, others in GRAPH.items():
+        if module.removeprefix("alflow.").startswith(numerical):
+            found = {(module, other) for other in others if room(other) in files}
+            assert found <= KNOWN
+
+
+def loaded(statement: str, names: set[str]) -> set[str]:
+    """Which of some modules are there after a statement, in a new process."""
+    code = f"import sys; {statement}; print(*sorted({names!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
 
 
 def test_importing_does_nothing() -> None:
@@ -79,3 +119,8 @@ def test_importing_does_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split("\n")[0] == "[] 1"
+
+
+def test_settings_are_read_without_what_calculates() -> None:
+    heavy = {"numba", "sklearn", "scipy", "tblite", "pyscf", "freud", "ase.io", "ase.calculators.calculator", "h5py"}
+    assert loaded("from alflow import config; config.schema()", heavy) == set()
