@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
 from alflow.executors import limit_threads
-from alflow.reference.kinds import build
+from alflow.reference.kinds import BASELINES, build
+from alflow.reference.method import evaluate
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
 
 
 def test_known_energy_of_water() -> None:
@@ -90,3 +92,89 @@ def test_failures_have_reasons() -> None:
     assert pickle.loads(pickle.dumps(caught.value)).reason == "not_converged"
     with pytest.raises(ConfigError, match="no reference method 'magic': expected one of tblite, pyscf, cp2k"):
         build("magic")
+
+
+class Odd(Calculator):
+    """Gives whatever it is told to."""
+
+    implemented_properties = ("energy", "free_energy", "forces")
+
+    def __init__(self, **given: object) -> None:
+        super().__init__()
+        self.given = {"energy": -1.0, "free_energy": -1.5, "forces": np.zeros((2, 3)), **given}
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results = dict(self.given)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"free_energy": 1 + 1j}, "no_output: energy: expected real numbers, found complex numbers"),
+        ({"free_energy": "low"}, "no_output: energy: expected real numbers, found no numbers: 'low'"),
+        ({"forces": np.zeros((2, 2))}, r"no_output: forces: expected real numbers of shape \(N, 3\), eV/Å, N = 2, fou"),
+        ({"forces": np.full((2, 3), 1e9)}, "no_output: forces: expected at most"),
+        ({"free_energy": 1e12}, "no_output: energy: expected at most"),
+        ({"forces": np.full((2, 3), np.nan)}, "not_finite: forces: 6 of 6 values are not finite"),
+    ],
+)
+def test_what_a_calculator_gives_is_checked(given: dict[str, object], text: str) -> None:
+    with pytest.raises(LabelError, match=f"^{text}"):
+        evaluate(molecule("H2"), Odd(**given), "odd")
+
+
+def test_what_a_calculator_has_found_besides_is_kept() -> None:
+    """The energy is the one that forces are the gradient of; malformed properties are no failure."""
+    found = evaluate(molecule("H2"), Odd(dipole=[0, 0, 1], charges=[0.5, -0.5], magmoms=[1.0], magmom="up"), "odd")
+    assert (found.frame.get_potential_energy(), found.plain_energy) == (-1.5, -1.0)
+    assert set(found.properties) == {"dipole"}
+    assert found.properties["dipole"].tolist() == [0.0, 0.0, 1.0]
+    assert found.atom_properties["charges"].tolist() == [0.5, -0.5]
+    assert set(found.atom_properties) == {"charges"}
+
+
+def test_tblite_tells_charges_and_dipole_and_no_two_energies() -> None:
+    found = build("tblite").calculate(molecule("H2O"))
+    assert found.atom_properties["charges"].shape == (3,)
+    assert found.atom_properties["charges"].sum() == pytest.approx(0, abs=1e-6)
+    assert found.properties["dipole"].shape == (3,)
+    assert np.isnan(found.plain_energy)
+
+
+def test_a_template_is_read_once(tmp_path) -> None:
+    """What is edited while a batch runs belongs to the next one; workers have the text that was read."""
+    (tmp_path / "cp2k.inp").write_text("&FORCES\n{{ coordinates }}\n")
+    section = build("cp2k", template="cp2k.inp")
+    with pytest.raises(ConfigError, match=r"reference\.template: cp2k\.inp is not read yet"):
+        section.identity()
+    method = section.at(tmp_path)
+    (tmp_path / "cp2k.inp").write_text("&FORCES\n{{ coordinates }}\nmore\n")
+    assert method.text == "&FORCES\n{{ coordinates }}\n"
+    sent = pickle.loads(pickle.dumps(method))
+    assert (sent.text, sent.identity()) == (method.text, method.identity())
+    assert section.at(tmp_path).identity() != method.identity()
+    with pytest.raises(ConfigError, match=r"nowhere\.inp cannot be read \(No such file or directory\): expected the i"):
+        build("cp2k", template="nowhere.inp").at(tmp_path)
+
+
+def test_files_of_the_run_directory_are_found(tmp_path) -> None:
+    for name in ("label.py", "labelled.xyz"):
+        (tmp_path / name).write_text("1")
+    assert build("command", command="python label.py x.py").at(tmp_path).command == f"python {tmp_path}/label.py x.py"
+    assert build("orca", command="orca").at(tmp_path).command == "orca"
+    assert build("orca").at(tmp_path).command is None
+    assert build("dataset", file="labelled.xyz").at(tmp_path).file == str(tmp_path / "labelled.xyz")
+
+
+def test_weighting_is_no_part_of_the_identity_of_a_baseline() -> None:
+    for kind, options in (("tblite", {}), ("ase", {"name": "ase.calculators.lj.LennardJones"})):
+        plain = BASELINES[kind](kind=kind, **options)
+        weighted = BASELINES[kind](kind=kind, weighting="atom", error=0.5, **options)
+        assert weighted.identity() == plain.identity()
+    assert BASELINES["tblite"]().identity() == build("tblite", method="GFN1-xTB").identity()
+
+
+def test_what_is_no_baseline_says_so() -> None:
+    with pytest.raises(ConfigError, match="mine has no calculator that walks could use: it cannot be a baseline"):
+        build("manual", name="mine").calculator()
