@@ -178,9 +178,11 @@ def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
         raise LabelError(reason_of(error, text), text) from error
     frame = labelled(atoms, **results)
     of_structure, of_atoms = properties_of(bare.calc.results, len(atoms))
-    # two energies that are equal are one: the calculator tells nothing apart
-    energy = frame.calc.results["energy"]
-    told = float(plain) if np.isrealobj(plain) and plain != energy else float("nan")
+    told = float("nan")
+    with suppress(ValueError):  # it is no label: one that is malformed is none
+        told = float(checked("energy", plain, len(atoms)))
+    if told == frame.calc.results["energy"]:  # two energies that are equal are one: nothing is told apart
+        told = float("nan")
     return Result(frame, code, plain_energy=told, properties=of_structure, atom_properties=of_atoms)
 
 

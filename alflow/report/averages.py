@@ -102,10 +102,10 @@ def asked(
         if ipi and temperature is not None
         else open_source(source or Path(), temperature, system)
     )
-    return of_source(found, measured(texts, source or Path()), method, drop)
+    return of_source(found, observables(texts, source or Path()), method, drop)
 
 
-def measured(texts: Sequence[str], place: Path) -> "list[Observable]":
+def observables(texts: Sequence[str], place: Path) -> "list[Observable]":
     """The observables that texts describe, with the user's own from the alflow.toml in or above ``place``.
 
     Raises

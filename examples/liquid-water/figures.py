@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from alflow.averages.reweighting import Average
-from alflow.averages.sources.opening import observables, open_source
+from alflow.averages.sources.opening import open_source
 from alflow.averages.sources.productions import is_production, read_beginning
 from alflow.report import averages, views
 from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ def of_cycles(run: Path, path: Path) -> None:
     points = []
     for folder in sorted((run / "production").glob("*")):
         if is_production(folder):
-            report = averages.of_source(open_source(folder), observables([OF_CYCLES], folder))
+            report = averages.of_source(open_source(folder), averages.observables([OF_CYCLES], folder))
             average: Average = report.rows[0].average
             k = int(np.nanargmax(average.model))
             points.append((labels[read_beginning(folder).cycle], average.model[k], average.model_noise[k]))
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE, help="where figures go")
     options = parser.parse_args()
     folder = options.run / "production" / "run"
-    report = averages.of_source(open_source(folder), observables(OBSERVABLES, folder))
+    report = averages.of_source(open_source(folder), averages.observables(OBSERVABLES, folder))
     direct = json.loads((HERE / "direct.json").read_text()) if (HERE / "direct.json").exists() else {}
     print("\n".join(averages.lines(report)))
     found = {row["observable"]: row for row in direct.get("averages", [])}

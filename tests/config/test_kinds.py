@@ -13,7 +13,7 @@ from alflow.averages.observables.base import Frame
 from alflow.config import Kinds, installed, load, parse, templates
 from alflow.errors import ConfigError, ObservableError
 from alflow.executors.settings import Local
-from alflow.report.averages import measured
+from alflow.report.averages import observables
 from alflow.steps.assess import wanted
 from ase import Atoms
 
@@ -166,12 +166,12 @@ def test_observables_of_a_package(install: Callable[..., Path], tmp_path: Path) 
     """On the command line of `alflow average`, and in [converge]."""
     install(POINTS)
     atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.75]])
-    (found,) = measured(["size"], tmp_path)
+    (found,) = observables(["size"], tmp_path)
     assert found.parts(Frame(atoms, np.zeros(2), 300.0, None)).tolist() == [0.75]
     with pytest.raises(
         ObservableError, match=r"unknown observable 'sizes': expected one of .*, size; did you mean size"
     ):
-        measured(["sizes"], tmp_path)
+        observables(["sizes"], tmp_path)
     data = {"system": [{"name": "a", "structures": "a.xyz"}], "converge": {"observable": "size"}}
     observable = wanted(parse(data, "here"), tmp_path)
     assert observable is not None

@@ -11,7 +11,7 @@ import pytest
 from alflow import loop
 from alflow.averages.reweighting import Chunk, Quantity, reweight
 from alflow.averages.sources.arrays import Arrays
-from alflow.averages.sources.opening import observables, open_source
+from alflow.averages.sources.opening import open_source
 from alflow.averages.sources.samples import groups, sampled
 from alflow.errors import AlflowError, AverageError, ConfigError
 from alflow.records.assess import AssessRecord
@@ -94,7 +94,7 @@ def test_samples_of_a_cycle(finished_run: Path) -> None:
     record = Store(finished_run).read(1, "sample", SampleRecord)
     assert groups(record) == [("water", 300.0)]
     place = open_source(path, 300.0, "water")
-    report = averages.of_source(place, observables(["potential_energy"], path), drop=0.0)
+    report = averages.of_source(place, averages.observables(["potential_energy"], path), drop=0.0)
     assert report.rows[0].average.driven[0] == pytest.approx(record.energies.mean(), rel=1e-9)
     for wrong in ({"temperature": 350.0}, {"system": "ice"}):
         with pytest.raises(AverageError, match=r"has no frames of .*expected one of water at 300 K"):
@@ -102,7 +102,7 @@ def test_samples_of_a_cycle(finished_run: Path) -> None:
     with pytest.raises(AverageError, match=r"train.h5: no such source: expected a production run"):
         open_source(Store(finished_run).path(1, "train"))
     with pytest.raises(AverageError, match="no observable is given"):
-        observables([], path)
+        averages.observables([], path)
 
 
 def test_samples_of_several_ensembles_need_a_choice(finished_run: Path) -> None:
@@ -149,12 +149,12 @@ def test_functions_of_the_users_own(finished_run: Path, tmp_path: Path) -> None:
         file.write(OWN)
     sample = tmp_path / "run/cycles/001/sample.h5"
     with pytest.raises(ConfigError, match=r"mine cannot be imported .*put mine.py beside alflow.toml"):
-        observables(["longest"], sample)
+        averages.observables(["longest"], sample)
     (tmp_path / "run/mine.py").write_text(MINE.replace("def models", "def nothing"))
     with pytest.raises(ConfigError, match="module mine has no function models"):
-        observables(["longest"], sample)
+        averages.observables(["longest"], sample)
     (tmp_path / "run/mine.py").write_text(MINE)
-    report = averages.of_source(open_source(sample), observables(["longest", "models"], sample))
+    report = averages.of_source(open_source(sample), averages.observables(["longest", "models"], sample))
     longest, models = (row.average for row in report.rows)
     assert report.rows[0].unit == "Å"
     assert 1.3 < longest.value[0] < 1.9
@@ -181,7 +181,7 @@ def test_a_tolerance_ends_the_cycles_and_status_shows_the_error(tmp_path: Path) 
     assert found["cycles"][0]["observable_error"] is None
     last = Store(folder).read(newest, "assess", AssessRecord)
     result = averages.of_source(
-        open_source(Store(folder).path(newest, "sample")), observables([last.observable], folder)
+        open_source(Store(folder).path(newest, "sample")), averages.observables([last.observable], folder)
     ).rows[0]
     assert last.observable_error == pytest.approx(result.average.model[0])
     assert found["cycles"][-1]["observable_error"] == last.observable_error < 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import znh5md
 from alflow import loop
-from alflow.averages.sources.opening import observables, open_source
+from alflow.averages.sources.opening import open_source
 from alflow.averages.sources.productions import read_beginning, segments, walked
 from alflow.errors import AlflowError, AverageError, StoreError
 from alflow.records.sample import SampleRecord
@@ -104,7 +104,7 @@ def test_files_are_h5md(run: Path) -> None:
 def test_averages(run: Path) -> None:
     place = Store(run).production("run")
     texts = ["potential_energy", "total_energy", "heat_capacity", "coordination O-H 1.3"]
-    report = averages.of_source(open_source(place), observables(texts, place), drop=0.0)
+    report = averages.of_source(open_source(place), averages.observables(texts, place), drop=0.0)
     assert (report.result.n_frames, report.result.n_walkers, report.result.n_members) == (39, 3, 8)
     every = [s for w in range(3) for s in segments(place, read_beginning(place), w)]
     driving = np.concatenate([s.energy for s in every])
@@ -147,7 +147,7 @@ def test_constant_pressure(periodic: Path, tmp_path: Path) -> None:
             np.testing.assert_allclose(energies, model.predict(frame).energies, rtol=1e-12)
             assert "barostat_momentum" not in frame.info
         assert all(s.end[0].info["barostat_momentum"] for s in found)
-    report = averages.of_source(open_source(folder), observables(["volume"], folder), drop=0.0)
+    report = averages.of_source(open_source(folder), averages.observables(["volume"], folder), drop=0.0)
     volumes = [f.get_volume() for w in range(2) for s in segments(folder, record, w) for f in s.frames]
     assert report.rows[0].average.driven[0] == pytest.approx(np.mean(volumes))
     ends = []
@@ -269,7 +269,7 @@ def test_segments_that_are_missing_or_without_a_beginning(copy: Path) -> None:
     folder = Store(copy).production("run")
     next(folder.glob("000-0001-*.h5")).unlink()
     with pytest.raises(AlflowError, match=r"000-0001-.*is missing, although later segments are there"):
-        averages.of_source(open_source(folder), observables(["potential_energy"], folder))
+        averages.of_source(open_source(folder), averages.observables(["potential_energy"], folder))
     (folder / "begin.h5").unlink()
     with pytest.raises(AlflowError, match=r"has segments but no begin.h5"):
         produce(copy, steps=10)
