@@ -12,7 +12,7 @@ the kind.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, TypeVar
 
 from alflow.averages.observables.base import Kind
@@ -53,19 +53,19 @@ def installed() -> Kinds:
     ConfigError
         One of them cannot be imported, is not what its group holds, or has the name of another.
     """
-    own = Kinds()
+    own, points = Kinds(), entry_points()  # once: it reads a file of every installed package
     return Kinds(
-        _sections("references", own.references, MethodSection),
-        _sections("baselines", own.baselines, Weighted),
-        _sections("models", own.potentials, Potential),
-        _observables(),
+        _sections(points.select(group="alflow.references"), own.references, MethodSection),
+        _sections(points.select(group="alflow.baselines"), own.baselines, Weighted),
+        _sections(points.select(group="alflow.models"), own.potentials, Potential),
+        _observables(points.select(group="alflow.observables")),
     )
 
 
-def _sections(group: str, own: Mapping[str, type[S]], base: type) -> dict[str, type[S]]:
+def _sections(points: EntryPoints, own: Mapping[str, type[S]], base: type) -> dict[str, type[S]]:
     """The sections of alflow, and then those of packages."""
     kinds = dict(own)
-    for point in entry_points(group=f"alflow.{group}"):
+    for point in points:
         section: Any = _loaded(point, kinds)
         fits = isinstance(section, type) and issubclass(section, base)
         if not fits:
@@ -78,9 +78,8 @@ def _sections(group: str, own: Mapping[str, type[S]], base: type) -> dict[str, t
     return kinds
 
 
-def _observables() -> dict[str, Kind]:
+def _observables(points: EntryPoints) -> dict[str, Kind]:
     """Those of packages."""
-    points = entry_points(group="alflow.observables")
     if not points:
         return {}
     from alflow.averages.observables.parsing import KINDS  # only now: it knows neighbours, which take long to import

@@ -25,6 +25,8 @@ def schema(kinds: Kinds | None = None) -> type[Settings]:
 
 @lru_cache(maxsize=16)
 def _schema(kinds: Kinds) -> type[Settings]:
+    # Only these tables depend on what is installed. The others, and the checks across tables, are those of the base
+    # class, whose fields have the base types of the sections: code that uses settings is written against these.
     tables: dict[str, Any] = {
         "potential": (_one_of(kinds.potentials), _first(kinds.potentials)),
         "baseline": (_one_of(kinds.baselines) | None, None),
@@ -50,6 +52,8 @@ def _one_of(sections: Mapping[str, type[Section]]) -> Any:
         return next(iter(sections.values()))
     default = next(iter(sections))
 
+    # Told apart by `kind` before anything is validated: a mistake is then told of the one section that is meant, and
+    # not of every one that it might have been.
     def kind(value: Any) -> str | None:
         found = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
         return found if isinstance(found, str) else None
