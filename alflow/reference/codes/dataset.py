@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -13,10 +14,10 @@ from ase import Atoms
 from numpy.typing import NDArray
 from pydantic import Field
 
-from alflow.data.labels import electrons_of, labels_of
+from alflow.data.labels import NotFiniteError, checked, electrons_of, labels_of
 from alflow.errors import ConfigError, LabelError, StructureError
 from alflow.records.electrons import Electrons
-from alflow.reference.method import MethodSection, Result, labelled
+from alflow.reference.method import MethodSection, Result, labelled, properties_of
 from alflow.reference.programs import content_hash
 from alflow.reference.workflow import Workflow
 from alflow.section import Positive
@@ -79,8 +80,19 @@ class DatasetMethod(MethodSection):
         return f"data set {Path(self.file).name}"
 
     def check(self) -> None:
-        """ConfigError when the file cannot be read, or has a structure without energy or forces."""
-        _loaded(self.file)
+        """ConfigError when the file cannot be read, or has a structure without energy or forces, or with words there.
+
+        What is not finite is the failure of that structure alone, as with any other code.
+        """
+        for index, frame in enumerate(_loaded(self.file)[0]):
+            try:
+                electrons_of(frame.info)
+                for name, value in labels_of(frame).items():
+                    with suppress(NotFiniteError):
+                        checked(name, value, len(frame))
+            except ValueError as error:
+                msg = f"{self.file} frame {index}: {error}"
+                raise ConfigError(msg) from error
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
         """Energy, forces and, if periodic in three directions, stress; LabelError ``no_output`` if it is not there."""
@@ -102,8 +114,15 @@ class DatasetMethod(MethodSection):
         results["forces"] = results["forces"][order]
         if not atoms.pbc.all():
             results.pop("stress", None)
-        code = str(found.info.get("code", self.code()))
-        return Result(labelled(atoms, **results), code, where, electrons=electrons)
+        of_structure, of_atoms = properties_of(found.calc.results, len(found))
+        return Result(
+            labelled(atoms, **results),
+            str(found.info.get("code", self.code())),
+            where,
+            electrons=electrons,
+            properties=of_structure,
+            atom_properties={name: value[order] for name, value in of_atoms.items()},
+        )
 
     def _look_up(self, group: "_Group", frames: list[Atoms], atoms: Atoms) -> tuple[int, NDArray[np.intp]]:
         """Index of a structure, and which of its atoms each atom is."""

@@ -125,6 +125,50 @@ def test_what_the_file_says_is_kept(tmp_path) -> None:
     assert extra_of(found.electrons) == {"fermi_energy": -3.0, "eigenvalues": [[-20.0, -3.0], [-19.0, -2.0]]}
 
 
+def test_properties_are_in_the_order_of_the_structure(tmp_path) -> None:
+    frame = label(water(1), 1)
+    frame.calc.results |= {"charges": np.array([-0.6, 0.2, 0.4]), "dipole": np.array([0.0, 0.5, 1.0])}
+    ase.io.write(tmp_path / "one.traj", frame)
+    found = build("dataset", file=str(tmp_path / "one.traj")).calculate(water(1)[[2, 0, 1]])
+    assert found.atom_properties["charges"].tolist() == [0.4, -0.6, 0.2]
+    assert found.properties["dipole"].tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            {"forces": np.zeros((3, 2))},
+            r"no_output: forces: .* found shape \(3, 2\) in structure 0 of .*one.traj, co",
+        ),
+        ({"forces": np.zeros(2)}, r"no_output: forces: .* found shape \(2,\) in structure 0 of "),
+        ({"forces": np.full((3, 3), 1j)}, r"no_output: forces: expected real numbers, found complex numbers: "),
+        ({"energy": "low"}, r"no_output: energy: expected real numbers, found no numbers: 'low' in structure 0 of "),
+        (
+            {"energy": -1e12},
+            r"no_output: energy: expected at most 1e\+08 eV/atom, found 3.33e\+11: look at the un",
+        ),
+        ({"energy": np.nan}, r"not_finite: energy: 1 of 1 values are not finite in structure 0 of "),
+    ],
+)
+def test_what_is_no_label_fails_where_it_is_looked_up(change: dict, text: str, tmp_path, monkeypatch) -> None:
+    """The other structures of the file are as good as ever."""
+    frames = [label(water(seed), seed) for seed in (1, 2)]
+    frames[0].calc.results |= change
+    (tmp_path / "one.traj").write_text("read by what stands in for ASE, which would refuse to write this")
+    monkeypatch.setattr("alflow.data.reading.read_structures", lambda path: frames)
+    method = build("dataset", file=str(tmp_path / "one.traj"))
+    reason, _, message = text.partition(": ")
+    if reason == "not_finite":
+        method.check()
+    else:  # `alflow label --import` looks first, and passes over what is not there
+        with pytest.raises(ConfigError, match=f"one.traj frame 0: {message.partition(' in structure')[0]}"):
+            method.check()
+    with pytest.raises(LabelError, match=f"^{text}"):
+        method.calculate(water(1))
+    assert method.calculate(water(2)).frame.get_potential_energy() == frames[1].get_potential_energy()
+
+
 def test_files_are_checked(tmp_path, frames) -> None:
     missing = build("dataset", file=str(tmp_path / "nowhere.xyz"))
     for use in (missing.check, missing.identity):
