@@ -159,6 +159,7 @@ def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
     """
     from ase.calculators.calculator import PropertyNotImplementedError
 
+    # without constraints, which would zero forces, and without moments that an earlier calculation has left
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
     bare.calc = calculator
     try:

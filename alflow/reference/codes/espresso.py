@@ -319,11 +319,13 @@ def _electrons(calculator: Any, is_metal: bool) -> Electrons:
         return Electrons(fermi)
     spins = sorted({point.s for point in points})
     of_spin = [[point for point in points if point.s == spin] for spin in spins]
-    eigenvalues = np.full((len(spins), len(of_spin[0]), max(len(point.eps_n) for point in points)), np.nan)
+    longest = max(of_spin, key=len)
+    eigenvalues = np.full((len(spins), len(longest), max(len(point.eps_n) for point in points)), np.nan)
     for values, group in zip(eigenvalues, of_spin, strict=True):
-        for row, point in zip(values, group, strict=True):
+        for row, point in zip(values, group, strict=False):
             row[: len(point.eps_n)] = point.eps_n
-    weights = np.array([point.weight for point in of_spin[0]], dtype=float)
+    # both spins have the same k-points; what the output gives sums to 2 without spin, and may be rounded
+    weights = np.array([point.weight for point in longest], dtype=float)
     return Electrons(fermi, eigenvalues, kpoint_weights=weights / weights.sum())
 
 

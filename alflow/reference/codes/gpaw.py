@@ -21,7 +21,7 @@ from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 
 _ENTROPY = re.compile(r"^Entropy \(-ST\):\s+([-+]?\d+\.\d+)\s*$", re.MULTILINE)
-"""-TS, eV: part of the free energy."""
+"""-TS, eV: part of the free energy. The energy that GPAW extrapolates to no smearing is neither of the two."""
 
 _WORKFLOW = """\
 # A crystal with GPAW: silicon, PBE with projector augmented waves.
