@@ -210,6 +210,11 @@ def test_the_format_of_later_versions() -> None:
     assert frame.get_potential_energy() == pytest.approx(-1.16 * units.Hartree)
     np.testing.assert_allclose(frame.get_forces()[0], np.array([0.01, -0.02, 0]) * units.Hartree / units.Bohr)
     np.testing.assert_allclose(frame.get_stress() / units.GPa, [-1, -4, -6, -0.5, -0.3, -0.2])
+    assert np.isnan(read_output(text, Atoms("H2", cell=[5, 5, 5], pbc=True), "").plain_energy)
+    smeared = " Electronic entropic energy:                                  -0.01000000000000\n ENERGY| Total"
+    found = read_output(text.replace(" ENERGY| Total", smeared), Atoms("H2", cell=[5, 5, 5], pbc=True), "")
+    assert found.frame.get_potential_energy() == pytest.approx(-1.16 * units.Hartree)
+    assert found.plain_energy == pytest.approx(-1.15 * units.Hartree)
     cut = text[: text.index("  **** ****")]
     with pytest.raises(LabelError, match="no_output: the output ends without an energy"):
         read_output(cut, Atoms("H2", cell=[5, 5, 5], pbc=True), "")

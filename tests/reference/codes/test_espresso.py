@@ -3,12 +3,13 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import extra_of
-from alflow.reference.codes.espresso import read_output
+from alflow.reference.codes.espresso import _electrons, read_output
 from alflow.reference.kinds import build
 from ase import Atoms, units
 from ase.build import bulk
@@ -242,6 +243,20 @@ def test_an_output_is_read(tmp_path) -> None:
     assert found.electrons.kpoint_weights.tolist() == [1.0]
     assert np.isnan(found.plain_energy)
     assert found.frame.get_forces()[0, 0] == pytest.approx(1e-3 * units.Ry / units.Bohr, rel=1e-7)
+
+
+def test_levels_are_by_spin_k_point_and_band() -> None:
+    """Weights are those of one spin, whatever they sum to in the output."""
+    points = [
+        SimpleNamespace(s=s, weight=weight, eps_n=[10.0 * s + k, 10.0 * s + k + 0.5])
+        for s in (0, 1)
+        for k, weight in enumerate((0.5, 1.5))
+    ]
+    found = _electrons(SimpleNamespace(kpts=points, get_fermi_level=lambda: 3.0), is_metal=True)
+    assert found.fermi_energy == 3.0
+    assert found.eigenvalues.tolist() == [[[0.0, 0.5], [1.0, 1.5]], [[10.0, 10.5], [11.0, 11.5]]]
+    assert found.kpoint_weights.tolist() == [0.25, 0.75]
+    assert extra_of(found)["weights"] == [[0.25, 0.25, 0.75, 0.75]] * 2
 
 
 def test_the_energy_without_the_entropy_of_smearing(tmp_path) -> None:

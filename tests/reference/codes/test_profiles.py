@@ -1,6 +1,6 @@
 """ORCA, VASP, FHI-aims and GPAW: the inputs that are written, and what is made of outputs, by programs of a few lines.
 
-``python tests/reference/test_profiles.py`` writes the stored inputs anew: look at what changed.
+``python tests/reference/codes/test_profiles.py`` writes the stored inputs anew: look at what changed.
 """
 
 import importlib.util
@@ -16,6 +16,7 @@ import pytest
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import extra_of
 from alflow.reference.codes import aims, vasp
+from alflow.reference.codes import gpaw as gpaw_code
 from alflow.reference.kinds import build
 from ase import Atoms, units
 from ase.build import bulk, molecule
@@ -528,6 +529,17 @@ def test_outputs_of_vasp(name: str, reason: str, detail: str, tmp_path: Path) ->
     with pytest.raises(LabelError, match=detail) as caught:
         vasp.read_output(tmp_path, structure("vasp"), list(range(8)), "")
     assert caught.value.reason == reason
+
+
+def test_where_the_energy_without_entropy_stands() -> None:
+    """As VASP 6 and GPAW 24 print it: neither the free energy nor what both extrapolate to no smearing."""
+    text = "  energy without entropy =      -80.1  energy(sigma->0) =      -80.2\n"
+    text += "  free  energy   TOTEN  =       -76.09100394 eV\n\n"
+    text += "  energy  without entropy=      -76.08100394  energy(sigma->0) =      -76.08600394\n"
+    assert vasp._PLAIN.findall(text)[-1] == "-76.08100394"
+    text = "XC:             -24.279425\nEntropy (-ST):   -0.381921\nLocal:           -0.018721\n"
+    text += "--------------------------\nFree energy:    -10.229926\nExtrapolated:   -10.038965\n"
+    assert gpaw_code._ENTROPY.findall(text) == ["-0.381921"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
