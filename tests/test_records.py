@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import znh5md
-from alflow.committee.calibration import Reliability
+from alflow.committee.reliability import Reliability
 from alflow.models.ace import Committee, fit
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord

@@ -14,7 +14,8 @@ from alflow.averages.observables import Observable, parse
 from alflow.averages.sources.functions import user_functions
 from alflow.averages.sources.samples import groups
 from alflow.averages.sources.samples import sampled as sampled_source
-from alflow.committee.calibration import Reliability, reliability
+from alflow.committee.calibration import reliability
+from alflow.committee.reliability import Reliability
 from alflow.config import Settings
 from alflow.errors import AverageError, PotentialError
 from alflow.executors import limit_threads

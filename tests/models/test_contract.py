@@ -215,8 +215,8 @@ def test_a_new_species_appears() -> None:
 
 def test_every_structure_is_seen_by_half_of_the_members() -> None:
     committee = alflow.fit(labelled(water(), 3), **SMALL)
-    np.testing.assert_array_equal(committee._seen.sum(axis=0), 4)
-    groups = [committee._group(k) for k in range(80)]
+    np.testing.assert_array_equal(committee._resampling.seen().sum(axis=0), 4)
+    groups = [committee._resampling.group(k) for k in range(80)]
     assert all(sorted(groups[k : k + 8]) == list(range(8)) for k in range(0, 80, 8))
 
 

@@ -15,7 +15,9 @@ from ase.calculators.calculator import Calculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from alflow.committee.judgement import Judgement
 from alflow.committee.protocol import Driving, Forward, Gradient, Prediction, Weighting
+from alflow.committee.resampling import Resampling
 from alflow.committee.training import (
     BaselineResult,
     TrainingSet,
@@ -30,17 +32,15 @@ from alflow.models.ace.basis import make_basis
 from alflow.models.ace.core import WEAKEST, inner_distances, make_core, repelling, rising
 from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.extrapolation import Leverage
-from alflow.models.ace.judging import Judgement, Jury
+from alflow.models.ace.jury import Jury
 from alflow.models.ace.kernels import SOFT, Core
 from alflow.models.ace.regression import NormalEquations
 from alflow.models.ace.settings import AceSettings, lengths
-from alflow.randomness import generator
 from alflow.version import __version__
 
 Array = NDArray[np.float64]
 
 _SCHEMA = 3
-_SHARE = 0.5  # of the members see a structure; see tests/benchmarks/uncertainty.py for others
 _LEAST_ERROR = 1e-6  # eV; of a baseline that is the reference itself
 _MARGIN = 1.5  # of a core over the force it takes over, which is larger in some structure than in those looked at
 
@@ -48,10 +48,7 @@ _MARGIN = 1.5  # of a core over the force it takes over, which is larger in some
 class Committee:
     """M linear models that share their features, fitted to different halves of the same structures.
 
-    Made by :func:`fit` or :func:`load`. Structures are dealt to M groups, in an order that depends on the seed only;
-    each group is seen by M // 2 members, and the others judge its structures (out of bag). The mean of members that see
-    half of the structures each is at least as accurate as one model of all structures. With members that see three
-    quarters alpha is two to three times as large; those that see a quarter are less accurate (docs/uncertainty.md).
+    Made by :func:`fit` or :func:`load`.
 
     Attributes
     ----------
@@ -84,6 +81,7 @@ class Committee:
         self.settings = settings
         self.n_members = n_members
         self.seed = seed
+        self._resampling = Resampling(n_members, seed)
         self.baseline = baseline
         self.has_baseline = baseline is not None
         self.baseline_identity = baseline_identity
@@ -172,7 +170,7 @@ class Committee:
         assert self._equations is not None  # noqa: S101
         atoms, energy, forces = self._training[index]
         env = self._descriptor.environment(atoms)
-        group = self._group(index)
+        group = self._resampling.group(index)
         features = self._descriptor.features(env)
         by_species = [features[:, env.pairs.species == s] for s in range(len(self._descriptor.numbers))]
         counts = self._descriptor.composition(env)
@@ -181,7 +179,7 @@ class Committee:
         self._jury.add(summed, energy, len(atoms), group)
         rows, targets = self._weighted(env, summed, energy, forces)
         if forces is not None and self.settings.force_weight > 0:
-            rng = generator(self.seed, index, 1)
+            rng = self._resampling.draws(index)
             size = rows.shape[0] - len(counts)
             self._jury.add_forces(rows[:size, 1:] / self.settings.force_weight, forces.ravel(), group, rng)
         self._equations.add(group, rows, targets, summed, by_species)
@@ -198,35 +196,17 @@ class Committee:
         rows[:, 1:] *= f
         return rows, np.concatenate([[weight * energy], f * forces.ravel()])
 
-    def _group(self, index: int) -> int:
-        """Group of a structure: every M of them are dealt to the M groups, one each."""
-        deal, place = divmod(index, self.n_members)
-        rng = generator(self.seed, deal, 0)
-        return int(rng.permutation(self.n_members)[place])
-
-    @property
-    def _seen(self) -> NDArray[np.bool_]:
-        """Which groups each member sees, shape (M, M); drawn again where a member would see none."""
-        seen = np.zeros((self.n_members, self.n_members), dtype=bool)
-        attempt: tuple[int, ...] = ()
-        while not seen.any(axis=1).all():
-            seen[:] = False
-            for group in range(self.n_members):
-                rng = generator(self.seed, group, 2, *attempt)
-                seen[rng.permutation(self.n_members)[: int(_SHARE * self.n_members)], group] = True
-            attempt = (attempt[0] + 1 if attempt else 0,)
-        return seen
-
     def _solve(self) -> None:
         """Coefficients, judgement and leverages from the sums."""
         equations = self._equations
         assert equations is not None  # noqa: S101
         penalty = self._descriptor.basis.degree.astype(float) ** self.settings.smoothness
         rows = self._pairs_alone()
-        coefficients, self.strength, responses = equations.solve(self._seen, penalty, rows)
+        seen = self._resampling.seen()
+        coefficients, self.strength, responses = equations.solve(seen, penalty, rows)
         if not self.has_baseline:
             coefficients = repelling(coefficients, responses, rows)
-        self.judgement = self._jury.judge(coefficients, self._seen)
+        self.judgement = self._jury.judge(coefficients, seen)
         n_species, n_features = equations.atomic.shape[:2]
         parts = coefficients[:, :-n_species].reshape(self.n_members, n_species, n_features)
         self._set_coefficients(np.ascontiguousarray(parts.transpose(1, 2, 0)))

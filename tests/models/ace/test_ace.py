@@ -14,7 +14,7 @@ from alflow.models.ace.basis import make_basis
 from alflow.models.ace.core import WEAKEST, make_core, rising
 from alflow.models.ace.environment import Descriptor, available_threads
 from alflow.models.ace.extrapolation import Leverage
-from alflow.models.ace.judging import _FORCES, Jury
+from alflow.models.ace.jury import _FORCES, Jury
 from alflow.models.ace.kernels import SOFT, pair_core
 from alflow.models.ace.lanes import LANES, aligned, fill, fused, least, load, most, root, store
 from alflow.models.ace.settings import AceSettings, lengths
@@ -178,7 +178,7 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
     committee = alflow.fit(frames, **SMALL)
     equations, n = committee._equations, 2
     found, strength, _ = equations.solve(
-        committee._seen, _penalty(committee), np.zeros((committee._equations.total.size, 0))
+        committee._resampling.seen(), _penalty(committee), np.zeros((committee._equations.total.size, 0))
     )
     assert strength == committee.strength
     rows, targets, atoms = [], [], []
@@ -207,8 +207,8 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
     scale[-n:] *= regression._FREE
     shift = np.linalg.pinv((full.T @ full)[-n:, -n:], rcond=1e-10, hermitian=True) @ (full.T @ y_full)[-n:]
     member = 3
-    seen = [k for k in range(len(frames)) if committee._seen[member, committee._group(k)]]
-    weight = np.sqrt(8 / committee._seen[member].sum())
+    seen = [k for k in range(len(frames)) if committee._resampling.seen()[member, committee._resampling.group(k)]]
+    weight = np.sqrt(8 / committee._resampling.seen()[member].sum())
     x = weight * np.vstack([rows[k] for k in seen]) @ to_means
     y = weight * np.concatenate([targets[k] for k in seen])
     spread = np.zeros((sum(a.shape[1] for a in every), size))  # the prior of the energies of atoms, as rows
@@ -261,7 +261,7 @@ def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
         w = system.plain(regression._solve(matrix, right)[0][:, None])[:, 0]
         w[-2:] += system.shift
         for k in range(16):
-            if not known[committee._group(k)]:
+            if not known[committee._resampling.group(k)]:
                 frame, energy, forces = committee._training[k]
                 env = committee._descriptor.environment(frame)
                 counts = committee._descriptor.composition(env)
