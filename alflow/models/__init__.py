@@ -1,6 +1,1 @@
-"""Models whose committees alflow trains or takes."""
-
-from alflow.committee.protocol import Prediction
-from alflow.models.ace import Committee, fit, load
-
-__all__ = ["Committee", "Prediction", "fit", "load"]
+"""Models whose committees alflow trains or takes, one package or module for each kind."""

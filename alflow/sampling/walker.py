@@ -21,9 +21,9 @@ from ase.md.langevin import Langevin
 from ase.md.langevinbaoab import LangevinBAOAB
 from numpy.typing import NDArray
 
+from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
 from alflow.errors import PotentialError
-from alflow.models.ace import Committee
 from alflow.randomness import generator
 from alflow.records.sample import SIGMAS, Segment
 from alflow.structures import distance_ratio
@@ -93,7 +93,7 @@ class Walker:
     key : tuple of int
         What tells this walker's random numbers from those of any other: cycle, step of the cycle, walker.
     weighting : "total", "atom" or "none", optional
-        How a baseline is weighted (:meth:`alflow.models.ace.Committee.drive`).
+        How a baseline is weighted (:meth:`alflow.committee.committee.Committee.drive`).
     baseline_error : float, optional
         s_b, eV; from the data by default.
     pressure : float, optional

@@ -9,12 +9,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
 from alflow.config import Settings
 from alflow.data.reading import read_structures
 from alflow.errors import SampleError, StructureError
 from alflow.executors import run_all, shield
-from alflow.models.ace import Committee
 from alflow.randomness import generator
 from alflow.records.production import ProductionRecord
 from alflow.records.sample import SIGMAS, SampleRecord, Segment

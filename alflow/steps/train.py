@@ -9,8 +9,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.committee.committee import Committee
 from alflow.errors import warnings_told
-from alflow.models.ace import Committee, fit
+from alflow.models.fitting import fit
 from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.method import BaselineMethod

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import alflow
 import numpy as np
 import pytest
+from alflow.committee.committee import Committee
 from alflow.committee.weighting import weighted
 from alflow.errors import PotentialError
-from alflow.models import Committee
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
@@ -172,7 +172,7 @@ def test_known_results_of_the_baseline_are_used() -> None:
     results = [(baseline.get_potential_energy(f.copy()), baseline.get_forces(f.copy())) for f in frames]
     asked = alflow.fit(frames, baseline=baseline, **SMALL)
     told = alflow.fit(frames, baseline=baseline, baseline_results=[*results[:5], None, *results[6:]], **SMALL)
-    np.testing.assert_array_equal(asked._coefficients, told._coefficients)
+    np.testing.assert_array_equal(asked.model.coefficients, told.model.coefficients)
 
 
 def test_bad_input() -> None:

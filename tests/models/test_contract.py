@@ -5,8 +5,8 @@ from collections.abc import Callable
 import alflow
 import numpy as np
 import pytest
+from alflow.committee.committee import Committee
 from alflow.errors import PotentialError
-from alflow.models.ace import Committee
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import Calculator
@@ -183,8 +183,8 @@ def test_calculator_and_file(case, tmp_path) -> None:
 def test_pairs_are_those_of_ase(name: str) -> None:
     atoms = labelled(STARTS[name](), 1, seed=7)[0]
     committee = alflow.fit(labelled(STARTS[name](), 3), **SMALL)
-    pairs = committee._descriptor.pairs(atoms)
-    n_species = len(committee._descriptor.numbers)
+    pairs = committee.model.descriptor.pairs(atoms)
+    n_species = len(committee.model.descriptor.numbers)
     first = np.repeat(np.arange(len(pairs.start) - 1) // n_species, np.diff(pairs.start))
     i, j, vector = neighbor_list("ijD", atoms, 4.0)
     ours = sorted(map(tuple, np.round(np.column_stack([first, pairs.j, pairs.vector]), 8)))
@@ -202,7 +202,7 @@ def test_update_equals_fit() -> None:
     np.testing.assert_allclose(a.energies, b.energies, atol=1e-6)
     np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
     again = alflow.fit(frames, **SMALL)
-    np.testing.assert_array_equal(whole._coefficients, again._coefficients)
+    np.testing.assert_array_equal(whole.model.coefficients, again.model.coefficients)
 
 
 def test_a_new_species_appears() -> None:
@@ -210,13 +210,13 @@ def test_a_new_species_appears() -> None:
     grown = alflow.fit(water_only, **SMALL)
     grown.update(ammonia)
     whole = alflow.fit(water_only + ammonia, **SMALL)
-    np.testing.assert_array_equal(grown._coefficients, whole._coefficients)
+    np.testing.assert_array_equal(grown.model.coefficients, whole.model.coefficients)
 
 
 def test_every_structure_is_seen_by_half_of_the_members() -> None:
     committee = alflow.fit(labelled(water(), 3), **SMALL)
-    np.testing.assert_array_equal(committee._resampling.seen().sum(axis=0), 4)
-    groups = [committee._resampling.group(k) for k in range(80)]
+    np.testing.assert_array_equal(committee.resampling.seen().sum(axis=0), 4)
+    groups = [committee.resampling.group(k) for k in range(80)]
     assert all(sorted(groups[k : k + 8]) == list(range(8)) for k in range(0, 80, 8))
 
 
@@ -262,13 +262,13 @@ def test_bad_input(name: str) -> None:
 def test_bad_labels_and_settings(tmp_path) -> None:
     frames = labelled(water(), 3)
     committee = alflow.fit(frames, **SMALL)
-    coefficients = committee._coefficients.copy()
+    coefficients = committee.model.coefficients.copy()
     bad = frames[0].copy()
     bad.calc = SinglePointCalculator(bad, energy=1.0, forces=np.full((6, 3), np.nan))
     with pytest.raises(PotentialError, match="forces are not finite"):
         committee.update([frames[1], bad])
-    np.testing.assert_array_equal(committee._coefficients, coefficients)
-    assert len(committee._training) == 3
+    np.testing.assert_array_equal(committee.model.coefficients, coefficients)
+    assert len(committee.training) == 3
     with pytest.raises(PotentialError, match="unknown setting cutof of the potential: did you mean cutoff"):
         alflow.fit(frames, cutof=4.0)
     with pytest.raises(PotentialError, match="cutoff: expected a number > 0, found -1"):

@@ -1,5 +1,6 @@
 """Neighbours of a structure and what the basis makes of them: from atoms to energies, and back to forces."""
 
+import copy
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -85,9 +86,11 @@ class Descriptor:
         self._index = np.full(len(chemical_symbols), -1)
         self._index[list(numbers)] = np.arange(len(numbers))
 
-    def set_inner(self, inner: Array) -> None:
-        """Set where the radial functions come to rest, shape (S, S), Å."""
-        self.functions = self.functions._replace(inner=inner)
+    def with_inner(self, inner: Array) -> "Descriptor":
+        """The same with other distances below which the radial functions come to rest, shape (S, S), Å."""
+        other = copy.copy(self)
+        other.functions = self.functions._replace(inner=inner)
+        return other
 
     def environment(self, atoms: Atoms) -> Environment:
         """Neighbours and densities of a structure.
@@ -151,7 +154,7 @@ class Descriptor:
         return energies
 
     def closeness(self, env: Environment) -> Array:
-        """Largest d/r of the neighbours of every atom, or 0 below 1, shape (N,); d is that of :meth:`set_inner`."""
+        """Largest d/r of the neighbours of every atom, or 0 below 1, shape (N,); d is that of :meth:`with_inner`."""
         return np.asarray(kernels.closeness(env.pairs, self.functions.inner))
 
     def gradient(

@@ -18,8 +18,9 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, Calculator, FileIOCalculator
 from ase.calculators.genericfileio import GenericFileIOCalculator
 
+from alflow.committee.committee import Committee
 from alflow.errors import ConfigError, PotentialError
-from alflow.models import Committee, load
+from alflow.models.files import load
 from alflow.reference.method import Result, evaluate
 from alflow.version import __version__
 

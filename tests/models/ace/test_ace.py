@@ -8,8 +8,9 @@ import alflow
 import h5py
 import numpy as np
 import pytest
+from alflow.committee.committee import Committee
 from alflow.errors import PotentialError, PotentialWarning, warnings_told
-from alflow.models.ace import Committee, kernels, regression
+from alflow.models.ace import kernels, regression
 from alflow.models.ace.basis import make_basis
 from alflow.models.ace.core import WEAKEST, make_core, rising
 from alflow.models.ace.environment import Descriptor, available_threads
@@ -176,20 +177,20 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
     """A member's predictions of the rows it saw equal those of a dense QR solve of the same problem to 1e-6."""
     frames = bonded(water(), 12)
     committee = alflow.fit(frames, **SMALL)
-    equations, n = committee._equations, 2
+    equations, n = committee.model.fit.equations, 2
     found, strength, _ = equations.solve(
-        committee._resampling.seen(), _penalty(committee), np.zeros((committee._equations.total.size, 0))
+        committee.resampling.seen(), _penalty(committee), np.zeros((committee.model.fit.equations.total.size, 0))
     )
     assert strength == committee.strength
     rows, targets, atoms = [], [], []
     for k in range(len(frames)):
-        frame, energy, forces = committee._training[k]
-        env = committee._descriptor.environment(frame)
-        features = committee._descriptor.features(env)
+        frame, energy, forces = committee.training[k]
+        env = committee.model.descriptor.environment(frame)
+        features = committee.model.descriptor.features(env)
         atoms.append([features[:, env.pairs.species == s] for s in range(n)])
-        counts = committee._descriptor.composition(env)
+        counts = committee.model.descriptor.composition(env)
         summed = np.concatenate([*(x.sum(axis=1) for x in atoms[-1]), counts])
-        x, y = committee._weighted(env, summed, energy - counts @ committee._origin, forces)
+        x, y = committee.model.fit.weighted(env, summed, energy - counts @ committee.model.fit.origin, forces)
         rows.append(x.T)
         targets.append(y)
     size = rows[0].shape[1]
@@ -207,8 +208,8 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
     scale[-n:] *= regression._FREE
     shift = np.linalg.pinv((full.T @ full)[-n:, -n:], rcond=1e-10, hermitian=True) @ (full.T @ y_full)[-n:]
     member = 3
-    seen = [k for k in range(len(frames)) if committee._resampling.seen()[member, committee._resampling.group(k)]]
-    weight = np.sqrt(8 / committee._resampling.seen()[member].sum())
+    seen = [k for k in range(len(frames)) if committee.resampling.seen()[member, committee.resampling.group(k)]]
+    weight = np.sqrt(8 / committee.resampling.seen()[member].sum())
     x = weight * np.vstack([rows[k] for k in seen]) @ to_means
     y = weight * np.concatenate([targets[k] for k in seen])
     spread = np.zeros((sum(a.shape[1] for a in every), size))  # the prior of the energies of atoms, as rows
@@ -225,12 +226,12 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
 
 
 def _penalty(committee: Committee) -> np.ndarray:
-    return committee._descriptor.basis.degree.astype(float) ** committee.settings.smoothness
+    return committee.model.descriptor.basis.degree.astype(float) ** committee.settings.smoothness
 
 
 def test_the_strength_is_the_largest_that_does_as_well_in_cross_validation() -> None:
     committee = alflow.fit(bonded(water(), 16), **SMALL)
-    system = regression._Scaled.of(committee._equations, _penalty(committee))
+    system = regression._Scaled.of(committee.model.fit.equations, _penalty(committee))
     error, slack = system.criterion()
     best = np.log10(committee.strength / system.mean_eigenvalue)
     least = min(error(x) for x in np.arange(-12.0, -2.0, 0.5))
@@ -251,7 +252,7 @@ def test_the_bottom_of_a_valley_is_found(bottom: float, width: float) -> None:
 def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
     """Against fits by hand: three quarters of the groups, errors on the others' rows."""
     committee = alflow.fit(bonded(water(), 16), **SMALL)
-    equations = committee._equations
+    equations = committee.model.fit.equations
     system = regression._Scaled.of(equations, _penalty(committee))
     strength = system.mean_eigenvalue * 1e-6
     total = 0.0
@@ -261,14 +262,14 @@ def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
         w = system.plain(regression._solve(matrix, right)[0][:, None])[:, 0]
         w[-2:] += system.shift
         for k in range(16):
-            if not known[committee._resampling.group(k)]:
-                frame, energy, forces = committee._training[k]
-                env = committee._descriptor.environment(frame)
-                counts = committee._descriptor.composition(env)
-                features = committee._descriptor.features(env)
+            if not known[committee.resampling.group(k)]:
+                frame, energy, forces = committee.training[k]
+                env = committee.model.descriptor.environment(frame)
+                counts = committee.model.descriptor.composition(env)
+                features = committee.model.descriptor.features(env)
                 parts = [features[:, env.pairs.species == s].sum(axis=1) for s in range(2)]
                 summed = np.concatenate([*parts, counts])
-                x, y = committee._weighted(env, summed, energy - counts @ committee._origin, forces)
+                x, y = committee.model.fit.weighted(env, summed, energy - counts @ committee.model.fit.origin, forces)
                 total += np.sum((y - w @ x) ** 2)
     assert system.criterion()[0](-6.0) == pytest.approx(total, rel=1e-6)
 
@@ -285,12 +286,12 @@ def test_duplicates_are_left_out_and_named() -> None:
     frames = bonded(water(), 9)
     with pytest.warns(PotentialWarning, match=r"structure 9 \(H4O2\) is the same as structure 2, and left out$"):
         committee = alflow.fit([*frames, frames[2]], **SMALL)
-    np.testing.assert_array_equal(committee._coefficients, alflow.fit(frames, **SMALL)._coefficients)
+    np.testing.assert_array_equal(committee.model.coefficients, alflow.fit(frames, **SMALL).model.coefficients)
     other = frames[4].copy()
     other.calc = SinglePointCalculator(other, energy=frames[4].get_potential_energy() + 0.5, forces=np.zeros((6, 3)))
     with pytest.warns(PotentialWarning, match=r"the same as structure 4, and left out, but their energies are"):
         committee.update([other])
-    assert len(committee._training) == 9
+    assert len(committee.training) == 9
 
 
 def test_wild_energies_are_named() -> None:
@@ -319,14 +320,14 @@ def test_warnings_are_told_and_others_pass() -> None:
 
 def test_atoms_that_coincide_leave_the_committee_as_it_was() -> None:
     committee = alflow.fit(bonded(water(), 4), **SMALL)
-    before = committee._coefficients.copy()
+    before = committee.model.coefficients.copy()
     bad = water()
     bad.positions[1] = bad.positions[0]
     bad.calc = SinglePointCalculator(bad, energy=0.0)
     with pytest.raises(PotentialError, match="at the same place"):
         committee.update([bad])
-    np.testing.assert_array_equal(committee._coefficients, before)
-    assert len(committee._training) == 4
+    np.testing.assert_array_equal(committee.model.coefficients, before)
+    assert len(committee.training) == 4
 
 
 def test_a_committee_from_a_file_can_be_updated(tmp_path) -> None:
@@ -419,7 +420,7 @@ def test_a_pair_never_seen_repels() -> None:
     """He and Ar are both known, but never met."""
     frames = bonded(Atoms("He2", [[0, 0, 0], [2.4, 0, 0]]), 8) + bonded(Atoms("Ar2", [[0, 0, 0], [3, 0, 0]]), 8)
     committee = alflow.fit(frames, **SMALL)
-    inner = committee._descriptor.functions.inner[0, 1]
+    inner = committee.model.descriptor.functions.inner[0, 1]
     assert inner > 1.0
     energies, forces = grown_dimer(committee, "He", "Ar", 0.999 * inner)
     assert (np.diff(energies) > 0).all()
@@ -441,9 +442,9 @@ def test_pairs_that_attract_in_training_are_not_overruled() -> None:
 
 def test_the_training_set_does_not_feel_the_core() -> None:
     committee = alflow.fit(bonded(water(), 20), **SMALL)
-    for frame in committee._training.frames:
-        env = committee._descriptor.environment(frame)
-        assert committee._descriptor.core_energies(env, committee._core).max() < 1e-12
+    for frame in committee.training.frames:
+        env = committee.model.descriptor.environment(frame)
+        assert committee.model.descriptor.core_energies(env, committee.model.core).max() < 1e-12
 
 
 @given(st.floats(0.2, 0.999), st.floats(0.5, 3.0), st.floats(0.0, 20.0))
@@ -493,7 +494,7 @@ def test_forces_inside_the_core_are_the_gradient() -> None:
             return float(np.sum(w * (forward.atom_energies if w.ndim == 2 else forward.energies)))
 
         committee.forward(atoms)
-        assert committee._descriptor.core_energies(committee._last, committee._core).max() > 1e-3
+        assert committee.model.descriptor.core_energies(committee.model._last, committee.model.core).max() > 1e-3
         found = committee.backward(w).forces[1, 2]
         assert found == pytest.approx(-(energy(1e-5) - energy(-1e-5)) / 2e-5, rel=1e-5)
 
@@ -503,7 +504,7 @@ def test_forces_inside_the_core_are_the_gradient() -> None:
 
 def test_the_grade_is_one_in_the_training_set_and_large_outside() -> None:
     committee = alflow.fit(bonded(water(), 40), **SMALL)
-    inside = np.concatenate([committee.grade(frame) for frame in committee._training.frames])
+    inside = np.concatenate([committee.grade(frame) for frame in committee.training.frames])
     assert np.sqrt(np.mean(inside**2)) == pytest.approx(1.0, abs=0.05)
     strange = water()
     strange.positions[3:] -= [0.0, 0.0, 0.9]
@@ -577,7 +578,7 @@ def test_many_species_and_their_order() -> None:
     for k in range(12):
         frames += bonded(Atoms("HCNOFPS", 1.5 * np.array([*np.ndindex(2, 2, 2)])[1:]), 1, seed=k)
     committee = alflow.fit(frames, **SMALL)
-    assert len(committee._descriptor.numbers) == 7
+    assert len(committee.model.descriptor.numbers) == 7
     order = rng.permutation(7)
     found, turned = committee.predict(frames[0]), committee.predict(frames[0][order])
     np.testing.assert_allclose(turned.forces, found.forces[order], atol=1e-9)
@@ -586,4 +587,4 @@ def test_many_species_and_their_order() -> None:
 def test_a_molecule_without_neighbours_has_the_energy_of_its_atoms() -> None:
     committee = alflow.fit(bonded(molecule("H2O"), 12), **SMALL)
     lone = committee.forward(Atoms("O"))
-    np.testing.assert_allclose(lone.energies, committee._constants[1])
+    np.testing.assert_allclose(lone.energies, committee.model.constants[1])
