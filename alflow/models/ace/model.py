@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import h5py
@@ -23,6 +23,16 @@ from alflow.models.ace.kernels import Core
 from alflow.models.ace.settings import AceSettings
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """A structure and what was found of it; of atoms (N, M) and members (M,) energies as of :class:`Forward`."""
+
+    bits: tuple[bytes, ...]
+    env: Environment
+    volume: float | None
+    forward: Forward
 
 
 class AceModel:
@@ -60,7 +70,7 @@ class AceModel:
         self.fit: Fit | None = None
         self._leverages: list[Leverage] = []
         self.frames: tuple[Atoms, ...] = ()
-        self._last: Environment | None = None
+        self._last: _Evaluated | None = None
 
     @classmethod
     def make(cls, n_members: int, settings: dict[str, Any]) -> Self:
@@ -117,12 +127,28 @@ class AceModel:
         PotentialError
             Unknown species, no atoms, positions that are not finite, atoms that coincide.
         """
-        self._last = env = self.descriptor.environment(atoms)
-        self._last_volume = atoms.get_volume() if atoms.pbc.all() else None
-        atom_energies = self.descriptor.atom_energies(env, self.coefficients, self.constants)
-        if self.core is not None:
-            atom_energies += self.descriptor.core_energies(env, self.core)[:, None]
-        return Forward(atom_energies.sum(axis=0), atom_energies)
+        bits, last = _bits(atoms), self._last
+        if last is None or last.bits != bits:
+            env = self.descriptor.environment(atoms)
+            atom_energies = self.descriptor.atom_energies(env, self.coefficients, self.constants)
+            if self.core is not None:
+                atom_energies += self.descriptor.core_energies(env, self.core)[:, None]
+            forward = Forward(atom_energies.sum(axis=0), atom_energies)
+            last = _Evaluated(bits, env, atoms.get_volume() if atoms.pbc.all() else None, forward)
+            self._last = last
+        # What is kept is nobody else's to change.
+        return Forward(last.forward.energies.copy(), last.forward.atom_energies.copy())
+
+    def _environment(self, atoms: Atoms) -> Environment:
+        """Neighbours and densities: those of the last :meth:`forward`, where that was of the same structure.
+
+        A frame of a walk is driven, predicted and graded: its neighbours are found once. Features are not kept, as they
+        take ten kilobytes an atom, and are needed once.
+        """
+        last = self._last
+        if last is not None and last.bits == _bits(atoms):
+            return last.env
+        return self.descriptor.environment(atoms)
 
     def backward(self, weights: Array) -> Gradient:
         """Forces and stress of a weighted sum of the member energies of the last :meth:`forward`.
@@ -132,19 +158,18 @@ class AceModel:
         weights : ndarray, shape (M,) or (N, M)
             Of each member, or of each member of each atom.
         """
-        if self._last is None:
+        last = self._last
+        if last is None:
             msg = "backward before forward: call forward(atoms) first"
             raise PotentialError(msg)
-        env = self._last
         weights = np.asarray(weights, dtype=float)
-        n_atoms = len(env.slot_of)
+        n_atoms = len(last.env.slot_of)
         if weights.shape not in {(self.n_members,), (n_atoms, self.n_members)}:
             msg = f"weights of shape {weights.shape}: expected ({self.n_members},) or ({n_atoms}, {self.n_members})"
             raise PotentialError(msg)
-        forces, strain = self.descriptor.gradient(env, self._transposed, weights, self.core)
+        forces, strain = self.descriptor.gradient(last.env, self._transposed, weights, self.core)
         symmetric = (strain + strain.T) / 2
-        volume = self._last_volume
-        stress = None if volume is None else full_3x3_to_voigt_6_stress(symmetric / volume)
+        stress = None if last.volume is None else full_3x3_to_voigt_6_stress(symmetric / last.volume)
         return Gradient(forces, stress, -symmetric)
 
     def grade(self, atoms: Atoms) -> Array:
@@ -156,7 +181,7 @@ class AceModel:
         """
         if not self._leverages:
             self._leverages.extend(self._leverages_of_training())  # in place: copies with a baseline share them
-        env = self.descriptor.environment(atoms)
+        env = self._environment(atoms)
         features = self.descriptor.features(env)
         out = self.descriptor.closeness(env) ** 12
         for s in np.unique(env.pairs.species):
@@ -182,7 +207,7 @@ class AceModel:
 
         Euclidean distances between them tell how different two structures are for this potential.
         """
-        env = self.descriptor.environment(atoms)
+        env = self._environment(atoms)
         features = self.descriptor.features(env) / self.descriptor.basis.degree[:, None] ** self.settings.smoothness
         species = range(len(self.numbers))
         return np.concatenate([features[:, env.pairs.species == s].sum(axis=1) for s in species]) / len(atoms)
@@ -208,3 +233,8 @@ class AceModel:
             model.core = make_core(training.numbers, inner, group["core_force"][()])
         model.frames = training.frames
         return model
+
+
+def _bits(atoms: Atoms) -> tuple[bytes, ...]:
+    """All that a structure's evaluation depends on."""
+    return tuple(array.tobytes() for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))

@@ -494,7 +494,7 @@ def test_forces_inside_the_core_are_the_gradient() -> None:
             return float(np.sum(w * (forward.atom_energies if w.ndim == 2 else forward.energies)))
 
         committee.forward(atoms)
-        assert committee.model.descriptor.core_energies(committee.model._last, committee.model.core).max() > 1e-3
+        assert committee.model.descriptor.core_energies(committee.model._last.env, committee.model.core).max() > 1e-3
         found = committee.backward(w).forces[1, 2]
         assert found == pytest.approx(-(energy(1e-5) - energy(-1e-5)) / 2e-5, rel=1e-5)
 
