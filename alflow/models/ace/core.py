@@ -17,7 +17,7 @@ import numpy as np
 from ase import units
 from numpy.typing import NDArray
 
-from alflow.models.ace.kernels import Core, pair_core, zbl
+from alflow.models.ace.kernels.core import Core, pair_core, zbl
 from alflow.models.ace.settings import covalent
 
 Array = NDArray[np.float64]

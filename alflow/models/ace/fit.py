@@ -15,7 +15,7 @@ from alflow.models.ace.core import inner_distances, repelling
 from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.extrapolation import Leverage
 from alflow.models.ace.jury import Jury
-from alflow.models.ace.kernels import Core
+from alflow.models.ace.kernels.core import Core
 from alflow.models.ace.regression import NormalEquations
 from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths

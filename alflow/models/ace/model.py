@@ -19,7 +19,7 @@ from alflow.models.ace.core import make_core
 from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.extrapolation import Leverage
 from alflow.models.ace.fit import Fit, make_descriptor
-from alflow.models.ace.kernels import Core
+from alflow.models.ace.kernels.core import Core
 from alflow.models.ace.settings import AceSettings
 
 Array = NDArray[np.float64]

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from alflow.models.ace.core import WEAKEST, make_core, rising
 from alflow.models.ace.environment import Descriptor, Environment
-from alflow.models.ace.kernels import SOFT, Core
+from alflow.models.ace.kernels.core import Core
+from alflow.models.ace.kernels.functions import SOFT
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from alflow.committee.committee import Committee
 from alflow.errors import PotentialError, PotentialWarning, warnings_told
-from alflow.models.ace import kernels, regression
+from alflow.models.ace import regression
 from alflow.models.ace.basis import make_basis
 from alflow.models.ace.core import WEAKEST, make_core, rising
 from alflow.models.ace.environment import Descriptor, available_threads
 from alflow.models.ace.extrapolation import Leverage
 from alflow.models.ace.jury import _FORCES, Jury
-from alflow.models.ace.kernels import SOFT, pair_core
+from alflow.models.ace.kernels.core import pair_core, zbl
+from alflow.models.ace.kernels.functions import SOFT, make_work, pair_functions
 from alflow.models.ace.lanes import LANES, aligned, fill, fused, least, load, most, root, store
 from alflow.models.ace.settings import AceSettings, lengths
 from ase import Atoms
@@ -70,20 +71,20 @@ def test_lanes_compute_what_numpy_does(seed: int) -> None:
 
 def test_harmonics_are_those_of_sphericart() -> None:
     found = descriptor((1,), l_max=5)
-    work = kernels.make_work(found.functions)
+    work = make_work(found.functions)
     work.d[:] = np.random.default_rng(0).normal(size=(3, LANES))
-    kernels._pair_functions(1.0, 0.0, found.functions, work)
+    pair_functions(1.0, 0.0, found.functions, work)
     expected = SphericalHarmonics(5).compute(np.ascontiguousarray(work.d.T))
     np.testing.assert_allclose(work.y.T, expected, atol=1e-12)
 
 
 def test_radial_functions_are_chebyshev_polynomials_and_end_smoothly() -> None:
     found = descriptor((1,), cutoff=4.0)
-    work = kernels.make_work(found.functions)
+    work = make_work(found.functions)
     r = np.linspace(0.3, 4.0, LANES)
     work.d[:] = 0.0
     work.d[2] = r
-    kernels._pair_functions(1.3, 0.0, found.functions, work)
+    pair_functions(1.3, 0.0, found.functions, work)
     u, low = 1 / (1 + (r / 1.3) ** 2), 1 / (1 + (4.0 / 1.3) ** 2)
     for n in range(5):
         polynomial = np.polynomial.chebyshev.Chebyshev.basis(n)(2 * (u - low) / (1 - low) - 1)
@@ -94,13 +95,13 @@ def test_radial_functions_are_chebyshev_polynomials_and_end_smoothly() -> None:
 
 def test_radial_functions_rest_below_the_shortest_distance() -> None:
     found = descriptor((1,))
-    work = kernels.make_work(found.functions)
+    work = make_work(found.functions)
     r = np.linspace(0.5, 1.2, LANES)
 
     def functions(at: np.ndarray, inner: float) -> tuple[np.ndarray, np.ndarray]:
         work.d[:] = 0.0
         work.d[0] = at
-        kernels._pair_functions(1.3, inner, found.functions, work)
+        pair_functions(1.3, inner, found.functions, work)
         return work.value.copy(), work.slope.copy()
 
     slope = (functions(r + 1e-6, 1.0)[0] - functions(r - 1e-6, 1.0)[0]) / 2e-6
@@ -471,12 +472,12 @@ def test_zbl_is_that_of_the_literature() -> None:
     """Two hydrogen atoms: 0.8854 a_0 / 2 is the screening length; at r -> 0 the energy is Coulomb's."""
     core = make_core((1, 1), np.ones((2, 2)), np.zeros((2, 2)))
     assert core.screening[0, 0] == pytest.approx(0.8854 * 0.529177 / 2, rel=1e-5)
-    value = kernels.zbl(1e-6, core.charge[0, 0], core.screening[0, 0])[0]
+    value = zbl(1e-6, core.charge[0, 0], core.screening[0, 0])[0]
     assert value == pytest.approx(14.39964 / 1e-6, rel=1e-4)
     x = 0.529177 / core.screening[0, 0]
     phi = 0.18175 * np.exp(-3.1998 * x) + 0.50986 * np.exp(-0.94229 * x)
     phi += 0.28022 * np.exp(-0.4029 * x) + 0.02817 * np.exp(-0.20162 * x)
-    found = kernels.zbl(0.529177, core.charge[0, 0], core.screening[0, 0])[0]
+    found = zbl(0.529177, core.charge[0, 0], core.screening[0, 0])[0]
     assert found == pytest.approx(14.39964 / 0.529177 * phi, rel=1e-5)
 
 
