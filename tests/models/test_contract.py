@@ -6,6 +6,7 @@ import alflow
 import numpy as np
 import pytest
 from alflow.committee.committee import Committee
+from alflow.committee.testing import check_model
 from alflow.errors import PotentialError
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
@@ -46,6 +47,11 @@ def case(request: pytest.FixtureRequest) -> tuple[Committee, Atoms, Calculator |
     test = labelled(STARTS[name](), 1, seed=99)[0].copy()
     test.calc = None
     return alflow.fit(frames, baseline=baseline, **SMALL), test, baseline
+
+
+def test_the_published_contract(case) -> None:
+    committee, atoms, _ = case
+    check_model(committee.model, atoms, committee.training)
 
 
 def derivative(function: Callable[[float], float], h: float) -> float:
