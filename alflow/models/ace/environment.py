@@ -112,6 +112,7 @@ class Descriptor:
         PotentialError
             Empty structure, positions that are not finite, a species the potential does not know, atoms that coincide.
         """
+        # Atoms of one species fill blocks of their own: all lanes then read the same coefficients and lengths.
         pairs = self.pairs(atoms)
         n_species = len(self.numbers)
         counts = np.bincount(pairs.species, minlength=n_species)

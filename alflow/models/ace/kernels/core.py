@@ -58,12 +58,14 @@ def add_repulsion(pairs: Pairs, core: Core, energies: Array, weights: Array, g: 
 def _pair_core(r: float, s_i: int, s_j: int, core: Core) -> tuple[float, float]:
     """The core of a pair and its derivative, eV and eV/Å, for r < d; see :mod:`alflow.models.ace.core`."""
     d, c = core.inner[s_i, s_j], core.force[s_i, s_j]
+    # In step with the functions that come to rest: the core's force grows as theirs fades, within the same h.
     h = SOFT * d
     t = (d - r) / h
     if t < 1.0:
         value, slope = c * h * t**4 * (2.5 - t * (3.0 - t)), -c * t**3 * (10.0 - t * (15.0 - 6.0 * t))
     else:
         value, slope = c * h * (t - 0.5), -c
+    # ZBL less its Taylor polynomial at d: two derivatives vanish there, so that the training set feels nothing of it.
     bare, dbare, _ = _zbl(r, core.charge[s_i, s_j], core.screening[s_i, s_j])
     at = core.taylor[s_i, s_j]
     value += bare - at[0] - at[1] * (r - d) - 0.5 * at[2] * (r - d) ** 2

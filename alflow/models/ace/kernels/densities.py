@@ -23,6 +23,7 @@ def load_neighbours(k: int, s: int, n_species: int, atoms: IntArray, pairs: Pair
         if atom >= 0 and p < start[atom * n_species + s + 1]:
             d[0, lane], d[1, lane], d[2, lane] = vector[p, 0], vector[p, 1], vector[p, 2]
         else:
+            # At the cutoff all radial functions are zero: it adds nothing, and no lane needs a branch of its own.
             d[0, lane], d[1, lane], d[2, lane] = cutoff, 0.0, 0.0
 
 
@@ -52,6 +53,7 @@ def add_densities(
     """A of the blocks begin .. end - 1 of ``slots`` (blocks, LANES), into a (blocks, K, LANES), which holds zeros."""
     n_species, n_max, start = functions.length.shape[0], functions.n_max, tables.radial_start
     values, y = w.value, w.y
+    # Species outermost, then the k-th neighbours: what a neighbour adds to lies side by side in memory.
     for block in range(begin, end):
         out = a[block]
         for s in range(n_species):

@@ -14,6 +14,8 @@ IntArray = NDArray[np.int64]
 @part
 def compute_vectors(a: Array, tables: Tables, vectors: Array) -> None:
     """Densities a (K, LANES), then the nodes and the number one behind them: vectors (V, LANES)."""
+    # Nodes are computed once and used by all features that share them: a product of four densities is then no more than
+    # a dot product of two nodes.
     for k in range(a.shape[0]):
         store(vectors, k, load(a, k))
     t = 0
@@ -41,6 +43,8 @@ def features_of_block(vectors: Array, tables: Tables, b: Array) -> None:
 @part
 def products(c: Array, x: Array, out: Array) -> None:
     """``out[a] = sum_k c[k, a] x[k]``, eight a at a time: c (K, A), x (K, LANES), out (A, LANES)."""
+    # Eight sums stay in registers while a row of x is read once for all of them. A library's matrix product would add
+    # in an order of its own, which may differ between processors and numbers of threads.
     eights = c.shape[1] // 8 * 8
     zero = fill(0.0)
     for a in range(0, eights, 8):
@@ -98,6 +102,7 @@ def member_energies(
     ``slots`` (blocks, LANES), ``species`` (blocks,), ``coefficients`` (S, F, M), ``constants`` (S, M); room: vectors
     (V, LANES), b (F, LANES), e (M, LANES).
     """
+    # Features go through a small room of their own, block after block, and never leave the cache.
     for block in range(begin, end):
         s = species[block]
         compute_vectors(a[block], tables, vectors)

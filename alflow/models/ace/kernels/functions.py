@@ -97,7 +97,9 @@ def pair_functions(r0: float, inner: float, functions: Functions, w: Work) -> No
     store(unit, 1, uy)
     store(unit, 2, uz)
 
-    h = SOFT * inner + 1e-300
+    # Radial functions. Below the shortest distance of the training set they would be extrapolated by polynomials, whose
+    # energies go anywhere: r is replaced by a distance that comes to rest, so that features and forces do, too.
+    h = SOFT * inner + 1e-300  # not zero where there is no such distance
     t = most(least((inner - r) / h, 1.0), 0.0)
     t3 = t * t * t
     stretch = 1.0 - t3 * (10.0 - t * (15.0 - 6.0 * t))
@@ -108,6 +110,8 @@ def pair_functions(r0: float, inner: float, functions: Functions, w: Work) -> No
     place = (u - low) * (2.0 / (1.0 - low)) - 1.0
     move = u * u * r * stretch * (-4.0 / ((1.0 - low) * r0**2))
     before, dbefore = edge * edge * edge, edge * edge * r * stretch * (-6.0 / cutoff**2)
+    # Chebyshev polynomials by their recursion, times what ends them smoothly at the cutoff; the factor is taken in at
+    # the start, as the recursion is linear. Derivatives go along: a second pass would compute all of it again.
     store(values, 0, before)
     store(slopes, 0, dbefore)
     if n_max > 1:
@@ -121,6 +125,7 @@ def pair_functions(r0: float, inner: float, functions: Functions, w: Work) -> No
             store(values, n, value)
             store(slopes, n, slope)
 
+    # Harmonics as polynomials of the unit vector, not of angles: no trigonometric function, and no pole at the z axis.
     n_l = norm.shape[0]
     c, s = fill(1.0), fill(0.0)
     store(cosines, 0, c)
@@ -149,6 +154,7 @@ def polynomial_gradient(
     l: int, m: int, even: Lanes, odd: Lanes, unit: Array, c: Array, s: Array, q: Array
 ) -> tuple[Lanes, Lanes, Lanes]:
     """Gradient of the homogeneous polynomials ``even r^l Q_lm c_m + odd r^l Q_lm s_m`` at r = 1."""
+    # The derivatives of Q_lm c_m are again products of Q and c of lower l and m, which are there already.
     n_l = c.shape[0]
     gx, gy, gz = fill(0.0), fill(0.0), fill(0.0)
     both = even * load(c, m) + odd * load(s, m)

@@ -43,9 +43,13 @@ def density_gradients(
             atom = min(max(slots[block, lane], 0), weights.shape[0] - 1)  # of a slot left over: any
             for member in range(ours.shape[0]):
                 ours[member, lane] = weights[atom, member]
+        # The members are summed up here, before anything is differentiated: what follows costs the same for any number
+        # of them. (The coefficients are in the other order, members first, so that this reads them along their rows.)
         products(coefficients[species[block]], ours, d)
         for k in range(grad.shape[0]):
             store(grad, k, zero)
+        # Back-propagation: every product passes on to each factor what the other is times what it received; features
+        # first, then the nodes, which are products of densities only.
         for f in range(tables.left.size):
             u, v, here = tables.left[f], tables.right[f], load(d, f)
             for m in range(tables.length[f]):
@@ -95,6 +99,8 @@ def pair_gradients(
 @part
 def _vector_gradient(da: Array, shift: int, functions: Functions, tables: Tables, w: Work, out: Array) -> None:
     """Gradient with respect to the vectors ``w.d``, into out (3, LANES), from dE/dA, which begins at row ``shift``."""
+    # R_n(r) Y_lm = (R_n / r^l) (r^l Y_lm): the second factor is a polynomial, whose gradient is known, and the first
+    # changes along the vector only. So sums over n come first, and each lm is differentiated once, not for every n.
     norm, n_max, start = functions.norm, functions.n_max, tables.radial_start
     value, slope, d, unit, c, s, q, y = w.value, w.slope, w.d, w.unit, w.c, w.s, w.q, w.y
     zero = fill(0.0)
@@ -140,6 +146,8 @@ def collect_forces(
 
     From the gradients g (P, 3) with respect to the pair vectors.
     """
+    # Each thread gathers what its own atoms receive, from all pairs, instead of scattering what its pairs give: no atom
+    # is written to by two threads, and its sum has one order.
     start, j, vector = pairs.start, pairs.j, pairs.vector
     for i in range(first, last):
         for p in range(start[i * n_species], start[(i + 1) * n_species]):

@@ -58,6 +58,8 @@ def sort_pairs(
     By atom, then by species of the other; what is equal keeps its order. ``free`` (N S,) is where each kind begins, and
     afterwards where it ends.
     """
+    # A counting sort: linear in the pairs, stable, and every thread writes where no other does. It reads all pairs for
+    # that, which is cheap beside what is computed of them.
     for p in range(pairs.shape[0]):
         i = pairs[p, 0]
         if first <= i < last:
@@ -80,6 +82,7 @@ def first_coincident(vector: Array) -> int:
 @makes_arrays
 def shortest_distances(pairs: Pairs, n_species: int) -> Array:
     """Shortest distance of each pair of species (S, S), Å; infinite where there is no pair."""
+    # Squares are compared, and one root taken of each result: pairs are many, pairs of species few.
     out = np.full((n_species, n_species), np.inf)
     for i in range(pairs.species.size):
         for s in range(n_species):

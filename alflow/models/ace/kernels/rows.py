@@ -35,6 +35,9 @@ def add_force_rows(
     each atom in a (blocks, K, LANES). Room: steep (3 K, C, LANES), g (C, 3, LANES) for C LANES neighbours of a species,
     vectors (V,), and grad (V,), which holds zeros.
     """
+    # A gradient of its own for every feature, where density_gradients sums the features up first. What the densities
+    # change by with each neighbour (steep) is common to all of them: computed once an atom, then multiplied with the
+    # derivatives of each feature by the densities.
     n_species, n_features = functions.length.shape[0], tables.left.size
     for atom in range(pairs.species.size):
         for s in range(n_species):
@@ -54,6 +57,7 @@ def add_force_rows(
                 count = end - begin
                 if count > 0 and _chain(f, s, -(-count // LANES), grad, steep, tables, g):
                     _scatter(atom, pairs.j[begin:end], g, rows[row])
+            # Only what this feature touched is set back to zero: most densities it never sees.
             for e in range(tables.channel_start[f], tables.channel_start[f + 1]):
                 for m in range(tables.channel_length[e]):
                     grad[tables.channel[e] + m] = 0.0
