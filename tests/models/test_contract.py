@@ -9,34 +9,15 @@ from alflow.committee.committee import Committee
 from alflow.committee.testing import check_model
 from alflow.errors import PotentialError
 from ase import Atoms
-from ase.build import bulk, fcc111, molecule
+from ase.build import molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from differences import STARTS, assert_close, derivative, moved, strained
 from lj_frames import SMALL, bonded, labelled, water
-
-
-def triclinic() -> Atoms:
-    atoms = bulk("NaCl", "rocksalt", a=5.2)
-    atoms.set_cell(atoms.cell.array @ np.array([[1, 0.1, 0], [0, 1.05, 0.2], [0.05, 0, 1]]), scale_atoms=True)
-    return atoms
-
-
-def slab() -> Atoms:
-    atoms = fcc111("Cu", (1, 2, 2), vacuum=3.0)
-    atoms.info = {}
-    return atoms
-
-
-STARTS: dict[str, Callable[[], Atoms]] = {
-    "molecule": water,
-    "cell smaller than the cutoff": lambda: bulk("Cu", "fcc", a=3.6),
-    "slab": slab,
-    "triclinic": triclinic,
-}
 
 
 @pytest.fixture(scope="module", params=[(name, based) for name in STARTS for based in (False, True)], ids=str)
@@ -52,33 +33,6 @@ def case(request: pytest.FixtureRequest) -> tuple[Committee, Atoms, Calculator |
 def test_the_published_contract(case) -> None:
     committee, atoms, _ = case
     check_model(committee.model, atoms, committee.training)
-
-
-def derivative(function: Callable[[float], float], h: float) -> float:
-    """First derivative at zero, central differences of sixth order."""
-    c = [(1, 45.0), (2, -9.0), (3, 1.0)]
-    return sum(w * (function(k * h) - function(-k * h)) for k, w in c) / (60 * h)
-
-
-def moved(atoms: Atoms, i: int, x: int, by: float) -> Atoms:
-    out = atoms.copy()
-    out.positions[i, x] += by
-    return out
-
-
-def strained(atoms: Atoms, a: int, b: int, by: float) -> Atoms:
-    strain = np.eye(3)
-    strain[a, b] += by / 2
-    strain[b, a] += by / 2
-    out = atoms.copy()
-    out.set_cell(atoms.cell.array @ strain, scale_atoms=True)
-    return out
-
-
-def assert_close(found, expected) -> None:
-    """To 1e-6 relative to the largest component."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert np.abs(found - expected).max() < 1e-6 * max(np.abs(expected).max(), 1e-2)
 
 
 def test_forces_are_minus_the_gradient(case) -> None:
@@ -217,13 +171,6 @@ def test_a_new_species_appears() -> None:
     grown.update(ammonia)
     whole = alflow.fit(water_only + ammonia, **SMALL)
     np.testing.assert_array_equal(grown.model.coefficients, whole.model.coefficients)
-
-
-def test_every_structure_is_seen_by_half_of_the_members() -> None:
-    committee = alflow.fit(labelled(water(), 3), **SMALL)
-    np.testing.assert_array_equal(committee.resampling.seen().sum(axis=0), 4)
-    groups = [committee.resampling.group(k) for k in range(80)]
-    assert all(sorted(groups[k : k + 8]) == list(range(8)) for k in range(0, 80, 8))
 
 
 def with_energy(atoms: Atoms, energy: float = 0.0) -> Atoms:
