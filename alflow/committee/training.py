@@ -253,6 +253,9 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
         forces = None
     _check_finite("energy", energy, where)
     if forces is not None:
+        if forces.shape != (len(frame), 3):
+            msg = f"{where}: expected forces of shape ({len(frame)}, 3), found {forces.shape}: correct the label"
+            raise PotentialError(msg)
         _check_finite("forces", forces, where)
     return energy, forces
 

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 def train(context: Context, cycle: int) -> TrainRecord:
     """Fit the committee to every label there is."""
     _, frames = labelled_frames(context.store, cycle)
-    options: dict[str, Any] = context.settings.potential.model_dump(exclude={"kind"})
+    options: dict[str, Any] = context.settings.potential.model_dump()
     left_out = ""
     if context.baseline is not None:
         frames, results, left_out = _with_baseline_results(context, context.baseline, cycle, frames)

@@ -221,6 +221,9 @@ def test_bad_labels_and_settings(tmp_path) -> None:
     with pytest.raises(PotentialError, match="forces are not finite"):
         committee.update([frames[1], bad])
     np.testing.assert_array_equal(committee.model.coefficients, coefficients)
+    bad.calc = SinglePointCalculator(bad, energy=1.0, forces=np.zeros((3, 6)))
+    with pytest.raises(PotentialError, match=r"0 \(H4O2\): expected forces of shape \(6, 3\), found \(3, 6\)"):
+        committee.update([bad])
     assert len(committee.training) == 3
     with pytest.raises(PotentialError, match="unknown setting cutof of the potential: did you mean cutoff"):
         alflow.fit(frames, cutof=4.0)
