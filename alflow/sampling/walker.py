@@ -153,7 +153,7 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
     if not stop and step == walker.steps:
         stop = "finished"
     if not stop and isinstance(dynamics, LangevinBAOAB):
-        # ASE keeps the barostat's momentum in the integrator, which ends here: without it the cell would stand still.
+        # The integrator, which ends here, holds the barostat's momentum: without it each segment would begin at rest.
         atoms.info[_P_EPS] = float(dynamics.p_eps)
     return watched.segment(step, stop)
 
@@ -165,6 +165,7 @@ def _dynamics(walker: Walker, atoms: Atoms, rng: np.random.Generator) -> Langevi
             atoms, timestep=timestep, temperature_K=walker.temperature, friction=walker.friction / units.fs,
             fixcm=False, rng=rng,
         )  # fmt: skip
+    # Slower than the thermostat, which it would otherwise drive; both follow from the one friction that is set.
     period = _BAROSTAT / walker.friction
     dynamics = LangevinBAOAB(
         atoms, timestep=timestep, temperature_K=walker.temperature, externalstress=-walker.pressure, hydrostatic=True,
@@ -181,6 +182,7 @@ def _rng(walker: Walker, last: int) -> np.random.Generator:
 
 def _first_state(walker: Walker) -> Atoms:
     """The start with momenta of the Maxwell-Boltzmann distribution."""
+    # Drawn, not taken from the structure: it may be a minimum, or of a walk at another temperature.
     atoms: Atoms = walker.start.copy()
     width = np.sqrt(atoms.get_masses() * units.kB * walker.temperature)
     atoms.set_momenta(width[:, None] * _rng(walker, _VELOCITIES).standard_normal((len(atoms), 3)))
