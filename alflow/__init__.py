@@ -5,23 +5,31 @@
 >>> committee.predict(atoms).energy_sigma  # doctest: +SKIP
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from alflow.version import __version__
 
 if TYPE_CHECKING:
+    from alflow.committee.committee import Committee
     from alflow.committee.protocol import Prediction
-    from alflow.models import Committee, fit, load
+    from alflow.models.files import load
+    from alflow.models.fitting import fit
 
 
 __all__ = ["Committee", "Prediction", "__version__", "fit", "load"]
 
+_HOMES = {
+    "Committee": "alflow.committee.committee",
+    "Prediction": "alflow.committee.protocol",
+    "fit": "alflow.models.fitting",
+    "load": "alflow.models.files",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Import the numerical part only when it is asked for, so that ``alflow --help`` is quick."""
-    if name in __all__:
-        from alflow import models
-
-        return getattr(models, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     msg = f"module 'alflow' has no attribute {name!r}"
     raise AttributeError(msg)

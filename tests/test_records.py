@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import znh5md
-from alflow.committee.calibration import Reliability
-from alflow.models.ace import Committee, fit
+from alflow.committee.committee import Committee
+from alflow.committee.reliability import Reliability
+from alflow.models.fitting import fit
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord
 from alflow.records.sample import Array, IntArray, SampleRecord, Segment

@@ -1,17 +1,29 @@
 """A committee as an ASE calculator."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from alflow.committee.protocol import Weighting
+from alflow.committee.judgement import Judgement
+from alflow.committee.protocol import Driving, Weighting
 from alflow.committee.weighting import spread
 
-if TYPE_CHECKING:
-    from alflow.models.ace import Committee
+
+class Driver(Protocol):
+    """What the calculator needs of a committee."""
+
+    @property
+    def judgement(self) -> Judgement:
+        """Errors and calibration."""
+
+    def drive(self, atoms: Atoms, weighting: Weighting | None = None, error: float | None = None) -> Driving:
+        """Energy, forces and stress to simulate with."""
+
+    def check_weighting(self, weighting: Weighting | None, error: float | None) -> None:
+        """Refuse what no structure can be driven with."""
 
 
 class CommitteeCalculator(Calculator):
@@ -25,7 +37,7 @@ class CommitteeCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(
-        self, committee: "Committee", weighting: Weighting | None = None, error: float | None = None, **kwargs: Any
+        self, committee: Driver, weighting: Weighting | None = None, error: float | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         committee.check_weighting(weighting, error)

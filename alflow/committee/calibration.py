@@ -5,15 +5,16 @@ calibrated uncertainty of the whole committee is ``sigma^2 = alpha^2 s^2 + floor
 members. ``alpha`` is the factor of Musil et al., J. Chem. Theory Comput. 15, 906 (2019), doi:10.1021/acs.jctc.8b00959:
 members that share most of their data, and all of their form, differ less than they are wrong. ``floor`` is the part of
 the error on which they all agree (the model's form, noise in the labels), which no spread can show.
+
+SciPy is imported where it is used: whoever reads a calibration from a file does not need it.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize
-from scipy.special import digamma, ndtr, polygamma
-from scipy.stats import spearmanr
+
+from alflow.committee.reliability import Reliability
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -32,43 +33,6 @@ _DEGREES = 30.0  # of freedom, at most: one wild label must not rule
 _LIKE = 1e4  # degrees of freedom of spreads that are all alike
 _MEDIAN = 0.4549364231195728  # of the square of a standard normal number
 _BIN, _BINS = 10, 10  # values in a bin of the reliability diagram, at least; bins, at most
-
-
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """How errors compare with the uncertainties that were given for them, z being their ratio.
-
-    Attributes
-    ----------
-    n : int
-        Number of values.
-    n_forbidden : int
-        Force components left out that symmetry forbids, of which the members and the reference are sure.
-    rms_z : float
-        Root mean square of z; 1 is ideal.
-    coverage_1, coverage_2 : float
-        Share of values with abs(z) below 1 and 2; 0.683 and 0.954 for a normal distribution.
-    nll : float
-        Mean negative log-likelihood of the errors under normal distributions; their unit is that of the errors.
-    crps : float
-        Mean continuous ranked probability score (Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007)) of the same
-        distributions, in the unit of the errors.
-    spearman : float
-        Rank correlation of abs(error) with sigma; NaN where all sigmas are the same.
-    bins : ndarray, shape (B, 3)
-        Reliability diagram: root mean square of sigma, root mean square error and number of values, in bins of equally
-        many values in the order of sigma.
-    """
-
-    n: int = 0
-    n_forbidden: int = 0
-    rms_z: float = float("nan")
-    coverage_1: float = float("nan")
-    coverage_2: float = float("nan")
-    nll: float = float("nan")
-    crps: float = float("nan")
-    spearman: float = float("nan")
-    bins: Array = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +76,9 @@ def reliability(errors: Array, sigma: Array, spread: Array | None = None) -> Rel
     spread : ndarray, shape (n,), optional
         Of force components, raw: those that symmetry forbids (:func:`calibrate`) are left out. Not of energies.
     """
+    from scipy.special import ndtr
+    from scipy.stats import spearmanr
+
     usable = ~_forbidden(errors, spread) if spread is not None else np.ones(len(errors), dtype=bool)
     n_forbidden = int(np.sum(~usable))
     errors, sigma = np.abs(errors[usable]), sigma[usable]
@@ -124,7 +91,9 @@ def reliability(errors: Array, sigma: Array, spread: Array | None = None) -> Rel
         crps = sigma * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / np.sqrt(np.pi))
     certain = sigma == 0  # and wrong: the score of a certainty is its error
     crps[certain], nll[certain] = errors[certain], np.inf
+    # A rank correlation with something constant is undefined, and SciPy would warn.
     varied = len(errors) > 2 and np.ptp(sigma) > 0 and np.ptp(errors) > 0
+    # Equally many values a bin rather than equally wide bins: sigmas span decades, and a bin of few values is noise.
     order = np.argsort(sigma, kind="stable")
     parts = np.array_split(order, max(1, min(_BINS, len(order) // _BIN)))
     return Reliability(
@@ -196,9 +165,11 @@ def calibrate(
     if n_structures < MIN_JUDGED:
         return without(f"{n_structures} structures to judge by, at least {MIN_JUDGED} are needed")
     usable = np.ones(len(errors), dtype=bool) if of_forces is None else ~_forbidden(errors, spread)
+    # Symmetric structures: the members are wrong by the same, which is a floor; alpha has nothing to multiply.
     if not np.any(spread[usable] > 0):
         return without("the members do not differ", floor=_rms(errors / size))
     ratio, floor = _most_likely(errors[usable], spread[usable], size[usable], n_judges, n_structures)
+    # The judges' mean errs more than that of all members, by the scatter of a mean of J: that share is not alpha's.
     alpha2 = ratio - 1.0 / n_judges
     if not alpha2 > 0:
         return without(f"alpha^2 = {alpha2:.2g} is not positive: the errors are far below the spread")
@@ -208,13 +179,19 @@ def calibrate(
 
 def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_structures: int) -> tuple[float, float]:
     """alpha^2 + 1/J, and the floor."""
+    from scipy.optimize import minimize
+
+    # In units of their own mean squares, so that starts and tolerances below fit energies as they fit forces.
     scaled = (errors / size) ** 2, (spread / size) ** 2
     unit = tuple(float(np.mean(x)) for x in scaled)
     if unit[0] == 0:
         return 0.0, 0.0
     error2, spread2 = (x / u for x, u in zip(scaled, unit, strict=True))
+    # A spread that is all but zero is that of a symmetry, not a small one drawn from the others' distribution: it would
+    # dominate the logarithms with which spreads are moderated.
     seen = spread2 > _FORBIDDEN**2
     spread2, degrees = _moderated(spread2, seen, n_judges - 1.0)
+    # The prior's centre, what alpha would be without a floor, is from the median: one wild label must not move it.
     centre = np.log(max(float(np.median(error2[seen] / spread2[seen])) / _MEDIAN, 1e-12))
 
     def minus_log(parameters: Array) -> float:
@@ -227,6 +204,7 @@ def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_str
         prior = 0.5 * ((log_ratio - centre) / (2 * _WIDTH)) ** 2
         return float(prior - n_structures * np.mean(likelihood))
 
+    # Two parameters and a likelihood that may have two valleys, all spread and all floor: a simplex from each of them.
     starts = [(centre, -2.0), (centre, -8.0), (centre - 2.0, 0.0)]
     options = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 1000}
     found = [minimize(minus_log, start, method="Nelder-Mead", options=options) for start in starts]
@@ -244,12 +222,18 @@ def _t_variance(degrees: float) -> float:
 
 def _moderated(spread2: Array, seen: NDArray[np.bool_], degrees: float) -> tuple[Array, float]:
     """Squared spreads drawn to their typical value, and the degrees of freedom they then have (Smyth 2004)."""
+    from scipy.optimize import brentq
+    from scipy.special import digamma, polygamma
+
+    # The logarithm of a squared spread scatters by trigamma(d/2) by chance alone; what it scatters beyond tells how
+    # different the spreads are, as degrees of freedom of the distribution that they come from.
     logs = np.log(spread2[seen])
     excess = float(np.var(logs)) - float(polygamma(1, degrees / 2))
     if excess <= float(polygamma(1, _LIKE / 2)):
         more = _LIKE
     else:
         more = float(brentq(lambda x: float(polygamma(1, x / 2)) - excess, 1e-3, _LIKE))
+    # The mean of the logarithms is not the logarithm of the mean: both chi-squared distributions shift it.
     shift = sum(sign * (digamma(d / 2) - np.log(d / 2)) for sign, d in ((-1, degrees), (1, more)))
     typical = float(np.exp(np.mean(logs) + shift))
     out = spread2.copy()
@@ -259,6 +243,7 @@ def _moderated(spread2: Array, seen: NDArray[np.bool_], degrees: float) -> tuple
 
 def _forbidden(errors: Array, spread: Array) -> NDArray[np.bool_]:
     """Values that are nothing, and known to be."""
+    # Both must be nothing: an error without a spread is what a floor is made of, and must not be left out.
     agreed = spread < _FORBIDDEN * _rms(spread)
     if agreed.all():
         return np.zeros(len(errors), dtype=bool)

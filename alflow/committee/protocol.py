@@ -1,11 +1,21 @@
-"""What every potential can do: forward once, backward once, whatever the number of members is."""
+"""What a committee needs of its model: forward once, backward once, whatever the number of members is.
+
+Every force that is needed, of the mean, of one member, of a weighted baseline, is the gradient of one weighted sum of
+the members' energies: members that share their features (a linear model, the last layer of a network) then cost what
+one model costs. :func:`alflow.committee.testing.check_model` tries whether a model keeps to it.
+"""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
+import h5py
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+
+from alflow.committee.judgement import Judgement
+from alflow.committee.resampling import Resampling
+from alflow.committee.training import TrainingSet
 
 Array = NDArray[np.float64]
 
@@ -50,21 +60,114 @@ class Gradient:
     virial: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What fitting a model says, beside the model.
+
+    Attributes
+    ----------
+    judgement : Judgement
+        Errors of the members on what they have not seen, and their calibration.
+    strength : float
+        Of the regularisation; NaN for a model that has no such number.
+    atom_zero : ndarray, shape (S,)
+        Mean learned energy of the atoms of each species, over the training set, eV.
+    atom_error : float
+        Root mean square deviation of the atoms' learned energies from it, eV.
+    """
+
+    judgement: Judgement
+    strength: float
+    atom_zero: Array
+    atom_error: float
+
+
 class Potential(Protocol):
-    """A committee of M potentials."""
+    """Energies of M members, and gradients of any weighted sum of them."""
 
     @property
     def n_members(self) -> int:
         """M."""
 
     def forward(self, atoms: Atoms) -> Forward:
-        """Energies of all members."""
+        """Energies of all members.
+
+        Raises
+        ------
+        PotentialError
+            The structure cannot be evaluated: an unknown species, no atoms, atoms that coincide, ...
+        """
 
     def backward(self, weights: Array) -> Gradient:
         """Forces and stress of ``sum_m w_m E_m`` (shape (M,)) or ``sum_im w_im E_im`` (shape (N, M)).
 
         Of the structure of the last :meth:`forward`.
+
+        Raises
+        ------
+        PotentialError
+            No forward before; weights of another shape, or of atoms where the model has no energies of atoms.
         """
+
+
+class Model(Potential, Protocol):
+    """M members of one kind, fitted together; raw (not calibrated), and without a baseline.
+
+    ``copy.copy`` gives one that can be evaluated and updated without the other being changed.
+    """
+
+    kind: ClassVar[str]
+    """Name in ``[potential]`` of alflow.toml and in files."""
+
+    threads: int
+    """How many threads evaluate a structure; results do not depend on it."""
+
+    @property
+    def settings(self) -> Any:
+        """What defines the model, as its kind has it."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Atomic numbers of the species it was fitted to, sorted."""
+
+    @classmethod
+    def make(cls, n_members: int, settings: dict[str, Any]) -> Self:
+        """A model that is still to be fitted; PotentialError for settings that are unknown or out of range."""
+
+    def update(self, training: TrainingSet, first: int, resampling: Resampling, *, repels: bool) -> Fitted:
+        """Fit again to a training set of which structures from ``first`` on are new.
+
+        Gives what fitting all at once would. After an error the model is evaluated as before.
+
+        Parameters
+        ----------
+        training : TrainingSet
+            All structures, the known ones first.
+        first : int
+            How many of them were there in the last update.
+        resampling : Resampling
+            Which structures each member sees.
+        repels : bool
+            Whether the model has to hold atoms apart where nothing is known; with a baseline that is its part.
+
+        Raises
+        ------
+        PotentialError
+            Atoms that coincide, or labels that no finite model fits.
+        """
+
+    def grade(self, atoms: Atoms) -> Array:
+        """Extrapolation grade of every atom, shape (N,): about 1 in the training set, far above 1 for the unknown."""
+
+    def features(self, atoms: Atoms) -> Array:
+        """A structure's place in feature space, shape (D,): distances tell how different structures are."""
+
+    def write(self, group: h5py.Group) -> None:
+        """Write into an empty HDF5 group all that evaluation needs, but for the training set."""
+
+    @classmethod
+    def read(cls, group: h5py.Group, training: TrainingSet) -> Self:
+        """Read what :meth:`write` wrote; KeyError when something is missing."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,7 @@ class TrainingSet:
         counts = self.composition()
         root = np.sqrt(counts.sum(axis=1))
         kept = np.ones(len(self), dtype=bool)
+        # Repeated, as a wild energy moves the zero, and with it every other residual, before it is left out.
         for _ in range(3):
             zero = np.asarray(np.linalg.lstsq(counts[kept], self.energies[kept], rcond=1e-8)[0])
             residuals = np.asarray(np.abs(self.energies - counts @ zero) / root)
@@ -252,6 +253,9 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
         forces = None
     _check_finite("energy", energy, where)
     if forces is not None:
+        if forces.shape != (len(frame), 3):
+            msg = f"{where}: expected forces of shape ({len(frame)}, 3), found {forces.shape}: correct the label"
+            raise PotentialError(msg)
         _check_finite("forces", forces, where)
     return energy, forces
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from alflow.committee.calibration import Reliability
+from alflow.committee.reliability import Reliability
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,11 @@
 """How a production run began."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ase import Atoms
 
-from alflow.models.ace import Committee
+from alflow.committee.committee import Committee
+from alflow.models.files import read_committee
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,4 +63,4 @@ class ProductionRecord:
     distance_ratio_min: float
     force_sigma_max: float
     note: str
-    model: Committee
+    model: Committee = field(metadata={"read": read_committee})

@@ -1,8 +1,9 @@
 """The committee of a cycle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from alflow.models.ace import Committee
+from alflow.committee.committee import Committee
+from alflow.models.files import read_committee
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +20,6 @@ class TrainRecord:
         How many labels were left out because the baseline fails for their structures, and why; empty when none.
     """
 
-    model: Committee
+    model: Committee = field(metadata={"read": read_committee})
     n_frames: int
     left_out: str

@@ -11,9 +11,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from alflow import config
 from alflow.averages.sources.productions import is_production, read_beginning, segments
+from alflow.committee.committee import Committee
 from alflow.data.writing import write_structures
 from alflow.errors import ConfigError, PotentialError, StructureError
-from alflow.models import Committee, load
+from alflow.models.files import load
 from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.kinds import described

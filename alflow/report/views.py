@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from alflow.committee.calibration import Reliability
+from alflow.committee.reliability import Reliability
 from alflow.errors import AlflowError, ConfigError, StoreError
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord

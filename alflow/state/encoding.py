@@ -12,7 +12,7 @@ field type                 place in the file
                            ``/record/<field>_info``, ``Atoms.info`` as JSON, and ``/record/<field>_momenta``, shape
                            (sum N, 3), because H5MD holds velocities, whose division by the mass loses a bit
 another dataclass          the group ``/record/<field>``, by the same rules
-``Committee``              the group ``/model``
+anything else              the group ``/model``: its ``write`` and the function ``read`` of the field's metadata
 =========================  ============================================================================
 
 Of ``Atoms`` a record keeps species, positions, cell, periodicity, momenta, info, and the energy, forces and stress of
@@ -93,6 +93,7 @@ def read(cls: type[Record], file: h5py.File) -> Record:
 
 def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group) -> Record:
     values: dict[str, Any] = {}
+    readers = _readers(cls)
     for name, hint in _hints(cls).items():
         if hint in {int, float, bool, str}:
             values[name] = hint(group.attrs[name])
@@ -105,13 +106,17 @@ def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group) -> Recor
         elif is_dataclass(hint):
             values[name] = _read_fields(cast("type", hint), file, group[name])
         else:
-            values[name] = hint.read(file["model"])
+            values[name] = readers[name](file["model"])
     return cls(**values)
 
 
 def _hints(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _readers(cls: type) -> dict[str, Any]:
+    return {field.name: field.metadata.get("read") for field in fields(cls)}
 
 
 def _write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:

@@ -15,11 +15,12 @@ from alflow.averages.observables.functions import user_functions
 from alflow.averages.observables.parsing import parse
 from alflow.averages.sources.samples import groups
 from alflow.averages.sources.samples import sampled as sampled_source
-from alflow.committee.calibration import Reliability, reliability
+from alflow.committee.calibration import reliability
+from alflow.committee.committee import Committee
+from alflow.committee.reliability import Reliability
 from alflow.config import Settings
 from alflow.errors import AverageError, PotentialError
 from alflow.executors import limit_threads
-from alflow.models.ace import Committee
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord
 from alflow.records.sample import SampleRecord

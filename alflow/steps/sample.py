@@ -2,24 +2,25 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
 from alflow.config import Settings
 from alflow.data.reading import read_structures
 from alflow.errors import SampleError, StructureError
 from alflow.executors import run_all, shield
-from alflow.models.ace import Committee
 from alflow.randomness import generator
 from alflow.records.production import ProductionRecord
 from alflow.records.sample import SIGMAS, SampleRecord, Segment
 from alflow.records.train import TrainRecord
 from alflow.reference.method import BaselineMethod
+from alflow.sampling.candidates import Candidates, judge_candidates
 from alflow.sampling.walker import Bounds, Walker, run_segment
 from alflow.state.file import checksum
 from alflow.state.store import STEPS, commit_file, make_folder, read_file, segment_path
@@ -39,19 +40,19 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     SampleError
         No labelled structure can serve as a start, or none of the starts can be evaluated.
     """
-    walkers, starts = _walkers(context, cycle)
+    works, starts = _works(context, cycle)
     folder = context.store.walkers(cycle)
     make_folder(folder)
     model, baseline = model_path(context, cycle - 1), context.baseline
-    driver = driver_of(model, baseline, walkers[0].weighting, walkers[0].baseline_error)
-    tasks = [(Walk(w, w.n_segments, folder, number, model, baseline, driver),) for number, w in enumerate(walkers)]
+    driver = driver_of(model, baseline, works[0].weighting, works[0].baseline_error)
+    tasks = [(Walk(w, _n_segments(w), folder, number, model, baseline, driver),) for number, w in enumerate(works)]
     context.progress.begin(f"cycle {cycle} sample", len(tasks))
     for number, outcome in run_all(context.pool, walk, tasks):
         if isinstance(outcome, Exception):
             raise outcome
         context.progress.note(f"walker {number}: {outcome}")
         context.progress.advance()
-    return _gather(folder, walkers, starts, driver)
+    return _gather(folder, works, starts, driver, context.settings.sample.timestep)
 
 
 def driver_of(model: Path, baseline: BaselineMethod | None, weighting: Weighting | None, error: float | None) -> str:
@@ -62,12 +63,12 @@ def driver_of(model: Path, baseline: BaselineMethod | None, weighting: Weighting
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """A walker and where its segments are kept: what travels to the worker process.
+    """A walker, or candidates, and where its segments are kept: what travels to the worker process.
 
     ``model`` is a file, of the kind ``record``, with the committee that drives it.
     """
 
-    walker: Walker
+    work: Walker | Candidates
     n_segments: int
     folder: Path
     number: int
@@ -92,7 +93,7 @@ def walk(task: Walk) -> str:
             segment = read_file(path, Segment)
         else:
             committee = committee or load_model(task.model, task.baseline, task.record)
-            segment = run_segment(task.walker, index, segment.end[0] if segment else None, committee)
+            segment = _segment(task.work, index, segment.end[0] if segment else None, committee)
             with shield():
                 commit_file(path, segment, exist_ok=True)
         if segment.stop:
@@ -102,11 +103,25 @@ def walk(task: Walk) -> str:
     return f"{segment.stop or 'goes on'} after {segment.end_step} steps"
 
 
+def _segment(work: Walker | Candidates, index: int, state: Atoms | None, committee: Committee) -> Segment:
+    if isinstance(work, Candidates):
+        return judge_candidates(work, committee)
+    return run_segment(work, index, state, committee)
+
+
+def _n_segments(work: Walker | Candidates) -> int:
+    return 1 if isinstance(work, Candidates) else work.n_segments
+
+
+def _works(context: Context, cycle: int) -> tuple[Sequence[Walker | Candidates], list[str]]:
+    """What brings the frames of a cycle, walkers or candidates, and where each of them starts."""
+    file = context.settings.sample.candidates
+    return _walkers(context, cycle) if file is None else _candidates(context, file)
+
+
 def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
     """Walkers of every system at every temperature, and the ids of the structures they start from."""
     settings = context.settings.sample
-    if settings.candidates is not None:
-        return _judges(context, settings.candidates, cycle)
     step = STEPS.index("sample")
     ids, frames = labelled_frames(context.store, cycle - 1)
     walkers: list[Walker] = []
@@ -132,8 +147,8 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
     return walkers, starts
 
 
-def _judges(context: Context, file: str, cycle: int) -> tuple[list[Walker], list[str]]:
-    """Walkers that stay: each looks at a part of the structures of a file.
+def _candidates(context: Context, file: str) -> tuple[list[Candidates], list[str]]:
+    """The structures of a file, in parts.
 
     A structure belongs to the system that its ``info`` names or, without one, to the only system.
     """
@@ -148,16 +163,16 @@ def _judges(context: Context, file: str, cycle: int) -> tuple[list[Walker], list
         bare = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         bare.info = {"system": name, "charge": systems[name].charge, "multiplicity": systems[name].multiplicity}
         frames.append(bare)
-    parts = [tuple(frames[begin : begin + _PART]) for begin in range(0, len(frames), _PART)]
-    walkers = [
-        replace(
-            _walker(context.settings, part[0], np.inf, (cycle, STEPS.index("sample"), number)),
-            bounds=Bounds(force_sigma=np.inf, force=np.inf, temperature=np.inf, distance_ratio=0.0),
-            candidates=part, steps=len(part), stride=1, segment=len(part),
-        )
-        for number, part in enumerate(parts)
-    ]  # fmt: skip
-    return walkers, [f"{file} from {_PART * number}" for number in range(len(parts))]
+    weighting, error = _weighting(context.settings)
+    begins = range(0, len(frames), _PART)
+    parts = [Candidates(tuple(frames[begin : begin + _PART]), weighting, error) for begin in begins]
+    return parts, [f"{file} from {begin}" for begin in begins]
+
+
+def _weighting(settings: Settings) -> tuple[Weighting | None, float | None]:
+    """How the baseline is weighted, and its s_b, eV."""
+    baseline = settings.baseline
+    return (None, None) if baseline is None else (baseline.weighting, baseline.error)
 
 
 def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int, ...]) -> Walker:
@@ -168,7 +183,7 @@ def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int
         temperature=s.temperature_factor_max * temperature,
         distance_ratio=s.distance_ratio_min,
     )
-    baseline = settings.baseline
+    weighting, error = _weighting(settings)
     return Walker(
         start=start,
         temperature=temperature,
@@ -180,17 +195,19 @@ def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int
         bounds=bounds,
         seed=settings.seed,
         key=key,
-        weighting=None if baseline is None else baseline.weighting,
-        baseline_error=None if baseline is None else baseline.error,
+        weighting=weighting,
+        baseline_error=error,
     )
 
 
-def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str], driver: str) -> SampleRecord:
-    """Join the segments of all walkers, in the order of the walkers."""
+def _gather(
+    folder: Path, works: Sequence[Walker | Candidates], starts: Sequence[str], driver: str, timestep: float
+) -> SampleRecord:
+    """Join all segments, in the order of the walkers or candidates; ``timestep`` in fs."""
     segments: list[tuple[int, Segment]] = []
     ends: list[Segment] = []
-    for number, walker in enumerate(walkers):
-        for index in range(walker.n_segments):
+    for number, work in enumerate(works):
+        for index in range(_n_segments(work)):
             segment = read_file(segment_path(folder, number, index, driver), Segment)
             segments.append((number, segment))
             if segment.stop:
@@ -208,7 +225,7 @@ def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str], driv
     return SampleRecord(
         frames=tuple(frame for _, segment in segments for frame in segment.frames),
         walker=numbers.astype(np.int64),
-        time=column("step") * np.array([walkers[n].timestep for n in numbers]),
+        time=column("step") * timestep,
         energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
         **{
             name: column(name)
@@ -216,6 +233,7 @@ def _gather(folder: Path, walkers: Sequence[Walker], starts: Sequence[str], driv
         },
         walker_stop=tuple(segment.stop for segment in ends),
         walker_steps=np.array([segment.end_step for segment in ends], dtype=np.int64),
-        walker_temperature=np.array([walker.temperature for walker in walkers]),
+        # Candidates have no thermostat: no frame of theirs is of an ensemble.
+        walker_temperature=np.array([getattr(work, "temperature", np.inf) for work in works]),
         walker_start=tuple(starts),
     )

@@ -9,8 +9,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.committee.committee import Committee
 from alflow.errors import warnings_told
-from alflow.models.ace import Committee, fit
+from alflow.models.fitting import fit
 from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.method import BaselineMethod
@@ -24,7 +25,7 @@ Array = NDArray[np.float64]
 def train(context: Context, cycle: int) -> TrainRecord:
     """Fit the committee to every label there is."""
     _, frames = labelled_frames(context.store, cycle)
-    options: dict[str, Any] = context.settings.potential.model_dump(exclude={"kind"})
+    options: dict[str, Any] = context.settings.potential.model_dump()
     left_out = ""
     if context.baseline is not None:
         frames, results, left_out = _with_baseline_results(context, context.baseline, cycle, frames)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import alflow
 import numpy as np
+from alflow import Committee
 from alflow.averages.measuring import Batch, Source, average
 from alflow.averages.observables.parsing import parse
 from alflow.averages.reweighting import Average, Reweighted
-from alflow.models import Committee
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator

@@ -23,8 +23,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker
 import alflow
 import ase.io
 import numpy as np
+from alflow import Committee
 from alflow.errors import LabelError
-from alflow.models import Committee
 from alflow.reference.kinds import build
 from alflow.sampling.walker import Bounds, Walker, run_segment
 from ase import Atoms, units

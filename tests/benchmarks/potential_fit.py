@@ -57,11 +57,11 @@ def main(data: Path) -> int:
     start = time.perf_counter()
     committee = alflow.fit(frames[:60], n_members=MEMBERS)
     tell("fit of 60 water frames with 32 members", time.perf_counter() - start, "s", 30)
-    env = committee._descriptor.environment(frames[0])
+    env = committee.model.descriptor.environment(frames[0])
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        committee._descriptor.force_rows(env)
+        committee.model.descriptor.force_rows(env)
         times.append(time.perf_counter() - start)
     tell("rows of a frame of 192 atoms", float(np.median(times)), "s", 0.25)
     few = alflow.fit(frames[:50], n_members=MEMBERS)

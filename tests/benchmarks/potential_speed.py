@@ -93,7 +93,11 @@ def peer_seconds(atoms: Atoms) -> float | None:
 
 
 def whole(committee: alflow.Committee, atoms: Atoms, weights: np.ndarray | None = None) -> None:
-    """Energies of all members, and forces and stress of a weighted sum; of the mean by default."""
+    """Energies of all members, and forces and stress of a weighted sum; of the mean by default.
+
+    Of the structure moved by next to nothing: one that was evaluated last would not be evaluated again.
+    """
+    atoms.positions[0, 0] += 1e-9
     forward = committee.forward(atoms)
     n = committee.n_members
     if weights is None:

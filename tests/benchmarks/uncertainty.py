@@ -19,8 +19,9 @@ from pathlib import Path
 import alflow
 import ase.io
 import numpy as np
-from alflow.committee.calibration import Reliability, reliability
-from alflow.models.ace import committee as implementation
+from alflow.committee import resampling as implementation
+from alflow.committee.calibration import reliability
+from alflow.committee.reliability import Reliability
 from ase import Atoms
 from potential_accuracy import DATA
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from alflow.committee.calibration import Reliability
-from alflow.models import Committee
+from alflow.committee.committee import Committee
+from alflow.committee.reliability import Reliability
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord
 from alflow.records.sample import SampleRecord

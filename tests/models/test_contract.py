@@ -5,37 +5,19 @@ from collections.abc import Callable
 import alflow
 import numpy as np
 import pytest
+from alflow.committee.committee import Committee
+from alflow.committee.testing import check_model
 from alflow.errors import PotentialError
-from alflow.models.ace import Committee
 from ase import Atoms
-from ase.build import bulk, fcc111, molecule
+from ase.build import molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.neighborlist import neighbor_list
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from differences import STARTS, assert_close, derivative, moved, strained
 from lj_frames import SMALL, bonded, labelled, water
-
-
-def triclinic() -> Atoms:
-    atoms = bulk("NaCl", "rocksalt", a=5.2)
-    atoms.set_cell(atoms.cell.array @ np.array([[1, 0.1, 0], [0, 1.05, 0.2], [0.05, 0, 1]]), scale_atoms=True)
-    return atoms
-
-
-def slab() -> Atoms:
-    atoms = fcc111("Cu", (1, 2, 2), vacuum=3.0)
-    atoms.info = {}
-    return atoms
-
-
-STARTS: dict[str, Callable[[], Atoms]] = {
-    "molecule": water,
-    "cell smaller than the cutoff": lambda: bulk("Cu", "fcc", a=3.6),
-    "slab": slab,
-    "triclinic": triclinic,
-}
 
 
 @pytest.fixture(scope="module", params=[(name, based) for name in STARTS for based in (False, True)], ids=str)
@@ -48,31 +30,9 @@ def case(request: pytest.FixtureRequest) -> tuple[Committee, Atoms, Calculator |
     return alflow.fit(frames, baseline=baseline, **SMALL), test, baseline
 
 
-def derivative(function: Callable[[float], float], h: float) -> float:
-    """First derivative at zero, central differences of sixth order."""
-    c = [(1, 45.0), (2, -9.0), (3, 1.0)]
-    return sum(w * (function(k * h) - function(-k * h)) for k, w in c) / (60 * h)
-
-
-def moved(atoms: Atoms, i: int, x: int, by: float) -> Atoms:
-    out = atoms.copy()
-    out.positions[i, x] += by
-    return out
-
-
-def strained(atoms: Atoms, a: int, b: int, by: float) -> Atoms:
-    strain = np.eye(3)
-    strain[a, b] += by / 2
-    strain[b, a] += by / 2
-    out = atoms.copy()
-    out.set_cell(atoms.cell.array @ strain, scale_atoms=True)
-    return out
-
-
-def assert_close(found, expected) -> None:
-    """To 1e-6 relative to the largest component."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert np.abs(found - expected).max() < 1e-6 * max(np.abs(expected).max(), 1e-2)
+def test_the_published_contract(case) -> None:
+    committee, atoms, _ = case
+    check_model(committee.model, atoms, committee.training)
 
 
 def test_forces_are_minus_the_gradient(case) -> None:
@@ -183,8 +143,8 @@ def test_calculator_and_file(case, tmp_path) -> None:
 def test_pairs_are_those_of_ase(name: str) -> None:
     atoms = labelled(STARTS[name](), 1, seed=7)[0]
     committee = alflow.fit(labelled(STARTS[name](), 3), **SMALL)
-    pairs = committee._descriptor.pairs(atoms)
-    n_species = len(committee._descriptor.numbers)
+    pairs = committee.model.descriptor.pairs(atoms)
+    n_species = len(committee.model.descriptor.numbers)
     first = np.repeat(np.arange(len(pairs.start) - 1) // n_species, np.diff(pairs.start))
     i, j, vector = neighbor_list("ijD", atoms, 4.0)
     ours = sorted(map(tuple, np.round(np.column_stack([first, pairs.j, pairs.vector]), 8)))
@@ -202,7 +162,7 @@ def test_update_equals_fit() -> None:
     np.testing.assert_allclose(a.energies, b.energies, atol=1e-6)
     np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
     again = alflow.fit(frames, **SMALL)
-    np.testing.assert_array_equal(whole._coefficients, again._coefficients)
+    np.testing.assert_array_equal(whole.model.coefficients, again.model.coefficients)
 
 
 def test_a_new_species_appears() -> None:
@@ -210,14 +170,7 @@ def test_a_new_species_appears() -> None:
     grown = alflow.fit(water_only, **SMALL)
     grown.update(ammonia)
     whole = alflow.fit(water_only + ammonia, **SMALL)
-    np.testing.assert_array_equal(grown._coefficients, whole._coefficients)
-
-
-def test_every_structure_is_seen_by_half_of_the_members() -> None:
-    committee = alflow.fit(labelled(water(), 3), **SMALL)
-    np.testing.assert_array_equal(committee._seen.sum(axis=0), 4)
-    groups = [committee._group(k) for k in range(80)]
-    assert all(sorted(groups[k : k + 8]) == list(range(8)) for k in range(0, 80, 8))
+    np.testing.assert_array_equal(grown.model.coefficients, whole.model.coefficients)
 
 
 def with_energy(atoms: Atoms, energy: float = 0.0) -> Atoms:
@@ -262,13 +215,16 @@ def test_bad_input(name: str) -> None:
 def test_bad_labels_and_settings(tmp_path) -> None:
     frames = labelled(water(), 3)
     committee = alflow.fit(frames, **SMALL)
-    coefficients = committee._coefficients.copy()
+    coefficients = committee.model.coefficients.copy()
     bad = frames[0].copy()
     bad.calc = SinglePointCalculator(bad, energy=1.0, forces=np.full((6, 3), np.nan))
     with pytest.raises(PotentialError, match="forces are not finite"):
         committee.update([frames[1], bad])
-    np.testing.assert_array_equal(committee._coefficients, coefficients)
-    assert len(committee._training) == 3
+    np.testing.assert_array_equal(committee.model.coefficients, coefficients)
+    bad.calc = SinglePointCalculator(bad, energy=1.0, forces=np.zeros((3, 6)))
+    with pytest.raises(PotentialError, match=r"0 \(H4O2\): expected forces of shape \(6, 3\), found \(3, 6\)"):
+        committee.update([bad])
+    assert len(committee.training) == 3
     with pytest.raises(PotentialError, match="unknown setting cutof of the potential: did you mean cutoff"):
         alflow.fit(frames, cutof=4.0)
     with pytest.raises(PotentialError, match="cutoff: expected a number > 0, found -1"):

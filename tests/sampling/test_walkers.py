@@ -6,7 +6,8 @@ import alflow
 import numpy as np
 import pytest
 from alflow.averages.statistics import inefficiency
-from alflow.models import Committee, Prediction
+from alflow.committee.committee import Committee
+from alflow.committee.protocol import Prediction
 from alflow.records.sample import Segment
 from alflow.reference.kinds import build
 from alflow.sampling.walker import Bounds, Walker, run_segment

@@ -21,7 +21,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from alflow.committee.calibration import Reliability
+from alflow.committee.reliability import Reliability
 from alflow.errors import LockedError, StoreError
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord

@@ -129,58 +129,94 @@ def make_basis(n_species: int, n_max: int, l_max: int, n_features: int) -> Basis
     channels = sorted(
         _Channel(n + 1 + l, l, s, n) for s in range(n_species) for n in range(n_max) for l in range(l_max + 1)
     )
+    features = _chosen(channels, n_features)
+    return Basis(
+        n_species=n_species,
+        n_max=n_max,
+        l_max=l_max,
+        degree=np.array([sum(c.degree for c in product) for product, _ in features], dtype=np.int64),
+        order=np.array([len(product) for product, _ in features], dtype=np.int64),
+        tables=_make_tables(features, n_species, n_max, l_max),
+    )
+
+
+def _chosen(channels: list[_Channel], n_features: int) -> list[_Feature]:
+    """At most so many features, those of one channel first, then whole shells of the others."""
     features: list[_Feature] = [((c,), 0) for c in channels if c.l == 0]
+    # Whole shells: part of one would prefer some species or some l to others that cost and say as much.
     for shell in _shells(channels):
         if len(features) + len(shell) > n_features:
             break
         features += shell
     features.sort(key=lambda feature: len(feature[0]))  # nodes before the products that use them again
-    l_of = [max((c.l for product, _ in features for c in product if c.n == n), default=0) for n in range(n_max)]
-    radial_start = np.concatenate([[0], np.cumsum([(l + 1) ** 2 for l in l_of])])
-    width = int(radial_start[-1])
+    return features
 
-    def place(c: _Channel) -> int:
-        return c.species * width + int(radial_start[c.n]) + c.l**2
 
-    gaunt = _gaunt(l_max)
-    terms: list[tuple[int, int, int, float]] = []
-    nodes: dict[tuple[_Channel, _Channel, int], tuple[int, int, int]] = {}
-    end = n_species * width
+class _Vectors:
+    """Where channels and nodes are among the vectors of an atom; a node is made when it is first asked for.
 
-    def node(c1: _Channel, c2: _Channel, l: int) -> tuple[int, int, int]:
-        """Where a node is, and its terms."""
-        nonlocal end
-        if (c1, c2, l) not in nodes:
-            begin = len(terms)
-            terms.extend(
-                (place(c1) + a, place(c2) + b, end + c, g) for a, b, c, g in sorted(gaunt[c1.l, c2.l, l], key=_last)
+    Attributes
+    ----------
+    radial_start : ndarray, shape (n_max + 1,)
+        As of :class:`Tables`.
+    terms : list of tuples
+        First, second, target and coefficient, of the nodes made so far.
+    end : int
+        Behind the last of them.
+    """
+
+    def __init__(self, features: list[_Feature], n_species: int, n_max: int, l_max: int) -> None:
+        # Densities that no feature uses are not computed: the higher n, the fewer l there are.
+        l_of = [max((c.l for product, _ in features for c in product if c.n == n), default=0) for n in range(n_max)]
+        self.radial_start = np.concatenate([[0], np.cumsum([(l + 1) ** 2 for l in l_of])])
+        self.terms: list[tuple[int, int, int, float]] = []
+        self.end = n_species * int(self.radial_start[-1])
+        self._gaunt = _gaunt(l_max)
+        self._nodes: dict[tuple[_Channel, _Channel, int], tuple[int, int, int]] = {}
+
+    def place(self, c: _Channel) -> int:
+        """Where a channel is."""
+        return c.species * int(self.radial_start[-1]) + int(self.radial_start[c.n]) + c.l**2
+
+    def node(self, c1: _Channel, c2: _Channel, l: int) -> tuple[int, int, int]:
+        """Where a node is, and its terms: the first, and behind the last."""
+        if (c1, c2, l) not in self._nodes:
+            begin = len(self.terms)
+            one, two, end = self.place(c1), self.place(c2), self.end
+            self.terms.extend(
+                (one + a, two + b, end + c, g) for a, b, c, g in sorted(self._gaunt[c1.l, c2.l, l], key=_last)
             )
-            nodes[c1, c2, l] = end, begin, len(terms)
-            end += 2 * l + 1
-        return nodes[c1, c2, l]
+            self._nodes[c1, c2, l] = end, begin, len(self.terms)
+            self.end += 2 * l + 1
+        return self._nodes[c1, c2, l]
 
-    def side(half: tuple[_Channel, ...], l: int) -> tuple[int, int, int]:
-        """Where half of a product is, and its terms."""
+    def side(self, half: tuple[_Channel, ...], l: int) -> tuple[int, int, int]:
+        """Where half of a product is, -1 for the number one, and its terms."""
         if len(half) < 2:
-            return (place(half[0]) if half else -1), 0, 0
-        return node(half[0], half[1], l)
+            return (self.place(half[0]) if half else -1), 0, 0
+        return self.node(half[0], half[1], l)
 
+
+def _make_tables(features: list[_Feature], n_species: int, n_max: int, l_max: int) -> Tables:
+    """The index tables of features."""
+    vectors = _Vectors(features, n_species, n_max, l_max)
     sides = []
     for product, l in features:
         halves = [product[:1], product[1:]] if len(product) < 3 else [product[:2], product[2:]]
-        left, right = [side(half, l) for half in halves]
+        left, right = [vectors.side(half, l) for half in halves]
+        # A node times itself has its terms once: its derivative by them would be counted twice.
         sides.append([left, right if right[0] != left[0] else (right[0], 0, 0)])
     left_right = np.array([[where for where, _, _ in pair] for pair in sides], dtype=np.int64)
-    left_right[left_right < 0] = end  # the number one
-    used = [sorted({(place(c), 2 * c.l + 1) for c in product}) for product, _ in features]
+    left_right[left_right < 0] = vectors.end  # the number one
+    used = [sorted({(vectors.place(c), 2 * c.l + 1) for c in product}) for product, _ in features]
     flat = np.array([channel for one in used for channel in one], dtype=np.int64)
-    columns = np.array([term[:3] for term in terms], dtype=np.int64).reshape(-1, 3).T
-    tables = Tables(
-        radial_start=radial_start.astype(np.int64),
+    columns = np.array([term[:3] for term in vectors.terms], dtype=np.int64).reshape(-1, 3).T
+    return Tables(
+        radial_start=vectors.radial_start.astype(np.int64),
         first=columns[0].copy(),
         second=columns[1].copy(),
         target=columns[2].copy(),
-        coefficient=np.array([term[3] for term in terms]),
+        coefficient=np.array([term[3] for term in vectors.terms]),
         left=left_right[:, 0].copy(),
         right=left_right[:, 1].copy(),
         length=np.array([2 * l + 1 for _, l in features], dtype=np.int64),
@@ -188,14 +224,6 @@ def make_basis(n_species: int, n_max: int, l_max: int, n_features: int) -> Basis
         channel_start=np.concatenate([[0], np.cumsum([len(one) for one in used])]).astype(np.int64),
         channel=flat[:, 0].copy(),
         channel_length=flat[:, 1].copy(),
-    )
-    return Basis(
-        n_species=n_species,
-        n_max=n_max,
-        l_max=l_max,
-        degree=np.array([sum(c.degree for c in product) for product, _ in features], dtype=np.int64),
-        order=np.array([len(product) for product, _ in features], dtype=np.int64),
-        tables=tables,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ase import units
 from numpy.typing import NDArray
 
-from alflow.models.ace.kernels import Core, pair_core, zbl
+from alflow.models.ace.kernels.core import Core, pair_core, zbl
 from alflow.models.ace.settings import covalent
 
 Array = NDArray[np.float64]
@@ -53,6 +53,7 @@ def repelling(coefficients: Array, responses: Array, rows: Array) -> Array:
     rows : ndarray, shape (D, 3 n)
         Of the force, at three distances inwards, of each of n pairs.
     """
+    # Of the mean, as that is what drives; and only of pairs where it is wrong, so that the others keep their fit.
     force = coefficients.mean(axis=0) @ rows
     wanted = force.reshape(-1, 3).copy()
     wanted[:, 0] = np.maximum(wanted[:, 0], WEAKEST)
@@ -63,6 +64,8 @@ def repelling(coefficients: Array, responses: Array, rows: Array) -> Array:
         return coefficients
     out = coefficients.copy()
     for m, response in enumerate(responses[:, :, wrong]):
+        # The least change in the metric of the member's own normal equations: where its data say much, they give way
+        # last. Least squares, as the rows of neighbouring distances may all but coincide.
         coupling = rows[:, wrong].T @ response
         lacking = wanted.ravel()[wrong] - coefficients[m] @ rows[:, wrong]
         out[m] += response @ np.linalg.lstsq(coupling, lacking, rcond=1e-10)[0]

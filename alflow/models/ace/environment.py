@@ -1,5 +1,6 @@
 """Neighbours of a structure and what the basis makes of them: from atoms to energies, and back to forces."""
 
+import copy
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,21 @@ from numpy.typing import NDArray
 from vesin import NeighborList
 
 from alflow.errors import PotentialError
-from alflow.models.ace import kernels
 from alflow.models.ace.basis import Basis
-from alflow.models.ace.kernels import Core, Functions, Pairs
+from alflow.models.ace.kernels.core import Core, add_repulsion
+from alflow.models.ace.kernels.densities import add_densities
+from alflow.models.ace.kernels.features import compute_features, member_energies
+from alflow.models.ace.kernels.functions import Functions, make_work
+from alflow.models.ace.kernels.gradients import collect_forces, density_gradients, pair_gradients
+from alflow.models.ace.kernels.pairs import (
+    Pairs,
+    count_pairs,
+    first_coincident,
+    largest_closeness,
+    shortest_distances,
+    sort_pairs,
+)
+from alflow.models.ace.kernels.rows import add_force_rows
 from alflow.models.ace.lanes import LANES, aligned
 
 Array = NDArray[np.float64]
@@ -85,9 +98,11 @@ class Descriptor:
         self._index = np.full(len(chemical_symbols), -1)
         self._index[list(numbers)] = np.arange(len(numbers))
 
-    def set_inner(self, inner: Array) -> None:
-        """Set where the radial functions come to rest, shape (S, S), Å."""
-        self.functions = self.functions._replace(inner=inner)
+    def with_inner(self, inner: Array) -> "Descriptor":
+        """The same with other distances below which the radial functions come to rest, shape (S, S), Å."""
+        other = copy.copy(self)
+        other.functions = self.functions._replace(inner=inner)
+        return other
 
     def environment(self, atoms: Atoms) -> Environment:
         """Neighbours and densities of a structure.
@@ -97,6 +112,7 @@ class Descriptor:
         PotentialError
             Empty structure, positions that are not finite, a species the potential does not know, atoms that coincide.
         """
+        # Atoms of one species fill blocks of their own: all lanes then read the same coefficients and lengths.
         pairs = self.pairs(atoms)
         n_species = len(self.numbers)
         counts = np.bincount(pairs.species, minlength=n_species)
@@ -112,8 +128,8 @@ class Descriptor:
         tables = self.basis.tables
         self._share(
             len(species),
-            lambda x, y: kernels.densities(
-                x, y, slots, species, pairs, self.functions, tables, kernels.make_work(self.functions), a
+            lambda x, y: add_densities(
+                x, y, slots, species, pairs, self.functions, tables, make_work(self.functions), a
             ),
             self.threads,
         )
@@ -125,7 +141,7 @@ class Descriptor:
         b = aligned((shape[0], basis.n_features, LANES))
         self._share(
             len(env.a),
-            lambda x, y: kernels.features(x, y, env.a, aligned((basis.n_vectors, LANES)), basis.tables, b),
+            lambda x, y: compute_features(x, y, env.a, aligned((basis.n_vectors, LANES)), basis.tables, b),
             self.threads,
         )
         return env.per_atom(b.swapaxes(0, 1))
@@ -137,7 +153,7 @@ class Descriptor:
 
         def work(x: int, y: int) -> None:
             vectors, b, e = (aligned((n, LANES)) for n in (basis.n_vectors, basis.n_features, n_members))
-            kernels.member_energies(
+            member_energies(
                 x, y, env.a, env.slots, env.species, coefficients, constants, basis.tables, vectors, b, e, out
             )
 
@@ -147,12 +163,12 @@ class Descriptor:
     def core_energies(self, env: Environment, core: Core) -> Array:
         """Energy of every atom by the core, shape (N,), eV."""
         energies = np.zeros(len(env.pairs.species))
-        kernels.repulsion(env.pairs, core, energies, energies, np.empty((0, 3)))
+        add_repulsion(env.pairs, core, energies, energies, np.empty((0, 3)))
         return energies
 
     def closeness(self, env: Environment) -> Array:
-        """Largest d/r of the neighbours of every atom, or 0 below 1, shape (N,); d is that of :meth:`set_inner`."""
-        return np.asarray(kernels.closeness(env.pairs, self.functions.inner))
+        """Largest d/r of the neighbours of every atom, or 0 below 1, shape (N,); d is that of :meth:`with_inner`."""
+        return np.asarray(largest_closeness(env.pairs, self.functions.inner))
 
     def gradient(
         self, env: Environment, coefficients: Array, weights: Array, core: Core | None = None
@@ -171,12 +187,12 @@ class Descriptor:
         g = self.vector_gradient(env, coefficients, weights)
         if core is not None:
             ones = np.full(len(env.pairs.species), weights.sum()) if weights.ndim == 1 else weights.sum(axis=1)
-            kernels.repulsion(env.pairs, core, np.zeros_like(ones), ones, g)
+            add_repulsion(env.pairs, core, np.zeros_like(ones), ones, g)
         n_atoms = len(env.slot_of)
         forces, strains = np.zeros((n_atoms, 3)), np.zeros((n_atoms, 3, 3))
         threads = self.threads if len(g) > _MANY else 1
         self._share(
-            n_atoms, lambda x, y: kernels.collect(x, y, env.pairs, len(self.numbers), g, forces, strains), threads
+            n_atoms, lambda x, y: collect_forces(x, y, env.pairs, len(self.numbers), g, forces, strains), threads
         )
         return forces, strains.sum(axis=0)
 
@@ -191,11 +207,11 @@ class Descriptor:
         def work(x: int, y: int) -> None:
             vectors, grad = aligned((2, basis.n_vectors, LANES))
             d, ours, out = (aligned((n, LANES)) for n in (basis.n_features, weights.shape[1], 3))
-            kernels.density_gradients(
+            density_gradients(
                 x, y, env.a, env.slots, env.species, coefficients, weights, basis.tables, vectors, grad, d, ours, da
             )
-            w = kernels.make_work(self.functions)
-            kernels.pair_gradients(x, y, env.slots, env.species, env.pairs, self.functions, basis.tables, w, out, da, g)
+            w = make_work(self.functions)
+            pair_gradients(x, y, env.slots, env.species, env.pairs, self.functions, basis.tables, w, out, da, g)
 
         self._share(len(env.a), work, self.threads)
         return g
@@ -214,8 +230,8 @@ class Descriptor:
         def work(x: int, y: int) -> None:
             steep, g = aligned((3 * basis.n_densities, chunks, LANES)), aligned((chunks, 3, LANES))
             vectors, grad = np.zeros((2, basis.n_vectors))
-            w = kernels.make_work(self.functions)
-            kernels.force_rows(
+            w = make_work(self.functions)
+            add_force_rows(
                 x, y, env.slot_of, env.pairs, self.functions, basis.tables, env.a, w, steep, g, vectors, grad, rows
             )
 
@@ -228,7 +244,7 @@ class Descriptor:
 
     def shortest(self, pairs: Pairs) -> Array:
         """Shortest distance of each pair of species within the cutoff, shape (S, S), Å; infinite if there is none."""
-        return np.asarray(kernels.shortest(pairs, len(self.numbers)))
+        return np.asarray(shortest_distances(pairs, len(self.numbers)))
 
     def pairs(self, atoms: Atoms) -> Pairs:
         """Atoms and their neighbours; errors as of :meth:`environment`."""
@@ -244,7 +260,7 @@ class Descriptor:
         )
         species = self._index[atoms.numbers]
         found = self._sorted(pairs.view(np.int64), vector, species)
-        p = kernels.coincident(found.vector)
+        p = first_coincident(found.vector)
         if p >= 0:
             i = (int(np.searchsorted(found.start, p, side="right")) - 1) // len(self.numbers)
             msg = f"atoms {i} and {found.j[p]} are at the same place: separate them, or remove one"
@@ -256,13 +272,13 @@ class Descriptor:
         n_atoms, n_species = len(species), len(self.numbers)
         start = np.zeros(n_atoms * n_species + 1, dtype=np.int64)
         threads = self.threads if len(pairs) > _MANY else 1  # each of them reads all pairs
-        self._share(n_atoms, lambda x, y: kernels.count_pairs(x, y, pairs, species, n_species, start[1:]), threads)
+        self._share(n_atoms, lambda x, y: count_pairs(x, y, pairs, species, n_species, start[1:]), threads)
         np.cumsum(start, out=start)
         found = Pairs(species, start, np.empty(len(pairs), dtype=np.int64), np.empty((len(pairs), 3)))
         free = start[:-1].copy()
         self._share(
             n_atoms,
-            lambda x, y: kernels.sort_pairs(x, y, pairs, vector, species, n_species, free, found.j, found.vector),
+            lambda x, y: sort_pairs(x, y, pairs, vector, species, n_species, free, found.j, found.vector),
             threads,
         )
         return found

@@ -43,6 +43,7 @@ class Leverage:
         mean = total / max(n, 1.0)
         covariance = np.triu(squares) / max(n, 1.0)
         covariance = covariance + np.triu(covariance, 1).T - np.outer(mean, mean)
+        # Scaled to correlations first: features differ by orders of magnitude, and one ridge for all would drown some.
         deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
         varies = deviation > 1e-9 * np.abs(mean)
         least = _NEVER * float(np.median(deviation[varies])) if varies.any() else 1.0
@@ -50,6 +51,7 @@ class Leverage:
         correlation = scale[:, None] * covariance * scale
         correlation[np.diag_indices_from(correlation)] += _RIDGE
         factor = np.asarray(np.linalg.cholesky(correlation), dtype=np.float64)
+        # Directions below the ridge are noise, and do not count among the p.
         inverse = solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
         p = len(factor) - _RIDGE * float(np.sum(inverse**2))
         return cls(mean, scale, factor, max(p, 1e-12))

@@ -84,6 +84,8 @@ class NormalEquations:
         features : list of ndarray, shape (F, atoms)
             Features of the atoms of each species.
         """
+        # Normal equations, not a factorisation of all rows: a structure's rows are forgotten once they are added, so
+        # memory does not grow with the data. They square the condition number, which the ridge bounds.
         _add_square(self.gram[group], rows)
         self.moment[group] += rows @ targets
         self.square[group] += targets @ targets
@@ -91,7 +93,8 @@ class NormalEquations:
         self.n_structures[group] += 1
         self.total += summed
         for atomic, mine in zip(self.atomic, features, strict=True):
-            _add_square(atomic, np.ascontiguousarray(mine))
+            if mine.shape[1]:  # BLAS complains aloud of a matrix without columns
+                _add_square(atomic, np.ascontiguousarray(mine))
 
     def atoms(self, coefficients: Array) -> tuple[Array, float]:
         """Mean energy of the atoms of each species (S,), and their root mean square deviation from it, eV.
@@ -139,6 +142,8 @@ class NormalEquations:
         """
         system = _Scaled.of(self, penalty)
         strength = system.mean_eigenvalue * 10.0 ** _largest(*system.criterion())
+        # One strength for all members: were it each member's own, their differences would be those of their priors too.
+        # A member sees less than all together did, and its matrix may be indefinite by rounding where theirs was not.
         while not np.isfinite(solutions := self._members(system, seen, strength, rows)).all():
             if strength > system.mean_eigenvalue:
                 msg = "the fit has no finite solution: look for labels that are many orders of magnitude off"
@@ -153,6 +158,7 @@ class NormalEquations:
         solutions = np.empty((len(seen), self.gram.shape[1], 1 + rows.shape[1]))
         scaled = system.scale[:, None] * rows
         for m, groups in enumerate(seen):
+            # Scaled up to the number of all groups: against the same ridge a member then weighs its data like all.
             weights = groups * (seen.shape[1] / max(np.sum(groups), 1.0))
             matrix, right, _ = system.assemble(weights, strength)
             solutions[m] = system.plain(_solve(matrix, np.column_stack([right, scaled]))[0])
@@ -192,16 +198,21 @@ class _Scaled:
         atoms = equations.total[-n_species:]
         means = equations.total[:-n_species] / np.repeat(np.maximum(atoms, 1.0), n_features)
         no_prior, ones = np.zeros_like(equations.atomic), np.ones(len(equations.total))
+        # Scales are taken from columns that count from their means: a first, unscaled system is put together for them.
         rough = cls(equations, means, ones, np.zeros(n_species), no_prior, 1.0)
         every = np.ones(len(equations.gram))
         full, right, _ = rough.assemble(every, 0.0)
         rms = np.sqrt(np.maximum(np.diagonal(full), 0.0) / max(equations.n_rows.sum(), 1.0))
+        # A column that is all zero, of a species that never meets another, has no scale: its coefficient is zero.
         scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max(initial=0.0))
         scale[:-n_species] /= np.tile(penalty, n_species)
         scale[-n_species:] *= _FREE
+        # Compositions are often proportional to each other (pure water: H2O), so energies of atoms are not unique: the
+        # pseudo-inverse takes the smallest.
         counts = full[-n_species:, -n_species:]
         counts = np.triu(counts) + np.triu(counts, 1).T
         shift = np.linalg.pinv(counts, rcond=1e-10, hermitian=True) @ right[-n_species:]
+        # The covariance of the features over atoms: rows that pull every atom's energy to the mean of its species.
         prior = np.empty_like(equations.atomic)
         for s, n in enumerate(atoms):
             here = slice(s * n_features, (s + 1) * n_features)
@@ -213,6 +224,8 @@ class _Scaled:
     def assemble(self, weights: Array, strength: float) -> tuple[Array, Array, float]:
         """Matrix (D, D; its upper triangle), right-hand side (D,) and sum of y^2 of a weighted sum of groups."""
         e = self.equations
+        # The columns are shifted to their means on the sums, by rank-one corrections with the columns of the counts
+        # (the crosses): the means depend on all of the data, and rows that were added long ago are not there to shift.
         n_species = len(self.shift)
         crosses = np.tensordot(weights, e.gram[:, :, -n_species:], axes=1)
         counts = np.triu(crosses[-n_species:]) + np.triu(crosses[-n_species:], 1).T
@@ -240,6 +253,7 @@ class _Scaled:
         """
         e = self.equations
         every = np.ones(len(e.gram))
+        # A fold of a single structure says nothing of the others; the evidence needs no fold.
         if e.n_structures.sum() < _FEWEST:
             return self._evidence(*self.assemble(every, 0.0)), 0.0
         unknown = np.arange(len(e.gram)) % _FOLDS
@@ -284,10 +298,13 @@ def _largest(function: Callable[[float], float], slack: float) -> float:
             known[x] = function(x)
         return known[x]
 
+    # Downhill from the usual place, in coarse steps: each costs as many solutions as there are folds.
     x = _FIRST
     step = -_STEP if value(x - _STEP) < value(x) else _STEP
     while _LEAST <= x + step <= _LARGEST and value(x + step) < value(x):
         x += step
+    # Then on to stronger ridges as long as it costs next to nothing, and to the very place between two steps, so that a
+    # little more data does not make the strength jump by a step.
     limit = value(x) + slack * abs(value(x))
     while x + _STEP <= _LARGEST and value(x + _STEP) <= limit:
         x += _STEP

@@ -16,7 +16,7 @@ from alflow.version import __version__
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
-    from alflow.models import Committee
+    from alflow.committee.committee import Committee
 
 
 class ModelBaseline(Weighted):
@@ -64,6 +64,6 @@ class ModelBaseline(Weighted):
 
 @lru_cache(maxsize=1)
 def _loaded(file: str, _identity: str) -> "Committee":
-    from alflow.models import load  # it compiles the kernels
+    from alflow.models.files import load  # it compiles the kernels
 
     return load(file)

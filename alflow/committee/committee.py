@@ -1,0 +1,364 @@
+"""A committee: what its members say together, how sure they are, and what to simulate with."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
+
+from alflow.committee.calculator import CommitteeCalculator
+from alflow.committee.file import replace_file
+from alflow.committee.judgement import Judgement
+from alflow.committee.protocol import Driving, Forward, Gradient, Model, Prediction, Weighting
+from alflow.committee.resampling import Resampling
+from alflow.committee.training import (
+    BaselineResult,
+    TrainingSet,
+    evaluated,
+    make_training_set,
+    warn_of_outliers,
+    without_duplicates,
+)
+from alflow.committee.weighting import spread, weighted
+from alflow.errors import PotentialError
+from alflow.version import __version__
+
+Array = NDArray[np.float64]
+
+_SCHEMA = 4
+_LEAST_ERROR = 1e-6  # eV; of a baseline that is the reference itself
+
+
+class Committee:
+    """M models of one kind, fitted to different halves of the same structures, and what they say together.
+
+    Made by :func:`alflow.fit` or :func:`alflow.load`.
+
+    Attributes
+    ----------
+    model : Model
+        The members, raw: not calibrated, and without the baseline.
+    seed : int
+        Decides which members see which structures.
+    training : TrainingSet
+        What the members were fitted to, the baseline subtracted.
+    judgement : Judgement
+        Out-of-bag errors and calibration.
+    strength : float
+        Of the model's regularisation, the ridge of a linear one.
+    baseline : ASE calculator or None
+        What the members add to.
+    has_baseline : bool
+        Whether the members were fitted to differences from a baseline, which a file cannot hold.
+    baseline_identity : str
+        What the baseline is, in words of whoever gave it; empty when nothing was said.
+    energy_zero, atom_zero : ndarray, shape (S,)
+        With a baseline: what an atom of each species adds to the energies' difference from it, eV, by least squares
+        over the structures, and as the mean of the learned energies of atoms. From there the weighted corrections of a
+        structure and of an atom count.
+    baseline_error, baseline_atom_error : float
+        How far the differences scatter around that: of structures, over the square root of the number of atoms (NaN
+        where there are no more structures than species), and of the learned energies of atoms, eV.
+    """
+
+    def __init__(
+        self, model: Model, seed: int, baseline: Calculator | None = None, baseline_identity: str = ""
+    ) -> None:
+        if model.n_members < 2:
+            msg = f"n_members: expected at least 2 (7 for a calibrated uncertainty), found {model.n_members}"
+            raise PotentialError(msg)
+        self.model = model
+        self.seed = seed
+        self.training = TrainingSet.empty()
+        self.judgement = Judgement()
+        self.strength = float("nan")
+        self.baseline = baseline
+        self.has_baseline = baseline is not None
+        self.baseline_identity = baseline_identity
+        self.energy_zero = self.atom_zero = np.zeros(0)
+        self.baseline_error = self.baseline_atom_error = float("nan")
+
+    @property
+    def n_members(self) -> int:
+        """M."""
+        return self.model.n_members
+
+    @property
+    def settings(self) -> Any:
+        """What defines the model."""
+        return self.model.settings
+
+    @property
+    def threads(self) -> int:
+        """How many threads evaluate a structure; results do not depend on it.
+
+        By default OMP_NUM_THREADS where it is set, else all cores this process may use.
+        """
+        return self.model.threads
+
+    @threads.setter
+    def threads(self, number: int) -> None:
+        self.model.threads = max(1, int(number))
+
+    @property
+    def resampling(self) -> Resampling:
+        """Which members see which structures."""
+        return Resampling(self.n_members, self.seed)
+
+    def update(self, frames: Sequence[Atoms], baseline_results: Sequence[BaselineResult | None] | None = None) -> None:
+        """Add labelled structures and fit again; the cost of adding is in proportion to the new structures only.
+
+        Gives what fitting all structures at once would. When a species appears that was not there before, the features
+        of all structures change, and the rows of all are computed again; so are those of a committee read from a file.
+
+        Parameters
+        ----------
+        frames : sequence of Atoms
+            Structures whose calculator holds an energy (eV) and, if there are any, forces (eV/Å).
+        baseline_results : sequence of (float, ndarray) or None, optional
+            Energy and forces of the baseline for each structure where they are known already; it calculates the others.
+
+        Raises
+        ------
+        PotentialError
+            No structures, no energy, something that is not finite, or atoms that coincide; the committee is left as it
+            was.
+
+        Warns
+        -----
+        PotentialWarning
+            Structures that are there twice, of which one is left out; energies that disagree wildly with the others.
+        """
+        if self.has_baseline and self.baseline is None:
+            raise PotentialError(_NO_BASELINE)
+        new = without_duplicates(self.training, make_training_set(frames, self.baseline, baseline_results))
+        training, first = self.training.joined(new), len(self.training)
+        # Before the fit: where that fails because of a wild label, the warning says which one.
+        warn_of_outliers(training, first)
+        fitted = self.model.update(training, first, self.resampling, repels=not self.has_baseline)
+        self.training = training
+        self.judgement, self.strength = fitted.judgement, fitted.strength
+        self.energy_zero, self.baseline_error = training.scatter()
+        self.atom_zero, self.baseline_atom_error = fitted.atom_zero, fitted.atom_error
+
+    def forward(self, atoms: Atoms) -> Forward:
+        """Energies of all members, raw (not calibrated) and without the baseline: the learned part.
+
+        Raises
+        ------
+        PotentialError
+            Unknown species, no atoms, positions that are not finite, atoms that coincide.
+        """
+        return self.model.forward(atoms)
+
+    def backward(self, weights: Array) -> Gradient:
+        """Forces and stress of a weighted sum of the learned member energies of the last :meth:`forward`.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (M,) or (N, M)
+            Of each member, or of each member of each atom.
+        """
+        return self.model.backward(weights)
+
+    def grade(self, atoms: Atoms) -> Array:
+        """Extrapolation grade of every atom, shape (N,): about 1 in the training set, far above 1 for the unknown."""
+        return self.model.grade(atoms)
+
+    def features(self, atoms: Atoms) -> Array:
+        """A structure's place in feature space, shape (D,).
+
+        Euclidean distances between them tell how different two structures are for this potential.
+        """
+        return self.model.features(atoms)
+
+    @property
+    def _mean_weights(self) -> Array:
+        return np.full(self.n_members, 1.0 / self.n_members)
+
+    def predict(self, atoms: Atoms) -> Prediction:
+        """Energy, forces, stress (baseline included) and their calibrated uncertainties; errors as of forward."""
+        forward = self.forward(atoms)
+        mean = self.backward(self._mean_weights)
+        forces_spread = spread(np.array([self.backward(one).forces for one in np.eye(self.n_members)]), axis=0)
+        energy_spread, atom_spread = float(spread(forward.energies)), spread(forward.atom_energies)
+        energy, forces, stress = self._with_baseline(atoms, float(forward.energies.mean()), mean)
+        of_energy, of_force = self.judgement.energy, self.judgement.force
+        return Prediction(
+            energy=energy,
+            energies=energy + of_energy.factor * (forward.energies - forward.energies.mean()),
+            energy_spread=energy_spread,
+            energy_sigma=float(of_energy.sigma(energy_spread, np.sqrt(len(atoms)))),
+            forces=forces,
+            forces_spread=forces_spread,
+            forces_sigma=of_force.sigma(forces_spread),
+            atom_spread=atom_spread,
+            atom_sigma=of_energy.factor * atom_spread,
+            stress=stress,
+            grade=self.grade(atoms),
+            calibrated=not self.judgement.note,
+        )
+
+    def calculator(self, weighting: Weighting | None = None, error: float | None = None) -> Calculator:
+        """An ASE calculator of :meth:`drive` (:class:`alflow.committee.calculator.CommitteeCalculator`)."""
+        return CommitteeCalculator(self, weighting, error)
+
+    def drive(self, atoms: Atoms, weighting: Weighting | None = None, error: float | None = None) -> Driving:
+        r"""Energy, forces and stress to simulate with: the mean or, with a baseline, the weighted baseline.
+
+        :math:`U = V_b + E_0 + w V`, where V is the mean of the members counted from the zero
+        :math:`E_0 = \sum_s n_s \epsilon_s` (``energy_zero``, ``atom_zero``), and w falls where they disagree
+        (:func:`alflow.committee.weighting.weighted`): a simulation that leaves the known region goes on with the
+        baseline.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            Structure.
+        weighting : "total", "atom" or "none", optional
+            By the spread of the energy, as in the paper; of each atom by the spread of its own energy, for large
+            systems, of which one part may be known and another not; or not at all. With a baseline "total" by default.
+        error : float, optional
+            s_b, uncertainty of the baseline in eV: of the whole structure or, with "atom", of an atom. By default
+            ``baseline_error`` times the square root of the number of atoms, or ``baseline_atom_error``.
+
+        Raises
+        ------
+        PotentialError
+            As of :meth:`forward`; weighting without a baseline, or an s_b that is neither given nor known; a baseline
+            that fails.
+        """
+        weighting = weighting or ("total" if self.has_baseline else "none")
+        forward = self.forward(atoms)
+        if weighting == "none":
+            gradient = self.backward(self._mean_weights)
+            weight, energy = np.ones(()), float(forward.energies.mean())
+        else:
+            energy, weight, gradient = self._corrected(atoms, forward, weighting, error)
+        driven, forces, stress = self._with_baseline(atoms, energy, gradient)
+        mean = driven - energy + float(forward.energies.mean())
+        return Driving(driven, forces, stress, weight, mean, forward, calibrated=not self.judgement.energy.note)
+
+    def _corrected(
+        self, atoms: Atoms, forward: Forward, weighting: Weighting, error: float | None
+    ) -> tuple[float, Array, Gradient]:
+        """E_0 + w V, w, and their gradient; see :meth:`drive`."""
+        s_b = self._baseline_uncertainty(weighting, error, len(atoms))
+        total = weighting == "total"
+        # The force of w V has a part V dw/dx: an energy zero that is a mere difference of conventions, thousands of eV
+        # between two methods, would push atoms about wherever w changes. So V counts from the mean of the corrections.
+        species = np.searchsorted(self.model.numbers, atoms.numbers)
+        zero = (self.energy_zero if total else self.atom_zero)[species]
+        values = forward.energies - zero.sum() if total else forward.atom_energies - zero[:, None]
+        correction, weight, member_weights = weighted(values, self.judgement.energy.factor, s_b)
+        return float(zero.sum() + correction.sum()), weight, self.backward(member_weights)
+
+    def check_weighting(self, weighting: Weighting | None, error: float | None) -> None:
+        """Refuse, as :meth:`drive` does, what no structure can be driven with."""
+        if weighting not in {None, "none"} or (weighting is None and self.has_baseline):
+            self._baseline_uncertainty(weighting or "total", error, 1)
+
+    def _baseline_uncertainty(self, weighting: Weighting, error: float | None, n_atoms: int) -> float:
+        if weighting not in {"total", "atom"}:
+            msg = f"weighting: expected total, atom or none, found {weighting!r}"
+            raise PotentialError(msg)
+        if not self.has_baseline:
+            msg = f"weighting = {weighting!r}: this committee was trained without a baseline, expected 'none'"
+            raise PotentialError(msg)
+        if error is None:
+            total = self.baseline_error * np.sqrt(n_atoms)
+            error = float(np.maximum(_LEAST_ERROR, total if weighting == "total" else self.baseline_atom_error))
+        if not (np.isfinite(error) and error > 0):
+            msg = (
+                f"error of the baseline: expected a number > 0 (eV), found {error}; it follows from the data where "
+                "there are more structures than species"
+            )
+            raise PotentialError(msg)
+        return float(error)
+
+    def _with_baseline(self, atoms: Atoms, energy: float, gradient: Gradient) -> tuple[float, Array, Array | None]:
+        if not self.has_baseline:
+            return energy, gradient.forces, gradient.stress
+        if self.baseline is None:
+            raise PotentialError(_NO_BASELINE)
+        below, pull, pressed = evaluated(self.baseline, atoms.copy(), stress=gradient.stress is not None)
+        stress = None if gradient.stress is None or pressed is None else gradient.stress + pressed
+        return energy + below, gradient.forces + pull, stress
+
+    def with_baseline(self, baseline: Calculator) -> "Committee":
+        """The same committee with the baseline it was trained with, which no file can hold."""
+        other = copy.copy(self)
+        other.model = copy.copy(self.model)
+        other.baseline = baseline
+        return other
+
+    def save(self, path: str | Path) -> None:
+        """Write to an HDF5 file, completely or not at all; what is there is replaced."""
+        replace_file(Path(path), lambda file: self.write(file.create_group("model")))
+
+    def write(self, group: h5py.Group) -> None:
+        """Write into an empty HDF5 group: the model, its judgement and the training set."""
+        group.attrs.update(
+            schema=_SCHEMA,
+            kind=self.model.kind,
+            alflow=__version__,
+            seed=self.seed,
+            has_baseline=self.has_baseline,
+            baseline_identity=self.baseline_identity,
+            baseline_error=self.baseline_error,
+            baseline_atom_error=self.baseline_atom_error,
+            strength=self.strength,
+        )
+        group["energy_zero"] = self.energy_zero
+        group["atom_zero"] = self.atom_zero
+        self.judgement.write(group.create_group("judgement"))
+        self.training.write(group.create_group("training"))
+        self.model.write(group.create_group("members"))
+
+    @classmethod
+    def read(cls, group: h5py.Group, find: Callable[[str], type[Model]]) -> "Committee":
+        """Read what :meth:`write` wrote.
+
+        Parameters
+        ----------
+        group : Group
+            Of an HDF5 file.
+        find : callable
+            From the kind of a model to its class.
+
+        Raises
+        ------
+        PotentialError
+            It holds something else, or was written by another version.
+        """
+        try:
+            if group.attrs["schema"] != _SCHEMA:
+                older = group.attrs["schema"] < _SCHEMA
+                remedy = "train it again from its labels" if older else "update alflow"
+                msg = f"written by {'an older' if older else 'a newer'} alflow ({group.attrs['alflow']}): {remedy}"
+                raise PotentialError(msg)
+            training = TrainingSet.read(group["training"])
+            model = find(str(group.attrs["kind"])).read(group["members"], training)
+            committee = cls(model, int(group.attrs["seed"]), None, str(group.attrs["baseline_identity"]))
+            committee.training = training
+            committee.has_baseline = bool(group.attrs["has_baseline"])
+            committee.baseline_error = float(group.attrs["baseline_error"])
+            committee.baseline_atom_error = float(group.attrs["baseline_atom_error"])
+            committee.energy_zero, committee.atom_zero = group["energy_zero"][()], group["atom_zero"][()]
+            committee.strength = float(group.attrs["strength"])
+            committee.judgement = Judgement.read(group["judgement"])
+        except KeyError as error:
+            msg = f"not a model of alflow: {error}"
+            raise PotentialError(msg) from error
+        return committee
+
+
+_NO_BASELINE = (
+    "this committee was trained on differences from a baseline, and a file cannot hold one: "
+    "give it with alflow.load(path, baseline=calculator)"
+)

@@ -1,0 +1,196 @@
+"""Fitting all members at once: sums over the structures of a training set, and the solution that follows from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from alflow.committee.protocol import Fitted
+from alflow.committee.resampling import Resampling
+from alflow.committee.training import TrainingSet
+from alflow.models.ace.basis import make_basis
+from alflow.models.ace.core import inner_distances, repelling
+from alflow.models.ace.environment import Descriptor, Environment
+from alflow.models.ace.extrapolation import Leverage
+from alflow.models.ace.jury import Jury
+from alflow.models.ace.kernels.core import Core
+from alflow.models.ace.regression import NormalEquations
+from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
+from alflow.models.ace.settings import AceSettings, lengths
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Members that were fitted, and what was learned beside them.
+
+    Attributes
+    ----------
+    coefficients : ndarray, shape (S, F, M)
+        Of the features of the atoms of each species, eV.
+    constants : ndarray, shape (S, M)
+        Energy of an atom without surroundings, eV.
+    core : Core or None
+        What holds atoms apart; None where a baseline does.
+    leverages : list of Leverage, length S
+        For the extrapolation grade.
+    fitted : Fitted
+        What the committee keeps.
+    """
+
+    coefficients: Array
+    constants: Array
+    core: Core | None
+    leverages: list[Leverage]
+    fitted: Fitted
+
+
+def make_descriptor(settings: AceSettings, numbers: tuple[int, ...]) -> Descriptor:
+    """The descriptor for some species, as sorted atomic numbers."""
+    basis = make_basis(len(numbers), int(settings.n_max), int(settings.l_max), settings.features_of(len(numbers)))
+    return Descriptor(numbers, settings.cutoff, basis, lengths(numbers))
+
+
+class Fit:
+    """Sums over the structures of a training set, to which further structures are added.
+
+    Parameters
+    ----------
+    settings : AceSettings
+        Of the potential.
+    resampling : Resampling
+        Which structures each member sees.
+    training : TrainingSet
+        Decides on the species and on the zero of energy; its structures are added by :meth:`add`.
+
+    Attributes
+    ----------
+    descriptor : Descriptor
+        With the distances at which the radial functions come to rest in the structures added.
+    origin : ndarray, shape (S,)
+        From where energies count in the sums, eV of an atom: sums of total energies of thousands of eV would lose the
+        digits that matter. But for rounding its choice is without consequence, so it stays when structures are added.
+    """
+
+    def __init__(self, settings: AceSettings, resampling: Resampling, training: TrainingSet) -> None:
+        self.settings = settings
+        self.resampling = resampling
+        self.descriptor = make_descriptor(settings, training.numbers)
+        self.origin = training.energy_zero()
+        n_species = len(training.numbers)
+        n_features = self.descriptor.basis.n_features
+        self.equations = NormalEquations.empty(resampling.n_members, n_species, n_features)
+        self.jury = Jury()
+        self.shortest = np.full((n_species, n_species), np.inf)
+        self.closest = np.full((n_species, n_species), -1)
+
+    def distances(self, frames: Sequence[Atoms]) -> list[Array]:
+        """Shortest distance of each pair of species in each structure, shape (S, S), Å.
+
+        Raises
+        ------
+        PotentialError
+            Atoms that coincide; nothing was changed.
+        """
+        return [self.descriptor.shortest(self.descriptor.pairs(frame)) for frame in frames]
+
+    def add(self, training: TrainingSet, begin: int, distances: Sequence[Array]) -> None:
+        """Add the structures from ``begin`` on, with their :meth:`distances`."""
+        # All distances first: where the radial functions come to rest has to be known before any feature is computed.
+        # Structures added earlier need not be computed again: nothing in them is closer, so none of their pairs is
+        # where the functions change.
+        for index, shortest in enumerate(distances, start=begin):
+            self.closest[shortest < self.shortest] = index
+            self.shortest = np.minimum(self.shortest, shortest)
+        inner = inner_distances(self.descriptor.numbers, self.shortest, self.settings.cutoff)
+        self.descriptor = self.descriptor.with_inner(inner)
+        for index in range(begin, len(training)):
+            self._add(training, index)
+
+    def _add(self, training: TrainingSet, index: int) -> None:
+        """Add a structure of the training set to the sums."""
+        atoms, energy, forces = training[index]
+        group = self.resampling.group(index)
+        env = self.descriptor.environment(atoms)
+        features = self.descriptor.features(env)
+        by_species = [features[:, env.pairs.species == s] for s in range(len(self.descriptor.numbers))]
+        counts = self.descriptor.composition(env)
+        summed = np.concatenate([*(mine.sum(axis=1) for mine in by_species), counts])
+        energy -= float(counts @ self.origin)
+        self.jury.add(summed, energy, len(atoms), group)
+        rows, targets = self.weighted(env, summed, energy, forces)
+        if forces is not None and self.settings.force_weight > 0:
+            size = rows.shape[0] - len(counts)
+            plain = rows[:size, 1:] / self.settings.force_weight
+            self.jury.add_forces(plain, forces.ravel(), group, self.resampling.draws(index))
+        self.equations.add(group, rows, targets, summed, by_species)
+
+    def weighted(self, env: Environment, summed: Array, energy: float, forces: Array | None) -> tuple[Array, Array]:
+        """Rows (D, n), side by side, and targets (n,) of a structure, multiplied with their weights."""
+        # Errors of independent atoms add up to the square root of their number: divided by that, an energy of a large
+        # structure counts as much as one of a small structure, neither more nor less.
+        weight = self.settings.energy_weight / np.sqrt(len(env.slot_of))
+        f = self.settings.force_weight
+        if forces is None or f == 0:
+            return (weight * summed)[:, None], np.array([weight * energy])
+        rows = np.zeros((len(summed), 1 + forces.size))
+        rows[:, 0] = weight * summed
+        rows[: len(summed) - len(self.descriptor.numbers), 1:] = self.descriptor.force_rows(env)
+        rows[:, 1:] *= f
+        return rows, np.concatenate([[weight * energy], f * forces.ravel()])
+
+    @property
+    def penalty(self) -> Array:
+        """By what the prior expects a feature's coefficient to be smaller, shape (F,): it grows with the degree."""
+        return np.asarray(self.descriptor.basis.degree.astype(float) ** self.settings.smoothness)
+
+    def solve(self, training: TrainingSet, *, repels: bool) -> Solution:
+        """Fit all members to what was added.
+
+        Parameters
+        ----------
+        training : TrainingSet
+            All structures added.
+        repels : bool
+            Whether the members have to hold atoms apart where nothing is known.
+        """
+        equations, seen = self.equations, self.resampling.seen()
+        rows = rows_of_pairs(self.descriptor, training.frames, self.shortest)
+        coefficients, strength, responses = equations.solve(seen, self.penalty, rows)
+        if repels:
+            coefficients = repelling(coefficients, responses, rows)
+        # Judged as they are used, after the change: what it costs in accuracy shows.
+        judgement = self.jury.judge(coefficients, seen)
+        n_species, n_features = equations.atomic.shape[:2]
+        parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features)
+        of_features = np.ascontiguousarray(parts.transpose(1, 2, 0))
+        means, atom_error = equations.atoms(coefficients.mean(axis=0))
+        return Solution(
+            coefficients=of_features,
+            constants=coefficients[:, -n_species:].T + self.origin[:, None],
+            core=self._core(training, of_features) if repels else None,
+            leverages=self._leverages(),
+            fitted=Fitted(judgement, strength, means + self.origin, atom_error),
+        )
+
+    def _core(self, training: TrainingSet, coefficients: Array) -> Core:
+        """The core that takes over from the mean of members with these coefficients (S, F, M)."""
+        by_member = np.ascontiguousarray(coefficients.swapaxes(1, 2))
+        n_members = self.resampling.n_members
+        mean = np.full(n_members, 1.0 / n_members)
+
+        def gradient(env: Environment) -> Array:
+            return self.descriptor.vector_gradient(env, by_member, mean)
+
+        return fitted_core(self.descriptor, gradient, training.frames, self.shortest, self.closest)
+
+    def _leverages(self) -> list[Leverage]:
+        """Of the atoms of each species."""
+        equations = self.equations
+        n_species, n_features = equations.atomic.shape[:2]
+        totals = equations.total[:-n_species].reshape(n_species, n_features)
+        counts = equations.total[-n_species:]
+        return [Leverage.of(*of_species) for of_species in zip(equations.atomic, totals, counts, strict=True)]

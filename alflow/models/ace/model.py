@@ -1,0 +1,240 @@
+"""M linear atomic cluster expansions that share their features: evaluated at the cost of one."""
+
+import copy
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import h5py
+import numpy as np
+from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from alflow.committee.protocol import Fitted, Forward, Gradient
+from alflow.committee.resampling import Resampling
+from alflow.committee.training import TrainingSet
+from alflow.errors import PotentialError
+from alflow.models.ace.core import make_core
+from alflow.models.ace.environment import Descriptor, Environment
+from alflow.models.ace.extrapolation import Leverage
+from alflow.models.ace.fit import Fit, make_descriptor
+from alflow.models.ace.kernels.core import Core
+from alflow.models.ace.settings import AceSettings
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """A structure and what was found of it; of atoms (N, M) and members (M,) energies as of :class:`Forward`."""
+
+    bits: tuple[bytes, ...]
+    env: Environment
+    volume: float | None
+    forward: Forward
+
+
+class AceModel:
+    """A model of a committee (:class:`alflow.committee.protocol.Model`).
+
+    Attributes
+    ----------
+    settings : AceSettings
+        What defines it.
+    n_members : int
+        M.
+    descriptor : Descriptor
+        From structures to features.
+    coefficients : ndarray, shape (S, F, M)
+        Of the features of the atoms of each species, eV.
+    constants : ndarray, shape (S, M)
+        Energy of an atom without surroundings, eV.
+    core : Core or None
+        What holds atoms apart where nothing is known.
+    fit : Fit or None
+        Sums over the training set; None in a model that was read from a file.
+    frames : tuple of Atoms
+        In such a model, the training set.
+    """
+
+    kind: ClassVar[str] = "ace"
+    descriptor: Descriptor
+
+    def __init__(self, settings: AceSettings, n_members: int) -> None:
+        self.settings = settings
+        self.n_members = n_members
+        self.set_coefficients(np.zeros((0, 0, n_members)))
+        self.constants = np.zeros((0, n_members))
+        self.core: Core | None = None
+        self.fit: Fit | None = None
+        self._leverages: list[Leverage] = []
+        self.frames: tuple[Atoms, ...] = ()
+        self._last: _Evaluated | None = None
+
+    @classmethod
+    def make(cls, n_members: int, settings: dict[str, Any]) -> Self:
+        """A model that is still to be fitted; PotentialError for settings that are unknown or out of range."""
+        return cls(AceSettings.checked(settings), n_members)
+
+    def __copy__(self) -> "AceModel":
+        """One that evaluates the same; its next update computes all sums again, as these belong to one of the two."""
+        other = AceModel(self.settings, self.n_members)
+        other.__dict__.update(self.__dict__)
+        other.descriptor = copy.copy(self.descriptor)
+        other.fit = None
+        return other
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Atomic numbers of the species, sorted."""
+        return self.descriptor.numbers
+
+    @property
+    def threads(self) -> int:
+        """How many threads evaluate a structure; results do not depend on it."""
+        return self.descriptor.threads
+
+    @threads.setter
+    def threads(self, number: int) -> None:
+        self.descriptor.threads = number
+
+    def set_coefficients(self, coefficients: Array) -> None:
+        """Of all members, shape (S, F, M), in both orders: energies and gradients each read along their own."""
+        self.coefficients = coefficients
+        self._transposed = np.ascontiguousarray(coefficients.swapaxes(1, 2))
+
+    def update(self, training: TrainingSet, first: int, resampling: Resampling, *, repels: bool) -> Fitted:
+        """Fit again to a training set of which structures from ``first`` on are new; see the protocol."""
+        fit = self.fit
+        if fit is None or training.numbers != fit.descriptor.numbers:
+            fit, first = Fit(self.settings, resampling, training), 0
+        distances = fit.distances(training.frames[first:])
+        self.fit = None  # what ends half-way leaves sums that nobody may go on with
+        fit.add(training, first, distances)
+        solution = fit.solve(training, repels=repels)
+        self.fit, self.descriptor = fit, fit.descriptor
+        self.set_coefficients(solution.coefficients)
+        self.constants, self.core, self._leverages = solution.constants, solution.core, solution.leverages
+        self._last = None
+        return solution.fitted
+
+    def forward(self, atoms: Atoms) -> Forward:
+        """Energies of all members.
+
+        Raises
+        ------
+        PotentialError
+            Unknown species, no atoms, positions that are not finite, atoms that coincide.
+        """
+        bits, last = _bits(atoms), self._last
+        if last is None or last.bits != bits:
+            env = self.descriptor.environment(atoms)
+            atom_energies = self.descriptor.atom_energies(env, self.coefficients, self.constants)
+            if self.core is not None:
+                atom_energies += self.descriptor.core_energies(env, self.core)[:, None]
+            forward = Forward(atom_energies.sum(axis=0), atom_energies)
+            last = _Evaluated(bits, env, atoms.get_volume() if atoms.pbc.all() else None, forward)
+            self._last = last
+        # What is kept is nobody else's to change.
+        return Forward(last.forward.energies.copy(), last.forward.atom_energies.copy())
+
+    def _environment(self, atoms: Atoms) -> Environment:
+        """Neighbours and densities: those of the last :meth:`forward`, where that was of the same structure.
+
+        A frame of a walk is driven, predicted and graded: its neighbours are found once. Features are not kept, as they
+        take ten kilobytes an atom, and are needed once.
+        """
+        last = self._last
+        if last is not None and last.bits == _bits(atoms):
+            return last.env
+        return self.descriptor.environment(atoms)
+
+    def backward(self, weights: Array) -> Gradient:
+        """Forces and stress of a weighted sum of the member energies of the last :meth:`forward`.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (M,) or (N, M)
+            Of each member, or of each member of each atom.
+        """
+        last = self._last
+        if last is None:
+            msg = "backward before forward: call forward(atoms) first"
+            raise PotentialError(msg)
+        weights = np.asarray(weights, dtype=float)
+        n_atoms = len(last.env.slot_of)
+        if weights.shape not in {(self.n_members,), (n_atoms, self.n_members)}:
+            msg = f"weights of shape {weights.shape}: expected ({self.n_members},) or ({n_atoms}, {self.n_members})"
+            raise PotentialError(msg)
+        forces, strain = self.descriptor.gradient(last.env, self._transposed, weights, self.core)
+        symmetric = (strain + strain.T) / 2
+        stress = None if last.volume is None else full_3x3_to_voigt_6_stress(symmetric / last.volume)
+        return Gradient(forces, stress, -symmetric)
+
+    def grade(self, atoms: Atoms) -> Array:
+        """Extrapolation grade of every atom, shape (N,): leverage of its surroundings against the training set.
+
+        1 is usual in the training set (:class:`alflow.models.ace.extrapolation.Leverage`). For an atom with a
+        neighbour at a distance r below the shortest distance d seen, where features are at rest, (d/r)^12 if that is
+        larger.
+        """
+        if not self._leverages:
+            self._leverages.extend(self._leverages_of_training())  # in place: copies with a baseline share them
+        env = self._environment(atoms)
+        features = self.descriptor.features(env)
+        out = self.descriptor.closeness(env) ** 12
+        for s in np.unique(env.pairs.species):
+            mine = env.pairs.species == s
+            out[mine] = np.maximum(out[mine], self._leverages[s].grade(features[:, mine]))
+        return out
+
+    def _leverages_of_training(self) -> list[Leverage]:
+        """From the structures: a file holds those only, as the sums of their features would be far larger."""
+        n_features = self.descriptor.basis.n_features
+        sums = [(np.zeros((n_features, n_features)), np.zeros(n_features), 0) for _ in self.numbers]
+        for frame in self.frames:
+            env = self.descriptor.environment(frame)
+            features = self.descriptor.features(env)
+            for s in np.unique(env.pairs.species):
+                mine = features[:, env.pairs.species == s]
+                squares, total, n = sums[s]
+                sums[s] = squares + mine @ mine.T, total + mine.sum(axis=1), n + mine.shape[1]
+        return [Leverage.of(*of_species) for of_species in sums]
+
+    def features(self, atoms: Atoms) -> Array:
+        """A structure's place in feature space: summed features per atom, scaled like the prior; shape (S F,).
+
+        Euclidean distances between them tell how different two structures are for this potential.
+        """
+        env = self._environment(atoms)
+        features = self.descriptor.features(env) / self.descriptor.basis.degree[:, None] ** self.settings.smoothness
+        species = range(len(self.numbers))
+        return np.concatenate([features[:, env.pairs.species == s].sum(axis=1) for s in species]) / len(atoms)
+
+    def write(self, group: h5py.Group) -> None:
+        """Write into an empty HDF5 group: settings, coefficients, and where the core begins."""
+        group.attrs["settings"] = json.dumps(self.settings.plain(), sort_keys=True)
+        group["coefficients"] = self.coefficients
+        group["constants"] = self.constants
+        group["inner"] = self.descriptor.functions.inner
+        if self.core is not None:
+            group["core_force"] = self.core.force
+
+    @classmethod
+    def read(cls, group: h5py.Group, training: TrainingSet) -> Self:
+        """Read what :meth:`write` wrote; KeyError when something is missing."""
+        coefficients, inner = group["coefficients"][()], group["inner"][()]
+        model = cls.make(coefficients.shape[2], json.loads(group.attrs["settings"]))
+        model.descriptor = make_descriptor(model.settings, training.numbers).with_inner(inner)
+        model.set_coefficients(coefficients)
+        model.constants = group["constants"][()]
+        if "core_force" in group:
+            model.core = make_core(training.numbers, inner, group["core_force"][()])
+        model.frames = training.frames
+        return model
+
+
+def _bits(atoms: Atoms) -> tuple[bytes, ...]:
+    """All that a structure's evaluation depends on."""
+    return tuple(array.tobytes() for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))

@@ -1,0 +1,59 @@
+"""Fitting a committee to labelled structures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from alflow.committee.committee import Committee
+from alflow.committee.training import BaselineResult
+from alflow.models.kinds import model_class
+
+
+def fit(
+    frames: Sequence[Atoms],
+    *,
+    kind: str = "ace",
+    n_members: int = 16,
+    seed: int = 0,
+    baseline: Calculator | None = None,
+    baseline_identity: str = "",
+    baseline_results: Sequence[BaselineResult | None] | None = None,
+    **settings: Any,
+) -> Committee:
+    """Fit a committee.
+
+    Parameters
+    ----------
+    frames : sequence of Atoms
+        Labelled structures: their calculators hold an energy (eV) and, if there are any, forces (eV/Å).
+    kind : str
+        Of the model, as in ``[potential]`` of alflow.toml.
+    n_members : int
+        M.
+    seed : int
+        Decides which members see which structures.
+    baseline : ASE calculator, optional
+        The committee then learns the difference from it; predictions include it.
+    baseline_identity : str
+        What it is, for the file of the model.
+    baseline_results : sequence of (float, ndarray) or None, optional
+        Its energy and forces for each structure where they are known already.
+    **settings
+        Of the kind: for "ace" those of :class:`alflow.models.ace.settings.AceSettings`.
+
+    Returns
+    -------
+    Committee
+        Fitted and calibrated.
+
+    Raises
+    ------
+    PotentialError
+        Unknown settings; no structures, or structures that cannot be used.
+    """
+    model = model_class(kind).make(n_members, settings)
+    committee = Committee(model, seed, baseline, baseline_identity)
+    committee.update(frames, baseline_results)
+    return committee

@@ -1,0 +1,59 @@
+"""Structures that are there twice, energies that cannot be: left out or named."""
+
+import warnings
+
+import alflow
+import numpy as np
+import pytest
+from alflow.errors import PotentialError, PotentialWarning, warnings_told
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from lj_frames import SMALL, bonded, water
+
+
+def test_duplicates_are_left_out_and_named() -> None:
+    frames = bonded(water(), 9)
+    with pytest.warns(PotentialWarning, match=r"structure 9 \(H4O2\) is the same as structure 2, and left out$"):
+        committee = alflow.fit([*frames, frames[2]], **SMALL)
+    np.testing.assert_array_equal(committee.model.coefficients, alflow.fit(frames, **SMALL).model.coefficients)
+    other = frames[4].copy()
+    other.calc = SinglePointCalculator(other, energy=frames[4].get_potential_energy() + 0.5, forces=np.zeros((6, 3)))
+    with pytest.warns(PotentialWarning, match=r"the same as structure 4, and left out, but their energies are"):
+        committee.update([other])
+    assert len(committee.training) == 9
+
+
+def test_wild_energies_are_named() -> None:
+    frames = bonded(water(), 12)
+    frames[5].calc = SinglePointCalculator(frames[5], energy=-400.0, forces=frames[5].get_forces())
+    with pytest.warns(PotentialWarning, match=r"structure 5 \(H4O2\): its energy of -400 eV is .* check its unit"):
+        committee = alflow.fit(frames, **SMALL)
+    bad = bonded(water(), 1, seed=9)[0]
+    bad.calc = SinglePointCalculator(bad, energy=1e5)
+    with pytest.warns(PotentialWarning, match="structure 12"):
+        committee.update([bad])
+
+
+def test_warnings_are_told_and_others_pass() -> None:
+    told: list[str] = []
+
+    def warn() -> None:
+        with warnings_told(told.append):
+            warnings.warn("about a structure", PotentialWarning, stacklevel=1)
+            warnings.warn("something else", UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="something else"):
+        warn()
+    assert told == ["warning: about a structure"]
+
+
+def test_atoms_that_coincide_leave_the_committee_as_it_was() -> None:
+    committee = alflow.fit(bonded(water(), 4), **SMALL)
+    before = committee.model.coefficients.copy()
+    bad = water()
+    bad.positions[1] = bad.positions[0]
+    bad.calc = SinglePointCalculator(bad, energy=0.0)
+    with pytest.raises(PotentialError, match="at the same place"):
+        committee.update([bad])
+    np.testing.assert_array_equal(committee.model.coefficients, before)
+    assert len(committee.training) == 4

@@ -1,0 +1,60 @@
+"""The grade tells what is unlike the training set."""
+
+import alflow
+import numpy as np
+import pytest
+from alflow.models.ace import regression
+from alflow.models.ace.extrapolation import Leverage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lj_frames import SMALL, bonded, water
+
+
+def test_the_grade_is_one_in_the_training_set_and_large_outside() -> None:
+    committee = alflow.fit(bonded(water(), 40), **SMALL)
+    inside = np.concatenate([committee.grade(frame) for frame in committee.training.frames])
+    assert np.sqrt(np.mean(inside**2)) == pytest.approx(1.0, abs=0.05)
+    strange = water()
+    strange.positions[3:] -= [0.0, 0.0, 0.9]
+    assert committee.grade(strange).max() > 4.0
+    close = water()
+    close.positions[1] = close.positions[0] + 0.6 * (close.positions[1] - close.positions[0])
+    grade = committee.grade(close)
+    assert min(grade[0], grade[1]) > 5.0
+    read = committee.predict(strange).grade
+    np.testing.assert_array_equal(read, committee.grade(strange))
+
+
+def test_the_grade_is_the_same_from_a_file(tmp_path) -> None:
+    committee = alflow.fit(bonded(water(), 12), **SMALL)
+    committee.save(tmp_path / "model.h5")
+    strange = bonded(water(), 1, seed=77, scale=0.2)[0]
+    np.testing.assert_allclose(alflow.load(tmp_path / "model.h5").grade(strange), committee.grade(strange), rtol=1e-6)
+
+
+@given(st.integers(2, 6), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_leverage_is_the_mahalanobis_distance(size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    b = rng.normal(size=(size, 200)) * rng.uniform(0.5, 2.0, size=(size, 1)) + 1.0
+    leverage = Leverage.of(np.triu(b @ b.T), b.sum(axis=1), 200.0)
+    x = rng.normal(size=(size, 3))
+    difference = x - b.mean(axis=1, keepdims=True)
+    squared = np.sum(difference * np.linalg.solve(np.cov(b, bias=True), difference), axis=0)
+    np.testing.assert_allclose(leverage.grade(x), np.sqrt(squared / size), rtol=1e-3)
+
+
+def test_members_agree_on_how_neighbours_share_their_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels do not say it, the prior does, at no cost of accuracy: what is left in atom_sigma is what is unknown."""
+    test = bonded(water(), 1, seed=50)[0]
+    committee = alflow.fit(bonded(water(), 30), **SMALL)
+    prediction = committee.predict(test)
+    monkeypatch.setattr(regression, "_ATOM", 0.0)
+    free = alflow.fit(bonded(water(), 30), **SMALL)
+    assert prediction.atom_sigma.mean() < 0.3 * free.predict(test).atom_sigma.mean()
+    assert committee.judgement.force_rmse < 1.1 * free.judgement.force_rmse
+    far = bonded(water(), 1, seed=50)[0]
+    far.positions[5] += [0.0, 0.0, 0.5]
+    strange = committee.predict(far)
+    assert np.argmax(strange.atom_sigma) == 5
