@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from alflow.averages.observables.base import Kind
 from alflow.errors import ConfigError
-from alflow.models.ace.settings import AcePotential
+from alflow.models.kinds import POTENTIALS
 from alflow.models.settings import Potential
 from alflow.reference.kinds import BASELINES, REFERENCES
 from alflow.reference.method import MethodSection, Weighted
@@ -40,7 +40,7 @@ class Kinds:
 
     references: Mapping[str, type[MethodSection]] = field(default_factory=lambda: dict(REFERENCES))
     baselines: Mapping[str, type[Weighted]] = field(default_factory=lambda: dict(BASELINES))
-    potentials: Mapping[str, type[Potential]] = field(default_factory=lambda: {kind_of(AcePotential): AcePotential})
+    potentials: Mapping[str, type[Potential]] = field(default_factory=lambda: dict(POTENTIALS))
     observables: Mapping[str, Kind] = field(default_factory=dict)
 
 

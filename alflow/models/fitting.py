@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from alflow.committee.committee import Committee
+from alflow.committee.protocol import Model
 from alflow.committee.training import BaselineResult
 from alflow.models.kinds import model_class
 
@@ -14,7 +15,7 @@ from alflow.models.kinds import model_class
 def fit(
     frames: Sequence[Atoms],
     *,
-    kind: str = "ace",
+    kind: str | type[Model] = "ace",
     n_members: int = 16,
     seed: int = 0,
     baseline: Calculator | None = None,
@@ -28,8 +29,8 @@ def fit(
     ----------
     frames : sequence of Atoms
         Labelled structures: their calculators hold an energy (eV) and, if there are any, forces (eV/Å).
-    kind : str
-        Of the model, as in ``[potential]`` of alflow.toml.
+    kind : str or type
+        Of the model, as in ``[potential]`` of alflow.toml, or its class.
     n_members : int
         M.
     seed : int
@@ -53,7 +54,8 @@ def fit(
     PotentialError
         Unknown settings; no structures, or structures that cannot be used.
     """
-    model = model_class(kind).make(n_members, settings)
+    chosen = model_class(kind) if isinstance(kind, str) else kind
+    model = chosen.make(n_members, settings)
     committee = Committee(model, seed, baseline, baseline_identity)
     committee.update(frames, baseline_results)
     return committee

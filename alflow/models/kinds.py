@@ -1,30 +1,33 @@
 """The kinds of models, by the name that alflow.toml and files have for them."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
-from alflow.committee.protocol import Model
 from alflow.errors import PotentialError
+from alflow.models.ace.potential import AcePotential
+from alflow.models.settings import Potential
+from alflow.section import kind_of
+
+if TYPE_CHECKING:
+    from alflow.committee.protocol import Model
+
+POTENTIALS: Mapping[str, type[Potential]] = {kind_of(AcePotential): AcePotential}
+"""What ``[potential]`` may be; installed packages may add others."""
 
 
-def _ace() -> type[Model]:
-    from alflow.models.ace.model import AceModel
-
-    return AceModel
-
-
-KINDS: dict[str, Callable[[], type[Model]]] = {"ace": _ace}
-"""Kind of a model: what imports its class. Takes further ones; nothing is imported before it is asked for."""
-
-
-def model_class(kind: str) -> type[Model]:
-    """The class of a kind of models.
+def model_class(kind: str) -> "type[Model]":
+    """The class of a kind of models: of alflow, or of an installed package with an entry point in ``alflow.models``.
 
     Raises
     ------
     PotentialError
         There is no such kind.
     """
-    if kind not in KINDS:
-        msg = f"kind of model: expected one of {', '.join(sorted(KINDS))}, found {kind!r}: install what brings it"
-        raise PotentialError(msg)
-    return KINDS[kind]()
+    if kind in POTENTIALS:
+        return POTENTIALS[kind].model_class()
+    for point in entry_points(group="alflow.models", name=kind):
+        section: type[Potential] = point.load()
+        return section.model_class()
+    msg = f"kind of model: expected one of {', '.join(sorted(POTENTIALS))}, found {kind!r}: install what brings it"
+    raise PotentialError(msg)

@@ -12,14 +12,14 @@ from alflow.models import kinds
 from alflow.models.files import load
 from alflow.models.fitting import fit
 from ase import Atoms
-from springs import Springs
+from spring_model import Springs, SpringsPotential
 
 from lj_frames import bonded, water
 
 
 @pytest.fixture
 def committee(monkeypatch: pytest.MonkeyPatch) -> Committee:
-    monkeypatch.setitem(kinds.KINDS, "springs", lambda: Springs)
+    monkeypatch.setitem(kinds.POTENTIALS, "springs", SpringsPotential)
     return fit(bonded(water(), 12), kind="springs", n_members=8)
 
 
@@ -42,7 +42,7 @@ def test_another_model_is_a_committee(committee: Committee, tmp_path) -> None:
 
 def test_a_kind_that_is_not_there_is_named(committee: Committee, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     committee.save(tmp_path / "model.h5")
-    monkeypatch.delitem(kinds.KINDS, "springs")
+    monkeypatch.delitem(kinds.POTENTIALS, "springs")
     with pytest.raises(Exception, match="kind of model: expected one of ace, found 'springs'"):
         load(tmp_path / "model.h5")
 

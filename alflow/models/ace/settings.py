@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ase.data import covalent_radii
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from alflow.errors import PotentialError
-from alflow.models.settings import Potential
 from alflow.section import Count, NotNegative, Positive, Section
 
 Array = NDArray[np.float64]
@@ -20,7 +19,7 @@ _SIGNS = {"greater than or equal to": ">=", "less than or equal to": "<=", "grea
 _COLUMNS = 4000  # features of all species together, unless n_features is given
 
 
-class _Keys(Section):
+class AceKeys(Section):
     """What alflow.toml and the keywords of ``alflow.fit`` have in common; the same defaults serve all matter.
 
     They were chosen by cross-validation within training sets of silicon, copper, water and ethanol: molecules, liquids
@@ -39,13 +38,7 @@ class _Keys(Section):
     force_weight: NotNegative = Field(1.0, description="weight of forces")
 
 
-class AcePotential(_Keys, Potential):
-    """The table ``[potential]`` of the built-in linear ACE."""
-
-    kind: Literal["ace"] = Field("ace", description="the only kind so far")
-
-
-class AceSettings(_Keys):
+class AceSettings(AceKeys):
     """What defines the potential.
 
     An energy row is weighted by ``energy_weight`` over the square root of the number of atoms, relative to 1 eV/Å of

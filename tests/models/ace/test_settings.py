@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from alflow.errors import PotentialError
-from alflow.models.ace.settings import AcePotential, AceSettings
+from alflow.models.ace.potential import AcePotential
+from alflow.models.ace.settings import AceSettings
 
 
 def test_the_defaults_of_the_file_are_those_of_the_keywords() -> None:

@@ -1,6 +1,6 @@
 """A small model that is no ACE: members are harmonic springs between all atoms of a molecule or of a minimum image."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import h5py
 import numpy as np
@@ -9,7 +9,9 @@ from alflow.committee.protocol import Fitted, Forward, Gradient
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.errors import PotentialError
+from alflow.models.settings import Potential
 from ase import Atoms
+from pydantic import Field
 
 
 class Springs:
@@ -81,3 +83,13 @@ class Springs:
         model = cls(len(group["k"]))
         model.k, model.numbers = group["k"][()], training.numbers
         return model
+
+
+class SpringsPotential(Potential):
+    """The table ``[potential]`` of it."""
+
+    kind: Literal["springs"] = Field("springs", description="springs between all atoms")
+
+    @classmethod
+    def model_class(cls) -> type[Springs]:
+        return Springs

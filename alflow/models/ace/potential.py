@@ -1,0 +1,24 @@
+"""The table ``[potential]`` of the built-in linear ACE."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from alflow.models.ace.settings import AceKeys
+from alflow.models.settings import Potential
+
+if TYPE_CHECKING:
+    from alflow.committee.protocol import Model
+
+
+class AcePotential(AceKeys, Potential):
+    """Linear ACE."""
+
+    kind: Literal["ace"] = Field("ace", description="the only kind so far")
+
+    @classmethod
+    def model_class(cls) -> "type[Model]":
+        """Linear ACE; importing it compiles kernels."""
+        from alflow.models.ace.model import AceModel
+
+        return AceModel
