@@ -4,7 +4,6 @@
 written to the other.
 """
 
-import os
 import pickle
 import platform
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 from alflow.errors import StoreError
 from alflow.executors.local import LocalExecutor, WorkerDiedError, WorkerStartError
+from alflow.state.atomic import whole_file
 
 _opened: dict[Any, LocalExecutor] = {}
 
@@ -41,16 +41,6 @@ def run(
         raise WorkerDiedError(msg) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all, whoever looks and whatever is killed."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def main() -> None:
     """Run the call of one file, and write (True, result) or (False, exception) to another."""
     call, result = map(Path, sys.argv[1:])
@@ -58,7 +48,8 @@ def main() -> None:
         outcome = True, run(*pickle.loads(call.read_bytes()))  # noqa: S301 - alflow has written it
     except Exception as error:  # noqa: BLE001 - it is raised again where the call was submitted
         outcome = False, error
-    write_whole(result, pickle.dumps(outcome))
+    with whole_file(result, overwrite=True) as temporary:
+        temporary.write_bytes(pickle.dumps(outcome))
 
 
 if __name__ == "__main__":

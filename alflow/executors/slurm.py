@@ -32,6 +32,7 @@ from alflow.executors.slurm_commands import (
     require_slurm,
     submit_job,
 )
+from alflow.state.atomic import whole_file
 
 _MARGIN = 60.0  # s before the wall time of its job at which a calculation is killed, so that the reason is recorded
 _TICK = 0.3  # s between looks at results
@@ -303,7 +304,8 @@ class _Jobs:
         self.forget(call.name)
         folder.mkdir(exist_ok=True)
         content, script = folder / "call.pickle", folder / "job.sh"
-        remote.write_whole(content, call.content)
+        with whole_file(content, overwrite=True) as temporary:
+            temporary.write_bytes(call.content)
         command = shlex.join([sys.executable, "-m", remote.__name__, str(content), str(result)])
         script.write_text(f"{self.script}exec {command}\n", encoding="utf-8")
         return submit_job(script, folder, self.name)
