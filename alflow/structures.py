@@ -12,6 +12,9 @@ from vesin import NeighborList
 
 from alflow.errors import StructureError
 
+OF_ATOMS = ("masses", "initial_charges", "initial_magmoms")
+"""What a structure may say of its atoms besides, by the names of ``Atoms.arrays``."""
+
 DISTANCE_RATIO_MIN = 0.5
 """Two atoms closer than this share of the sum of their covalent radii overlap: no reference method converges."""
 
@@ -66,6 +69,19 @@ def distance_ratio(atoms: Atoms) -> float:
     return _closest(atoms)[0]
 
 
+def as_given(atoms: Atoms) -> Atoms:
+    """What a file says of a structure and of how it is to be treated: no momenta, no results, no tags, no info.
+
+    Constraints, masses, initial charges and initial magnetic moments are kept where the structure has them.
+    """
+    kept = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for name in OF_ATOMS:
+        if name in atoms.arrays:
+            kept.arrays[name] = np.array(atoms.arrays[name], dtype=float)
+    kept.set_constraint([constraint.copy() for constraint in atoms.constraints])
+    return kept
+
+
 def charge_and_multiplicity(atoms: Atoms) -> tuple[int, int]:
     """Charge (e) and spin multiplicity of a structure: of its system, 0 and 1 where nothing is said."""
     return int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1))
@@ -75,7 +91,8 @@ def structure_id(atoms: Atoms, method: str) -> str:
     """Name of the reference calculation of a structure: 24 hexadecimal digits of a SHA-256.
 
     Depends on species, positions, cell, periodicity, charge and multiplicity, to the last bit, and on the identity of
-    the method; not on momenta, results or anything else.
+    the method; where the structure has them, on constraints, masses, initial charges and magnetic moments too; not on
+    momenta, results or anything else.
     """
     digest = hashlib.sha256()
     charge, multiplicity = charge_and_multiplicity(atoms)
@@ -88,6 +105,14 @@ def structure_id(atoms: Atoms, method: str) -> str:
         (atoms.pbc, "|b1"),
     ):
         digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
+    # Only where they are there: most structures have none of them, and keep the names that they always had.
+    for name in OF_ATOMS:
+        if name in atoms.arrays:
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(atoms.arrays[name], dtype="<f8").tobytes())
+    if atoms.constraints:
+        said = [constraint.todict() for constraint in atoms.constraints]
+        digest.update(json.dumps(said, sort_keys=True, default=lambda value: np.asarray(value).tolist()).encode())
     return digest.hexdigest()[:24]
 
 

@@ -1,6 +1,7 @@
-"""Structures: what no calculation can use is refused by name; copies are repeatable; names tell every bit."""
+"""Structures: what no calculation can use is refused by name; names tell every bit."""
 
 import itertools
+import pickle
 import re
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from alflow.config import Settings, parse
 from alflow.data.reading import read_structures
 from alflow.data.writing import write_structures
 from alflow.errors import StructureError
-from alflow.steps.initial import initial_structures
-from alflow.structures import check_structure, distance_ratio, structure_id
+from alflow.structures import as_given, check_structure, distance_ratio, structure_id
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, dict2constraint
 from ase.data import covalent_radii
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -209,73 +210,6 @@ def test_the_largest_atoms_are_searched_far_enough() -> None:
     assert distance_ratio(Atoms("H")) == np.inf
 
 
-# --- initial structures -----------------------------------------------------------------------------------------------
-
-
-def test_copies_are_repeatable_and_keyed(folder: Path) -> None:
-    three, five = (initial_structures(settings(copies=n, rattle=0.1), folder) for n in (3, 5))
-    assert (len(three), len(five)) == (4, 6)
-    for a, b in zip(three, five, strict=False):
-        np.testing.assert_array_equal(a.positions, b.positions)
-    np.testing.assert_array_equal(five[0].positions, read_structures(folder / "water.xyz")[0].positions)
-    ids = {structure_id(frame, "method") for frame in five}
-    assert len(ids) == 6
-    other = initial_structures(settings(copies=3, rattle=0.1).model_copy(update={"seed": 1}), folder)
-    assert not np.array_equal(other[1].positions, three[1].positions)
-
-
-def test_copies_are_displaced_by_what_was_asked_for(folder: Path) -> None:
-    first, *copies = initial_structures(settings(copies=400, rattle=0.02), folder)
-    moved = np.array([copy.positions - first.positions for copy in copies])
-    assert moved.std() == pytest.approx(0.02, rel=4 / np.sqrt(2 * moved.size))
-    assert abs(moved.mean()) < 4 * 0.02 / np.sqrt(moved.size)
-
-
-def test_each_structure_of_each_system_has_copies_of_its_own(folder: Path) -> None:
-    ase.io.write(folder / "two.xyz", [WATER, WATER])
-    systems = [{"name": name, "structures": "two.xyz", "copies": 2} for name in ("a", "b")]
-    frames = initial_structures(parse({"system": systems}, "alflow.toml"), folder)
-    assert [frame.info["system"] for frame in frames] == ["a"] * 6 + ["b"] * 6
-    moved = [frame.positions.tobytes() for i, frame in enumerate(frames) if i % 3]
-    assert len(set(moved)) == 8
-
-
-def test_info_holds_what_the_settings_say_and_nothing_else(folder: Path) -> None:
-    atoms = WATER.copy()
-    atoms.info["charge"], atoms.info["comment"] = 7, "from elsewhere"
-    atoms.set_momenta(np.ones((3, 3)))
-    ase.io.write(folder / "water.xyz", atoms)
-    (frame,) = initial_structures(settings(charge=1, multiplicity=2), folder)
-    assert frame.info == {"system": "water", "charge": 1, "multiplicity": 2}
-    assert set(frame.arrays) == {"numbers", "positions"}
-    assert frame.calc is None
-
-
-@pytest.mark.parametrize(
-    ("system", "message"),
-    [
-        (
-            {"charge": 1},
-            r"9 electrons \(charge 1\) cannot have multiplicity 1: correct charge or multiplicity of system",
-        ),
-        ({"multiplicity": 2}, r"10 electrons \(charge 0\) cannot have multiplicity 2"),
-        ({"charge": 10, "multiplicity": 3}, r"0 electrons \(charge 10\) cannot have multiplicity 3"),
-        ({"charge": 11}, r"-1 electrons \(charge 11\) cannot have multiplicity 1"),
-    ],
-)
-def test_electrons_must_fit_the_multiplicity(system: dict[str, int], message: str, folder: Path) -> None:
-    with pytest.raises(StructureError, match=rf"^{re.escape(str(folder / 'water.xyz'))} frame 0: {message}"):
-        initial_structures(settings(**system), folder)
-
-
-def test_copies_in_which_atoms_always_overlap(tmp_path: Path) -> None:
-    crystal = bulk("Si", cubic=True) * (3, 3, 3)
-    ase.io.write(tmp_path / "water.xyz", crystal)
-    message = r"frame 0: atoms overlap in all of 100 copies displaced by 2\.0 Å: lower system\.rattle"
-    with pytest.raises(StructureError, match=message):
-        initial_structures(settings("crystal", copies=1, rattle=2.0), tmp_path)
-
-
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
@@ -332,3 +266,37 @@ def test_a_name_does_not_depend_on_anything_else(seed: int) -> None:
     atoms.info |= {"system": "water", "charge": 0, "multiplicity": 1, "note": seed}
     atoms.calc = SinglePointCalculator(atoms, energy=rng.normal())
     assert structure_id(atoms, "method") == before
+
+
+def test_what_a_structure_says_of_its_atoms_is_part_of_its_name() -> None:
+    """Where it is there: a structure without it keeps its name."""
+    said = {"name": "FixAtoms", "kwargs": {"indices": [0]}}
+    changes = {
+        "masses": lambda atoms: atoms.set_masses([16, 2.014, 1]),
+        "moments": lambda atoms: atoms.set_initial_magnetic_moments([0, 1, 0]),
+        "other moments": lambda atoms: atoms.set_initial_magnetic_moments([0, 0, 1]),
+        "charges": lambda atoms: atoms.set_initial_charges([0, 1, 0]),
+        "constraint": lambda atoms: atoms.set_constraint(dict2constraint(said)),
+        "other constraint": lambda atoms: atoms.set_constraint(FixAtoms([1])),
+    }
+    names = {"": structure_id(WATER, "method")}
+    for what, change in changes.items():
+        atoms = WATER.copy()
+        change(atoms)
+        names[what] = structure_id(atoms, "method")
+        assert structure_id(as_given(atoms), "method") == names[what]
+        assert structure_id(pickle.loads(pickle.dumps(atoms)), "method") == names[what]
+    assert len(set(names.values())) == len(names)
+    assert names[""] == "11cb60bdf38fc516b0d594b8", "as in every version so far"
+
+
+def test_as_given_keeps_what_a_file_says_of_a_structure() -> None:
+    atoms = WATER.copy()
+    atoms.set_masses([16, 2.014, 1])
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.set_momenta(np.ones((3, 3)), apply_constraint=False)
+    atoms.set_tags([1, 2, 3])
+    kept = as_given(atoms)
+    assert set(kept.arrays) == {"numbers", "positions", "masses"}
+    assert [constraint.todict() for constraint in kept.constraints] == [FixAtoms([0]).todict()]
+    assert not kept.info

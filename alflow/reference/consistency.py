@@ -56,7 +56,7 @@ def limits_of(frames: Sequence[Atoms], net_force: float | None, margin: float | 
 
 def check_consistent(frame: Atoms, limits: Limits) -> None:
     """LabelError ``inconsistent`` for a labelled structure that breaks them."""
-    net = float(np.linalg.norm(frame.get_forces().sum(axis=0))) / np.sqrt(len(frame))
+    net = float(np.linalg.norm(frame.get_forces(apply_constraint=False).sum(axis=0))) / np.sqrt(len(frame))
     if limits.net_force is not None and net > limits.net_force:
         msg = (
             f"the sum of the forces over the square root of the number of atoms is {net:.3g} eV/Å, more than "

@@ -8,7 +8,7 @@ from alflow.config import Settings, System
 from alflow.data.reading import read_structures
 from alflow.errors import StructureError
 from alflow.randomness import generator
-from alflow.structures import DISTANCE_RATIO_MIN, distance_ratio
+from alflow.structures import DISTANCE_RATIO_MIN, as_given, distance_ratio
 
 _TRIES = 100  # draws until a displaced copy without overlapping atoms must be found
 
@@ -35,7 +35,7 @@ def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
         path = directory / system.structures
         for index, frame in enumerate(read_structures(path)):
             where = f"{path} frame {index}"
-            atoms = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+            atoms = as_given(frame)
             atoms.info = {"system": system.name, "charge": system.charge, "multiplicity": system.multiplicity}
             _check_electrons(atoms, where)
             found.append(atoms)
@@ -50,7 +50,8 @@ def _displaced(atoms: Atoms, system: System, key: tuple[int, int, int, int], whe
     for attempt in range(_TRIES):
         rng = generator(seed, 0, *place, attempt)
         copy: Atoms = atoms.copy()
-        copy.positions += rng.normal(scale=system.rattle, size=copy.positions.shape)
+        # Constraints hold in copies, too: a layer that is fixed stays where it is.
+        copy.set_positions(copy.positions + rng.normal(scale=system.rattle, size=copy.positions.shape))
         if distance_ratio(copy) >= DISTANCE_RATIO_MIN:
             return copy
     msg = f"{where}: atoms overlap in all of {_TRIES} copies displaced by {system.rattle} Å: lower system.rattle"
