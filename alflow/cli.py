@@ -111,7 +111,12 @@ def resume(directory: Path) -> None:
 @main.command()
 @directory_argument
 @click.option("--retry", metavar="failed|REASON|ID", help="Try failed calculations again, with the settings of now.")
-@click.option("--import", "file", type=FILE, help="Take labels from this file, and finish the cycle.")
+@click.option(
+    "--import",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Take labels from this file, or from the folder cycles of another run, and finish the cycle.",
+)
 def label(directory: Path, retry: str | None, file: Path | None) -> None:
     """Run the reference calculations that wait, and nothing else.
 
@@ -138,9 +143,10 @@ def label(directory: Path, retry: str | None, file: Path | None) -> None:
 @json_option
 def status(directory: Path, as_json: bool) -> None:
     """Show how far a run is; works at any time."""
-    from alflow.report import tables, views
+    from alflow.report import tables
+    from alflow.report.status import status as status_of
 
-    found = views.status(directory)
+    found = status_of(directory)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -165,21 +171,24 @@ def status(directory: Path, as_json: bool) -> None:
 @click.option("--failed", is_flag=True, help="Show the reference calculations that failed instead, with their logs.")
 def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | None, failed: bool) -> None:
     """Show what was selected, why, and how far off the prediction was."""
-    from alflow.report import failures, tables, views
+    from alflow.report import failures
 
     if failed:
         click.echo(failures.document(directory) if as_json else failures.text(directory))
         return
-    rows = views.inspect(directory, cycle)
+    from alflow.report import inspection, tables
+    from alflow.report.status import status as status_of
+
+    rows = inspection.inspect(directory, cycle)
     if export is not None:
         from alflow.data.writing import write_structures
 
-        write_structures(export, views.inspected_frames(directory, cycle))
+        write_structures(export, inspection.inspected_frames(directory, cycle))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
         tables.show(tables.inspect_table(rows))
-        tables.show(tables.calibration_table(views.status(directory)["cycles"]))
+        tables.show(tables.calibration_table(status_of(directory)["cycles"]))
     else:
         click.echo("nothing selected yet")
 

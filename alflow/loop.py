@@ -10,7 +10,8 @@ from typing import Any
 from alflow import config
 from alflow.errors import ConfigError
 from alflow.executors.opening import local_pool
-from alflow.records.assess import AssessRecord
+from alflow.records.assess import Assessment, AssessRecord
+from alflow.records.batch import sweep_labels
 from alflow.records.label import LabelRecord
 from alflow.report.progress import Reporter
 from alflow.report.tables import cycle_table
@@ -19,12 +20,12 @@ from alflow.steps.assess import assess, wanted
 from alflow.steps.batch import TO_LABEL
 from alflow.steps.context import Context
 from alflow.steps.label import label as label_step
-from alflow.steps.label import take_in, to_label, try_again
+from alflow.steps.label import take_in, take_over, to_label, try_again
 from alflow.steps.produce import Asked
 from alflow.steps.produce import produce as produce_step
 from alflow.steps.sample import sample
 from alflow.steps.select import select
-from alflow.steps.train import train
+from alflow.steps.train import fit_again, train
 
 _RUN: dict[str, Callable[[Context, int], Any]] = {
     "sample": sample,
@@ -43,8 +44,17 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 }
 """The parts of alflow.toml that a step depends on: their hash is kept in the file the step leaves."""
 
+_COMMITTEES: dict[str, tuple[int, ...]] = {
+    "sample": (-1,),
+    "select": (-1,),
+    "label": (),
+    "train": (),
+    "assess": (-1, 0),
+}
+"""Whose committees a step works with, counted from its cycle: fitted again before it if the baseline was changed."""
 
-def iterate(directory: Path, progress: Reporter, cycles: int | None = None) -> list[AssessRecord]:
+
+def iterate(directory: Path, progress: Reporter, cycles: int | None = None) -> list[Assessment]:
     """Finish an interrupted cycle, then run more.
 
     Parameters
@@ -59,13 +69,13 @@ def iterate(directory: Path, progress: Reporter, cycles: int | None = None) -> l
 
     Returns
     -------
-    list of AssessRecord
+    list of Assessment
         Of the cycles finished by this call.
     """
     return _run(directory, progress, cycles, start_new=True)
 
 
-def resume(directory: Path, progress: Reporter) -> list[AssessRecord]:
+def resume(directory: Path, progress: Reporter) -> list[Assessment]:
     """Finish the interrupted cycle, if there is one, and stop; arguments and result as of :func:`iterate`."""
     return _run(directory, progress, 0, start_new=False)
 
@@ -78,6 +88,7 @@ def produce(directory: Path, progress: Reporter, asked: Asked) -> Path:
     settings = config.load(directory)
     store = Store(directory)
     with store.lock():
+        store.check()
         pool = local_pool(settings.executor)
         return produce_step(Context(settings, store, pool, progress), asked)
 
@@ -105,9 +116,9 @@ def label_again(directory: Path, progress: Reporter, which: str) -> None:
 
 
 def label_from(directory: Path, progress: Reporter, file: Path) -> None:
-    """Take labels from a file, and finish the interrupted cycle when none is missing.
+    """Take labels from a file or from the cycles of another run, and finish the interrupted cycle.
 
-    Errors as of :func:`alflow.steps.label.take_in`.
+    Errors as of :func:`alflow.steps.label.take_in` and :func:`alflow.steps.label.take_over`.
     """
     with _opened(directory, progress) as context:
         cycle, step = context.store.next_step()
@@ -115,8 +126,16 @@ def label_from(directory: Path, progress: Reporter, file: Path) -> None:
             msg = f"next is to {step} in cycle {cycle}: no structures wait for labels"
             raise ConfigError(msg)
         names, frames = to_label(context, cycle)
+        if file.is_dir():
+            taken = take_over(context, cycle, file)
+            progress.note(f"{len(taken)} labels from {file}")
+            if not taken:
+                msg = f"{file} has no label that this run has not: nothing to import"
+                raise ConfigError(msg)
+            _finish(context, cycle, step, progress)
+            return
         wanted = [i for i, name in enumerate(names) if not context.store.is_labelled(name)]
-        found = take_in(context, file, [names[i] for i in wanted], [frames[i] for i in wanted])
+        found = take_in(context, cycle, file, [names[i] for i in wanted], [frames[i] for i in wanted])
         progress.note(f"{len(found)} labels from {file}; {len(wanted) - len(found)} structures still wait")
         if not found:
             msg = f"{file} has none of the structures that wait: expected those of {directory / TO_LABEL}"
@@ -130,13 +149,15 @@ def _opened(directory: Path, progress: Reporter) -> Iterator[Context]:
     settings = config.load(directory)
     store = Store(directory)
     with store.lock():
+        store.check()
+        sweep_labels(store)
         context = Context(settings, store, local_pool(settings.executor), progress)
         _same_method(context)
         yield context
 
 
-def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[AssessRecord]:
-    done: list[AssessRecord] = []
+def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[Assessment]:
+    done: list[Assessment] = []
     with _opened(directory, progress) as context:
         store = context.store
         if context.baseline is not None:
@@ -152,45 +173,62 @@ def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: 
             done.append(_finish(context, cycle, store.steps(cycle)[0], progress))
             cycle += 1
         if not done and cycles is None:
-            reason = store.read(cycle - 1, "assess", AssessRecord).reason
+            reason = store.read(cycle - 1, "assess", AssessRecord).last.reason
             progress.note(f"converged: {reason}; `alflow iterate --cycles N` runs N more cycles all the same")
     return done
 
 
 def _is_converged(store: Store, cycle: int) -> bool:
-    return store.read(cycle - 1, "assess", AssessRecord).converged
+    return store.read(cycle - 1, "assess", AssessRecord).last.converged
 
 
-def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> AssessRecord:
+def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> Assessment:
     """Run the steps of a cycle from ``step`` on and commit each."""
     order = context.store.steps(cycle)
     for name in order[order.index(step) :]:
         _finish_step(context, cycle, name)
-    record = context.store.read(cycle, "assess", AssessRecord)
-    labels = context.store.read(cycle, "label", LabelRecord)
-    progress.table(cycle_table(record, len(labels.ids), cycle))
-    return record
+    now = context.store.read(cycle, "assess", AssessRecord).last
+    progress.table(cycle_table(now))
+    return now
 
 
 def _finish_step(context: Context, cycle: int, name: str) -> None:
     """Run a step and commit it."""
-    context.store.make_cycle(cycle)
+    store = context.store
+    store.make_cycle(cycle)
+    for trained in _COMMITTEES[name]:
+        if cycle + trained >= 0:
+            fit_again(context, cycle + trained)
     record = _RUN[name](context, cycle)
-    context.store.commit(cycle, name, record, _provenance(context, cycle, name))
-    context.store.tidy(cycle, name)
+    sources = [place for place in _sources(cycle, name) if place[0] >= 0 and store.exists(*place)]
+    store.commit(cycle, name, record, sources, _settings_hash(context, name))
+    store.tidy(cycle, name)
+    if name == "label":
+        sweep_labels(store)
 
 
-def _provenance(context: Context, cycle: int, step: str) -> dict[str, str]:
-    """Hashes of the settings and of the step before that made a file."""
+def _sources(cycle: int, step: str) -> list[tuple[int, str]]:
+    """Cycle and step of the files that a step reads; in cycle 0 there are none of those before it."""
+    known = [(k, "label") for k in range(cycle)]
+    before: dict[str, list[tuple[int, str]]] = {
+        "sample": [(cycle - 1, "train"), *known],
+        "select": [(cycle, "sample"), (cycle - 1, "train"), *known],
+        "label": [(cycle, "select"), *known],
+        "train": [*known, (cycle, "label")],
+        "assess": [
+            *((cycle - 1, name) for name in ("train", "assess")),
+            *((cycle, name) for name in ("sample", "select", "label", "train")),
+        ],
+    }
+    return before[step]
+
+
+def _settings_hash(context: Context, step: str) -> str:
+    """Hash of the settings that a step depends on."""
     settings = context.settings.model_dump(mode="json", include=set(_SECTIONS[step]))
     if "baseline" in settings and context.baseline is not None:
         settings["baseline_identity"] = context.baseline.identity()  # a file may have another content now
-    text = json.dumps(settings, sort_keys=True)
-    before = context.store.previous(cycle, step)
-    return {
-        "settings": hashlib.sha256(text.encode()).hexdigest(),
-        "input": "" if before is None else context.store.checksum(*before),
-    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _same_method(context: Context) -> None:

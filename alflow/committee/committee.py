@@ -12,7 +12,6 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from alflow.committee.calculator import CommitteeCalculator
-from alflow.committee.file import replace_file
 from alflow.committee.judgement import Judgement
 from alflow.committee.protocol import Driving, Forward, Gradient, Model, Prediction, Weighting
 from alflow.committee.resampling import Resampling
@@ -25,7 +24,8 @@ from alflow.committee.training import (
     without_duplicates,
 )
 from alflow.committee.weighting import spread, weighted
-from alflow.errors import PotentialError
+from alflow.errors import PotentialError, StoreError
+from alflow.state.file import Header, write_file
 from alflow.version import __version__
 
 Array = NDArray[np.float64]
@@ -298,8 +298,20 @@ class Committee:
         return other
 
     def save(self, path: str | Path) -> None:
-        """Write to an HDF5 file, completely or not at all; what is there is replaced."""
-        replace_file(Path(path), lambda file: self.write(file.create_group("model")))
+        """Write to a file, completely or not at all; what is there is replaced.
+
+        The file is HDF5, with a checksum in front that :func:`alflow.load` verifies.
+
+        Raises
+        ------
+        PotentialError
+            The operating system refuses it.
+        """
+        header = Header(kind=type(self).__name__)
+        try:
+            write_file(Path(path), header, lambda file: self.write(file.create_group("model")), overwrite=True)
+        except StoreError as error:
+            raise PotentialError(str(error)) from error
 
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group: the model, its judgement and the training set."""
@@ -318,7 +330,7 @@ class Committee:
         group["atom_zero"] = self.atom_zero
         self.judgement.write(group.create_group("judgement"))
         self.training.write(group.create_group("training"))
-        self.model.write(group.create_group("members"))
+        self.model.write(group)
 
     @classmethod
     def read(cls, group: h5py.Group, find: Callable[[str], type[Model]]) -> "Committee":
@@ -343,7 +355,7 @@ class Committee:
                 msg = f"written by {'an older' if older else 'a newer'} alflow ({group.attrs['alflow']}): {remedy}"
                 raise PotentialError(msg)
             training = TrainingSet.read(group["training"])
-            model = find(str(group.attrs["kind"])).read(group["members"], training)
+            model = find(str(group.attrs["kind"])).read(group, training)
             committee = cls(model, int(group.attrs["seed"]), None, str(group.attrs["baseline_identity"]))
             committee.training = training
             committee.has_baseline = bool(group.attrs["has_baseline"])

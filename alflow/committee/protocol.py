@@ -163,7 +163,10 @@ class Model(Potential, Protocol):
         """A structure's place in feature space, shape (D,): distances tell how different structures are."""
 
     def write(self, group: h5py.Group) -> None:
-        """Write into an empty HDF5 group all that evaluation needs, but for the training set."""
+        """Write into the HDF5 group of its committee all that evaluation needs, but for the training set.
+
+        The committee has taken the names energy_zero, atom_zero, judgement and training.
+        """
 
     @classmethod
     def read(cls, group: h5py.Group, training: TrainingSet) -> Self:

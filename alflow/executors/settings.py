@@ -16,6 +16,11 @@ class Resources(Section):
     timeout: Positive | None = Field(None, description=_TIMEOUT)
     environment: dict[str, str] = Field({}, description="environment variables of calculations, a table")
 
+    @property
+    def cores(self) -> int:
+        """That a calculation has, as far as this table says: not those of MPI ranks that a local command starts."""
+        return self.threads
+
 
 class Local(Resources):
     """Processes on this machine."""
@@ -41,6 +46,11 @@ class Cluster(Resources):
     directives: tuple[str, ...] = Field(
         (), strict=False, description="further lines for the queue, without #SBATCH, #PBS or #BSUB: --gres=gpu:1"
     )
+
+    @property
+    def cores(self) -> int:
+        """That a calculation has: those of all its MPI ranks."""
+        return self.threads * self.ranks
 
 
 class Slurm(Cluster):

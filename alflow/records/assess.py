@@ -6,13 +6,17 @@ from alflow.committee.reliability import Reliability
 
 
 @dataclass(frozen=True, eq=False)
-class AssessRecord:
-    """How good the committee of a cycle is, and whether to go on.
+class Assessment:
+    """How good the committee of one cycle is, and whether to go on.
 
     Attributes
     ----------
-    n_labelled, n_failed : int
-        Labels so far, and calculations of this cycle that failed.
+    cycle : int
+        Which.
+    n_selected, n_new, n_failed : int
+        Structures that were to be labelled in this cycle, labels that it brought, calculations of it that failed.
+    n_labelled : int
+        Labels so far.
     energy_rmse, force_rmse : float
         Errors on this cycle's labels *before* they were trained on, eV/atom and eV/Å; out-of-bag in cycle 0; NaN when
         the cycle has no labels.
@@ -43,8 +47,11 @@ class AssessRecord:
         Why, or why not.
     """
 
-    n_labelled: int
+    cycle: int
+    n_selected: int
+    n_new: int
     n_failed: int
+    n_labelled: int
     energy_rmse: float
     force_rmse: float
     energy_rmse_after: float
@@ -65,3 +72,21 @@ class AssessRecord:
     observable_note: str
     converged: bool
     reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class AssessRecord:
+    """The history of a run: one file tells how all cycles so far went.
+
+    Attributes
+    ----------
+    cycles : tuple of Assessment
+        Of every cycle, this one last.
+    """
+
+    cycles: tuple[Assessment, ...]
+
+    @property
+    def last(self) -> Assessment:
+        """Of this cycle."""
+        return self.cycles[-1]

@@ -50,8 +50,8 @@ def levels(rows: Sequence[Sequence[float]]) -> Array:
     return found
 
 
-def extra_of(electrons: Electrons) -> dict[str, Any]:
-    """The same as JSON can hold it, for the field ``extra`` of label records.
+def as_lists(electrons: Electrons) -> dict[str, Any]:
+    """The same as plain lists, for files of other formats.
 
     ``fermi_energy``; ``eigenvalues`` and ``occupations``, a list for each spin, of all k-points one after the other;
     and, where there are several k-points, ``weights``, what the k-point of each level weighs.

@@ -1,6 +1,7 @@
 """Reference calculations, finished and failed."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -8,7 +9,41 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.records.electrons import Electrons
+from alflow.records.properties import together
+
 Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
+    "plain_energy": ((0,), np.float64),
+    "wall_time": ((0,), np.float64),
+    "cores": ((0,), np.int64),
+    "baseline_energy": ((0,), np.float64),
+    "baseline_forces": ((0, 3), np.float64),
+    "baseline_stress": ((0, 6), np.float64),
+}
+"""Fields that are arrays, as they are without any label."""
+
+
+def method_digest(method: str) -> str:
+    """By which the headers of files know a reference method: eight digits of the hash of its identity."""
+    return hashlib.sha256(method.encode()).hexdigest()[:8]
+
+
+def label_place(name: str, batch: int, method: str) -> dict[str, str | int]:
+    """What the header of a finished calculation says of its place.
+
+    Parameters
+    ----------
+    name : str
+        Of the calculation.
+    batch : int
+        Cycle whose label step asked for it; -1 for one that was tried again apart from its cycle.
+    method : str
+        Identity of the method of the run, without what was changed for an attempt.
+    """
+    return {"calculation": name, "batch": batch, "method": method_digest(method)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +55,24 @@ class LabelRecord:
     ids : tuple of str, length L
         Hash of structure and method.
     frames : tuple of Atoms, length L
-        Structures with energy (eV), forces (eV/Å) and, where there is one, stress (eV/Å^3).
+        Structures with energy (eV), forces (eV/Å) and, where there is one, stress (eV/Å^3). The energy is the one that
+        forces are the gradient of: with smearing of electrons the free energy E - TS.
+    plain_energy : ndarray, shape (L,)
+        E alone, eV; NaN where the program does not tell it apart.
+    electrons : tuple of Electrons, length L
+        Fermi energy, eigenvalues and occupations with the weights of their k-points.
+    properties : dict of ndarray, shape (L, ...)
+        What else there is of each structure, by name (``dipole``, e Å); NaN where a label has no such value.
+    atom_properties : dict of ndarray, shape (sum N, ...)
+        The same of each atom (``charges``, e; ``magmoms``, Bohr magnetons), structure after structure.
     wall_time : ndarray, shape (L,)
         Of each calculation, s.
+    cores : ndarray of int, shape (L,)
+        That each calculation had; 0 where nobody knows.
     code : tuple of str, length L
         Program and version.
     log : tuple of str, length L
         The end of what the program printed; empty where it prints nothing.
-    extra : tuple of str, length L
-        What else it gave, JSON: ``fermi_energy`` (eV), ``eigenvalues`` (eV, a list for each spin), ``occupations``.
     changes : tuple of str, length L
         Settings that were changed for the attempt that gave the label, JSON; empty for the first.
     baseline : tuple of str, length L
@@ -38,6 +82,8 @@ class LabelRecord:
         another baseline needs no new reference calculation.
     baseline_forces : ndarray, shape (sum N, 3)
         Forces by the baseline, structure after structure, eV/Å; NaN likewise.
+    baseline_stress : ndarray, shape (L, 6)
+        Stress by the baseline, eV/Å^3; NaN where it has none, too.
     failed_ids, failed_reason, failed_detail, failed_changes : tuple of str, length F
         Attempts that failed, of a calculation one after the other: its id, one word of the taxonomy, the end of what
         the program said, and the settings changed for the attempt, JSON.
@@ -49,14 +95,19 @@ class LabelRecord:
 
     ids: tuple[str, ...]
     frames: tuple[Atoms, ...]
+    plain_energy: Array
+    electrons: tuple[Electrons, ...]
+    properties: dict[str, Array]
+    atom_properties: dict[str, Array]
     wall_time: Array
+    cores: IntArray
     code: tuple[str, ...]
     log: tuple[str, ...]
-    extra: tuple[str, ...]
     changes: tuple[str, ...]
     baseline: tuple[str, ...]
     baseline_energy: Array
     baseline_forces: Array
+    baseline_stress: Array
     failed_ids: tuple[str, ...]
     failed_frames: tuple[Atoms, ...]
     failed_reason: tuple[str, ...]
@@ -70,22 +121,40 @@ class LabelRecord:
         return cls.join([], method)
 
     def with_label(
-        self, name: str, frame: Atoms, wall_time: float, code: str, log: str = "", extra: str = "", changes: str = ""
+        self,
+        name: str,
+        frame: Atoms,
+        wall_time: float,
+        code: str,
+        log: str = "",
+        changes: str = "",
+        *,
+        plain_energy: float = float("nan"),
+        electrons: Electrons | None = None,
+        properties: Mapping[str, Array] | None = None,
+        atom_properties: Mapping[str, Array] | None = None,
+        cores: int = 0,
     ) -> "LabelRecord":
         """One label more, without a baseline's result."""
-        return replace(
-            self,
-            ids=(*self.ids, name),
-            frames=(*self.frames, frame),
-            wall_time=np.append(self.wall_time, wall_time),
-            code=(*self.code, code),
-            log=(*self.log, log),
-            extra=(*self.extra, extra),
-            changes=(*self.changes, changes),
-            baseline=(*self.baseline, ""),
-            baseline_energy=np.append(self.baseline_energy, np.nan),
-            baseline_forces=np.concatenate([self.baseline_forces, np.full((len(frame), 3), np.nan)]),
+        one = replace(
+            self.empty(self.method),
+            ids=(name,),
+            frames=(frame,),
+            plain_energy=np.array([plain_energy], dtype=float),
+            electrons=(electrons or Electrons(),),
+            properties={key: np.asarray(value)[None] for key, value in (properties or {}).items()},
+            atom_properties={key: np.asarray(value) for key, value in (atom_properties or {}).items()},
+            wall_time=np.array([wall_time], dtype=float),
+            cores=np.array([cores], dtype=np.int64),
+            code=(code,),
+            log=(log,),
+            changes=(changes,),
+            baseline=("",),
+            baseline_energy=np.full(1, np.nan),
+            baseline_forces=np.full((len(frame), 3), np.nan),
+            baseline_stress=np.full((1, 6), np.nan),
         )
+        return self.join([self, one], self.method)
 
     def with_failure(self, name: str, frame: Atoms, reason: str, detail: str, changes: str = "") -> "LabelRecord":
         """One failed attempt more."""
@@ -98,22 +167,46 @@ class LabelRecord:
             failed_changes=(*self.failed_changes, changes),
         )
 
+    def part(self, index: int) -> "LabelRecord":
+        """One of the labels alone, with all that stands beside it."""
+        first = sum(len(frame) for frame in self.frames[:index])
+        atoms = slice(first, first + len(self.frames[index]))
+        one = slice(index, index + 1)
+        changed: dict[str, Any] = {
+            "baseline_forces": self.baseline_forces[atoms],
+            "properties": {name: values[one] for name, values in self.properties.items()},
+            "atom_properties": {name: values[atoms] for name, values in self.atom_properties.items()},
+        }
+        for f in fields(self):
+            if f.name not in changed and f.name != "method":
+                changed[f.name] = () if f.name.startswith("failed") else getattr(self, f.name)[one]
+        return replace(self, **changed)
+
     @property
     def gave_up(self) -> tuple[str, ...]:
         """Calculations that have failed and no label, in order."""
         return tuple(name for name in dict.fromkeys(self.failed_ids) if name not in set(self.ids))
 
+    @property
+    def headline(self) -> dict[str, str | int]:
+        """Number of labels and of calculations that gave up, and a digest of the method."""
+        return {"labels": len(self.ids), "failed": len(self.gave_up), "method": method_digest(self.method)}
+
     @classmethod
     def join(cls, records: Sequence["LabelRecord"], method: str) -> "LabelRecord":
         """One record of all the labels and failures of several, in their order."""
-
-        def column(name: str) -> tuple[Any, ...]:
-            return tuple(item for record in records for item in getattr(record, name))
-
-        arrays = {"wall_time": (0,), "baseline_energy": (0,), "baseline_forces": (0, 3)}
-        joined: dict[str, Any] = {f.name: column(f.name) for f in fields(cls) if f.name not in {*arrays, "method"}}
-        for name, shape in arrays.items():
-            joined[name] = np.concatenate([np.zeros(shape), *(getattr(record, name) for record in records)])
+        joined: dict[str, Any] = {}
+        for f in fields(cls):
+            parts = [getattr(record, f.name) for record in records]
+            if f.name in _SHAPES:
+                shape, kind = _SHAPES[f.name]
+                joined[f.name] = np.concatenate([np.zeros(shape, dtype=kind), *parts])
+            elif f.name == "properties":
+                joined[f.name] = together(parts, [len(record.ids) for record in records])
+            elif f.name == "atom_properties":
+                joined[f.name] = together(parts, [sum(map(len, record.frames)) for record in records])
+            elif f.name != "method":
+                joined[f.name] = tuple(item for part in parts for item in part)
         return cls(**joined, method=method)
 
     def baseline_results(self, identity: str) -> list[tuple[float, Array] | None]:

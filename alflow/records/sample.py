@@ -21,12 +21,41 @@ SIGMAS = (
 """What a stored frame keeps of how sure the committee is, from :class:`Segment` to :class:`SelectRecord`."""
 
 
+MEASURED = ("largest_grade", "largest_force", "temperature", "distance_ratio")
+"""What else is measured on a stored frame."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the frames of a walker are drawn from.
+
+    Attributes
+    ----------
+    system : str
+        Name of the system; empty where it has none.
+    temperature : float
+        Of the thermostat, K; infinite for candidates, which no thermostat has made.
+    pressure : float
+        Of the barostat, eV/Å^3; NaN at constant volume.
+    """
+
+    system: str = ""
+    temperature: float = float("nan")
+    pressure: float = float("nan")
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """Frames stored during one segment of a walk, and the state at its end.
 
     Attributes
     ----------
+    walker : int
+        Whose segment it is.
+    ensemble : Ensemble
+        Of the walker.
+    timestep : float
+        fs.
     frames : tuple of Atoms, length K
         Stored structures, with momenta.
     step : ndarray, shape (K,)
@@ -36,6 +65,10 @@ class Segment:
     energy, energy_spread, energy_sigma, largest_force_spread, largest_force_sigma, largest_atom_spread, \
     largest_atom_sigma, smallest_weight, largest_grade, largest_force, temperature, distance_ratio : ndarray, shape (K,)
         As in :class:`SampleRecord`.
+    bias_energy : ndarray, shape (K,)
+        What a bias adds to ``energy``, eV; 0 without one.
+    properties, atom_properties : dict of ndarray, shapes (K, ...) and (sum N, ...)
+        What else is known of each frame, and of each atom of the frames one after the other, by name.
     end : tuple of Atoms, length 1
         State at the end of the segment.
     end_step : int
@@ -44,6 +77,9 @@ class Segment:
         Why the walker stopped in this segment; empty while it goes on.
     """
 
+    walker: int
+    ensemble: Ensemble
+    timestep: float
     frames: tuple[Atoms, ...]
     step: Array
     energies: Array
@@ -59,6 +95,9 @@ class Segment:
     largest_force: Array
     temperature: Array
     distance_ratio: Array
+    bias_energy: Array
+    properties: dict[str, Array]
+    atom_properties: dict[str, Array]
     end: tuple[Atoms, ...]
     end_step: int
     stop: str
@@ -97,12 +136,16 @@ class SampleRecord:
         Instantaneous, K.
     distance_ratio : ndarray, shape (K,)
         Smallest distance of two atoms over the sum of their covalent radii.
+    bias_energy : ndarray, shape (K,)
+        What a bias adds to ``energy``, eV; 0 without one.
+    properties, atom_properties : dict of ndarray, shapes (K, ...) and (sum N, ...)
+        As in :class:`Segment`.
     walker_stop : tuple of str, length W
         Why each walker stopped; ``finished`` when it did all its steps.
     walker_steps : ndarray of int, shape (W,)
         Steps each walker did.
-    walker_temperature : ndarray, shape (W,)
-        Of its thermostat, K.
+    ensembles : tuple of Ensemble, length W
+        Of each walker.
     walker_start : tuple of str, length W
         Id of the label each walker started from.
     """
@@ -123,7 +166,10 @@ class SampleRecord:
     largest_force: Array
     temperature: Array
     distance_ratio: Array
+    bias_energy: Array
+    properties: dict[str, Array]
+    atom_properties: dict[str, Array]
     walker_stop: tuple[str, ...]
     walker_steps: IntArray
-    walker_temperature: Array
+    ensembles: tuple[Ensemble, ...]
     walker_start: tuple[str, ...]

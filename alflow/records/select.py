@@ -52,3 +52,8 @@ class SelectRecord:
     n_rejected_sigma: int
     n_rejected_unphysical: int
     n_rejected_duplicate: int
+
+    @property
+    def headline(self) -> dict[str, int]:
+        """Number of structures selected."""
+        return {"selected": len(self.ids)}

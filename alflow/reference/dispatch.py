@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from alflow.errors import AlflowError, LabelError
 from alflow.executors import TaskTimeoutError, WorkerMemoryError, shield
-from alflow.records.electrons import extra_of
 from alflow.records.label import LabelRecord
 from alflow.reference.consistency import Limits, check_consistent
 from alflow.reference.method import ReferenceMethod, Result, reason_of
 from alflow.reference.programs import end_of_logs
-from alflow.state.store import commit_file
+from alflow.state.file import commit_file
+
+Array = NDArray[np.float64]
 
 _TAIL = 20  # lines of a traceback that are kept
 
@@ -41,6 +42,10 @@ class Task:
         Settings that were changed for this attempt.
     limits : Limits
         What the result must keep.
+    cores : int
+        That the calculation has.
+    place : mapping
+        What the header of the result says of its place.
     done, failed, folder : Path
         File for the result, file for the failure, and folder for the files of a program.
     """
@@ -50,9 +55,16 @@ class Task:
     method: ReferenceMethod
     changes: Mapping[str, Any]
     limits: Limits
+    cores: int
+    place: Mapping[str, str | int]
     done: Path
     failed: Path
     folder: Path
+
+    @property
+    def failed_place(self) -> dict[str, str | int]:
+        """What the header of a failure says of its place: the attempt besides, the number in the name of its file."""
+        return {**self.place, "attempt": int(self.failed.suffixes[-2][1:])}
 
 
 def label_one(task: Task) -> None:
@@ -68,11 +80,10 @@ def label_one(task: Task) -> None:
         check_consistent(result.frame, task.limits)
     except Exception as error:  # noqa: BLE001 - whatever a calculation does, the loop goes on without it
         with shield():
-            commit_file(task.failed, failure(task, error), exist_ok=True)
+            commit_file(task.failed, failure(task, error), place=task.failed_place, exist_ok=True)
         return
     finally:
         shutil.rmtree(task.folder, ignore_errors=True)
-    extra = extra_of(result.electrons)
     with shield():
         record = LabelRecord.empty(task.method.identity()).with_label(
             name=task.name,
@@ -80,10 +91,14 @@ def label_one(task: Task) -> None:
             wall_time=time.perf_counter() - start,
             code=result.code,
             log=result.log,
-            extra=json.dumps(extra) if extra else "",
             changes=json.dumps(dict(task.changes)) if task.changes else "",
+            plain_energy=result.plain_energy,
+            electrons=result.electrons,
+            properties=result.properties,
+            atom_properties=result.atom_properties,
+            cores=task.cores,
         )
-        commit_file(task.done, record, exist_ok=True)
+        commit_file(task.done, record, place=task.place, exist_ok=True)
 
 
 def try_one(atoms: Atoms, method: ReferenceMethod, limits: Limits, folder: Path | None = None) -> tuple[Result, float]:
@@ -98,10 +113,11 @@ def try_one(atoms: Atoms, method: ReferenceMethod, limits: Limits, folder: Path 
     return result, time.perf_counter() - start
 
 
-def baseline_result(atoms: Atoms, baseline: ReferenceMethod) -> tuple[float, NDArray[np.float64]]:
-    """Energy (eV) and forces (eV/Å) by a baseline; LabelError when it fails."""
-    found = baseline.calculate(atoms).frame
-    return float(found.get_potential_energy()), np.array(found.get_forces())
+def baseline_result(atoms: Atoms, baseline: ReferenceMethod) -> tuple[float, Array, Array]:
+    """Energy (eV), forces (eV/Å) and stress (eV/Å^3; NaN where it has none) by a baseline; LabelError when it fails."""
+    results = baseline.calculate(atoms).frame.calc.results
+    stress = np.array(results.get("stress", np.full(6, np.nan)))
+    return float(results["energy"]), np.array(results["forces"]), stress
 
 
 def failure(task: Task, error: Exception) -> LabelRecord:

@@ -1,6 +1,6 @@
 """Labels, models and predictions as files for other programs."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from alflow.committee.committee import Committee
 from alflow.data.writing import write_structures
 from alflow.errors import ConfigError, PotentialError, StructureError
 from alflow.models.files import load
+from alflow.records.batch import labels_besides
+from alflow.records.electrons import as_lists
 from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.kinds import described
 from alflow.reference.method import BaselineMethod
-from alflow.report.views import run_directory
+from alflow.report.run import run_directory
 
 
 def export(directory: Path, output: Path) -> str:
@@ -48,15 +50,11 @@ def export(directory: Path, output: Path) -> str:
         )
         raise ConfigError(msg)
     method = config.load(directory).reference.at(directory).identity()
-    waiting = store.labels_besides((), method)  # before those of the cycles, which a label step may move them to
+    waiting = labels_besides(store, (), method)  # before those of the cycles, which a label step may move them to
     records = [({"cycle": k}, store.read(k, "label", LabelRecord)) for k in store.cycles() if store.exists(k, "label")]
     gathered = {name for _, record in records for name in record.ids}
     records += [({}, record) for name, record in waiting.items() if name not in gathered]
-    frames: list[Atoms] = []
-    for where, record in records:
-        for name, frame, extra in zip(record.ids, record.frames, record.extra, strict=True):
-            frame.info.update(id=name, **where, **_flat(json.loads(extra or "{}")))
-            frames.append(frame)
+    frames = [frame for where, record in records for frame in _labelled(record, where)]
     if not frames:
         msg = f"{directory} has no labels yet: run `alflow iterate {directory}` first"
         raise ConfigError(msg)
@@ -64,17 +62,34 @@ def export(directory: Path, output: Path) -> str:
     return f"{output}: {len(frames)} labelled structures"
 
 
-def _flat(extra: dict[str, Any]) -> dict[str, Any]:
-    """What else a label has, as extended XYZ can hold it: rows of one length become an array, others one each."""
+def _labelled(record: LabelRecord, where: dict[str, int]) -> Iterator[Atoms]:
+    """Labelled structures with their id, the properties of each and of its atoms, and the levels of its electrons."""
+    last = 0
+    for i, (name, frame) in enumerate(zip(record.ids, record.frames, strict=True)):
+        first, last = last, last + len(frame)
+        frame.info.update(id=name, **where, **_flat(as_lists(record.electrons[i])))
+        if np.isfinite(record.plain_energy[i]):
+            frame.info["plain_energy"] = float(record.plain_energy[i])
+        for key, values in record.properties.items():
+            if np.isfinite(values[i]).all() and key not in frame.info:
+                frame.info[key] = values[i]
+        for key, values in record.atom_properties.items():
+            if np.isfinite(values[first:last]).all() and key not in frame.arrays:
+                frame.arrays[key] = values[first:last]
+        yield frame
+
+
+def _flat(lists: dict[str, Any]) -> dict[str, Any]:
+    """Levels as extended XYZ can hold them: an array for each spin, numbered where there are two."""
     flat: dict[str, Any] = {}
-    for key, value in extra.items():
-        rows = value if isinstance(value, list) and value and isinstance(value[0], list) else None
-        if rows is None:
-            flat[key] = np.array(value) if isinstance(value, list) else value
-        elif len(rows) == 1:
-            flat[key] = np.array(rows[0])
+    for key, value in lists.items():
+        spins = value if isinstance(value, list) else None
+        if spins is None:
+            flat[key] = value
+        elif len(spins) == 1:
+            flat[key] = np.array(spins[0])
         else:
-            flat.update({f"{key}_{number}": np.array(row) for number, row in enumerate(rows)})
+            flat.update({f"{key}_{number}": np.array(spin) for number, spin in enumerate(spins)})
     return flat
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from alflow.records.label import LabelRecord
-from alflow.report.views import run_directory
-from alflow.state.store import read_file
+from alflow.report.run import run_directory
 
 
 def failures(directory: Path) -> list[dict[str, Any]]:
@@ -25,7 +24,7 @@ def failures(directory: Path) -> list[dict[str, Any]]:
         labelled |= set(store.read(cycle, "label", LabelRecord).ids)
     found = []
     for name, paths in store.failures().items():
-        records = [read_file(path, LabelRecord) for path in paths]
+        records = [store.read_failure(path, LabelRecord) for path in paths]
         attempts = [
             {
                 "reason": record.failed_reason[0],

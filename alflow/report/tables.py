@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from alflow.records.assess import AssessRecord
+from alflow.records.assess import Assessment
 
 
 def show(table: Table) -> None:
@@ -18,29 +18,10 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-def cycle_table(record: AssessRecord, n_new: int, cycle: int) -> Table:
+def cycle_table(now: Assessment) -> Table:
     """One finished cycle: labels, failures, sigma, error before training, error after."""
-    return status_table(
-        [
-            {
-                "cycle": cycle,
-                "n_labelled": n_new,
-                "n_failed": record.n_failed,
-                "largest_force_sigma": record.largest_force_sigma,
-                "observable": record.observable,
-                "observable_error": record.observable_error,
-                "energy_rmse": record.energy_rmse,
-                "force_rmse": record.force_rmse,
-                "energy_rmse_after": record.energy_rmse_after,
-                "force_rmse_after": record.force_rmse_after,
-                "alpha_energy": record.alpha_energy,
-                "alpha_force": record.alpha_force,
-                "energy": {"coverage_1": record.energy.coverage_1},
-                "force": {"coverage_1": record.force.coverage_1},
-                "new_force": {"coverage_1": record.new_force.coverage_1},
-            }
-        ]
-    )
+    kinds = {kind: {"coverage_1": getattr(now, kind).coverage_1} for kind in ("energy", "force", "new_force")}
+    return status_table([{**vars(now), "n_labelled": now.n_new, **kinds}])
 
 
 def status_table(cycles: Sequence[dict[str, Any]]) -> Table:

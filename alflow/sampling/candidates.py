@@ -8,7 +8,7 @@ from ase import Atoms
 
 from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
-from alflow.records.sample import Segment
+from alflow.records.sample import Ensemble, Segment
 from alflow.sampling.observing import FAILURES, Observed
 
 
@@ -24,11 +24,14 @@ class Candidates:
         How a baseline is weighted (:meth:`alflow.committee.committee.Committee.drive`).
     baseline_error : float, optional
         s_b, eV; from the data by default.
+    number : int
+        Which of the tasks this is: it stands in the place of a walker's number.
     """
 
     frames: tuple[Atoms, ...]
     weighting: Weighting | None = None
     baseline_error: float | None = None
+    number: int = 0
 
 
 def judge_candidates(candidates: Candidates, committee: Committee) -> Segment:
@@ -56,4 +59,8 @@ def judge_candidates(candidates: Candidates, committee: Committee) -> Segment:
         # A structure far outside may overflow: what comes of it is not finite, and left out by the selection.
         with np.errstate(over="ignore", invalid="ignore"), suppress(*FAILURES):
             observed.store(step, observed.measure())
-    return observed.segment(len(candidates.frames), "finished")
+    # No thermostat has made them, and several systems may be among them: they are no sample of an ensemble.
+    ensemble = Ensemble(temperature=np.inf)
+    return observed.segment(
+        len(candidates.frames), "finished", walker=candidates.number, ensemble=ensemble, timestep=np.nan
+    )

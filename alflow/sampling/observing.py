@@ -1,5 +1,7 @@
 """What is kept of a frame: the structure, what the committee says of it, and whether it is sane."""
 
+from typing import Any
+
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculatorError
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 
 from alflow.committee.committee import Committee
 from alflow.errors import PotentialError
-from alflow.records.sample import SIGMAS, Segment
+from alflow.records.sample import MEASURED, SIGMAS, Ensemble, Segment
 from alflow.structures import distance_ratio
 
 Array = NDArray[np.float64]
@@ -21,7 +23,7 @@ _OF_FORCES = {
     "largest_atom_spread": "atom_spread",
     "largest_atom_sigma": "atom_sigma",
 }
-_COLUMNS = ("energy", *SIGMAS, "largest_grade", "largest_force", "temperature", "distance_ratio")
+_COLUMNS = ("energy", *SIGMAS, *MEASURED)
 
 
 class Observed:
@@ -78,15 +80,31 @@ class Observed:
         row |= {name: float(getattr(p, of).max()) for name, of in _OF_FORCES.items()}
         return p.energies
 
-    def segment(self, step: int, stop: str) -> Segment:
-        """Everything stored so far, as columns; the segment ended after ``step`` steps, for the reason ``stop``."""
+    def segment(self, step: int, stop: str, *, walker: int, ensemble: Ensemble, timestep: float) -> Segment:
+        """Everything stored so far, as columns.
+
+        Parameters
+        ----------
+        step : int
+            Steps done at the end of the segment.
+        stop : str
+            Why it was the last one; empty when it was not.
+        walker, ensemble, timestep
+            As in :class:`alflow.records.sample.Segment`.
+        """
         end = self.atoms.copy()
         end.calc = None
-        columns = {name: np.array([row[name] for row in self.rows]) for name in ("step", *_COLUMNS)}
+        columns: dict[str, Any] = {name: np.array([row[name] for row in self.rows]) for name in ("step", *_COLUMNS)}
         return Segment(
+            walker=walker,
+            ensemble=ensemble,
+            timestep=timestep,
             frames=tuple(self.frames),
             energies=np.array(self.energies).reshape(len(self.energies), self.committee.n_members),
             **columns,
+            bias_energy=np.zeros(len(self.rows)),  # nothing biases a walk yet
+            properties={},
+            atom_properties={},
             end=(end,),
             end_step=step,
             stop=stop,

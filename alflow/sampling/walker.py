@@ -21,7 +21,7 @@ from ase.md.langevinbaoab import LangevinBAOAB
 from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
 from alflow.randomness import generator
-from alflow.records.sample import Segment
+from alflow.records.sample import Ensemble, Segment
 from alflow.sampling.observing import FAILURES, Observed
 
 _BAROSTAT = 10.0  # time constant of the barostat over that of the thermostat
@@ -77,7 +77,8 @@ class Walker:
     seed : int
         Seed of the run.
     key : tuple of int
-        What tells this walker's random numbers from those of any other: cycle, step of the cycle, walker.
+        What tells this walker's random numbers from those of any other: cycle, step of the cycle, number of the walker
+        (last).
     weighting : "total", "atom" or "none", optional
         How a baseline is weighted (:meth:`alflow.committee.committee.Committee.drive`).
     baseline_error : float, optional
@@ -103,6 +104,12 @@ class Walker:
     baseline_error: float | None = None
     pressure: float | None = None
     force_sigma: bool = True
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """What its frames are drawn from."""
+        pressure = math.nan if self.pressure is None else self.pressure
+        return Ensemble(str(self.start.info.get("system", "")), self.temperature, pressure)
 
     @property
     def n_segments(self) -> int:
@@ -155,7 +162,7 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
     if not stop and isinstance(dynamics, LangevinBAOAB):
         # The integrator, which ends here, holds the barostat's momentum: without it each segment would begin at rest.
         atoms.info[_P_EPS] = float(dynamics.p_eps)
-    return watched.segment(step, stop)
+    return watched.segment(step, stop, walker=walker.key[-1], ensemble=walker.ensemble, timestep=walker.timestep)
 
 
 def _dynamics(walker: Walker, atoms: Atoms, rng: np.random.Generator) -> Langevin | LangevinBAOAB:

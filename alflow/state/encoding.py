@@ -8,30 +8,36 @@ field type                 place in the file
 ``int, float, bool, str``  an attribute of the group ``/record``
 ``ndarray``                the dataset ``/record/<field>``
 ``tuple[str, ...]``        the dataset ``/record/<field>``, variable-length UTF-8 strings
+``dict[str, ndarray]``     the group ``/record/<field>``, a dataset for each name
 ``tuple[Atoms, ...]``      the H5MD group ``/particles/<field>`` (znh5md writes and reads it); beside it
-                           ``/record/<field>_info``, ``Atoms.info`` as JSON, and ``/record/<field>_momenta``, shape
-                           (sum N, 3), because H5MD holds velocities, whose division by the mass loses a bit
+                           ``/record/<field>_info``, ``Atoms.info`` as JSON, ``/record/<field>_more``, what
+                           else is kept of a structure, as JSON (empty for most), and
+                           ``/record/<field>_momenta``, shape (sum N, 3), because H5MD holds velocities,
+                           whose division by the mass loses a bit
 another dataclass          the group ``/record/<field>``, by the same rules
-anything else              the group ``/model``: its ``write`` and the function ``read`` of the field's metadata
+tuple of a dataclass       the group ``/record/<field>`` with a column for each of its fields: numbers as
+                           an array, arrays of any shapes one after the other, with their shapes beside
+anything else              the group ``/model``: it is written by its method ``write(group)``, and read by
+                           the function that the field's metadata name as ``read``
 =========================  ============================================================================
 
-Of ``Atoms`` a record keeps species, positions, cell, periodicity, momenta, info, and the energy, forces and stress of
-the calculator. The rest is dropped without a word: constraints, tags, masses that are not the element's, initial
-charges and moments; a state file says where atoms are, not how somebody else treated them. What is kept comes back to
-the last bit, except in ``info``, where arrays and tuples become lists and keys become text. Text that HDF5 cannot hold
-is mended: NUL and lone surrogates, which occur in what a crashed program says, become replacement characters.
+Of ``Atoms`` a record keeps species, positions, cell, periodicity, momenta, info, the energy, forces and stress of the
+calculator, and, where the structure has them, constraints, masses that are not the element's, initial charges and
+magnetic moments. Tags are dropped. What is kept comes back to the last bit, except in ``info``, where arrays and tuples
+become lists and keys become text. Text that HDF5 cannot hold is mended: NUL and lone surrogates, which occur in what a
+crashed program says, become replacement characters.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, cast, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import h5py
 import numpy as np
-import znh5md
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 Record = TypeVar("Record")
 
@@ -46,7 +52,7 @@ def write(record: Any, file: h5py.File) -> None:
     Raises
     ------
     TypeError
-        ``Atoms.info`` holds something that JSON has no form for.
+        ``Atoms.info`` holds something that JSON has no form for, or a constraint says nothing of itself.
     ValueError
         A structure has no atoms, or positions, momenta, cell or results that are not finite.
     """
@@ -64,12 +70,16 @@ def _write_fields(file: h5py.File, group: h5py.Group, record: Any) -> None:
             group.attrs[name] = hint(value)
         elif hint == tuple[str, ...]:
             _write_texts(group, name, [_text(text) for text in value])
-        elif hint == tuple[Atoms, ...]:
+        elif _are_structures(hint):
             _write_frames(file, group, name, value)
         elif get_origin(hint) is np.ndarray:
             group.create_dataset(name, data=value)
-        elif is_dataclass(hint):
+        elif get_origin(hint) is dict:
+            _write_named(group.create_group(name), value)
+        elif is_dataclass(hint) and not hasattr(hint, "write"):
             _write_fields(file, group.create_group(name), value)
+        elif (item := _item(hint)) is not None:
+            _write_columns(group.create_group(name), item, value)
         else:
             value.write(file.create_group("model"))
 
@@ -93,30 +103,52 @@ def read(cls: type[Record], file: h5py.File) -> Record:
 
 def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group) -> Record:
     values: dict[str, Any] = {}
-    readers = _readers(cls)
+    readers = {f.name: f.metadata.get("read") for f in fields(cls)}  # type: ignore[arg-type]
     for name, hint in _hints(cls).items():
         if hint in {int, float, bool, str}:
             values[name] = hint(group.attrs[name])
         elif hint == tuple[str, ...]:
             values[name] = _read_texts(group, name)
-        elif hint == tuple[Atoms, ...]:
+        elif _are_structures(hint):
             values[name] = _read_frames(file, group, name)
         elif get_origin(hint) is np.ndarray:
             values[name] = group[name][()]
-        elif is_dataclass(hint):
-            values[name] = _read_fields(cast("type", hint), file, group[name])
+        elif get_origin(hint) is dict:
+            values[name] = {key: dataset[()] for key, dataset in group[name].items()}
+        elif is_dataclass(hint) and not hasattr(hint, "write"):
+            values[name] = _read_fields(hint, file, group[name])  # type: ignore[arg-type]
+        elif (item := _item(hint)) is not None:
+            values[name] = _read_columns(item, group[name])
         else:
-            values[name] = readers[name](file["model"])
+            reader: Callable[[h5py.Group], Any] = readers[name] or hint.read
+            values[name] = reader(file["model"])
     return cls(**values)
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """The types of the fields of a dataclass, in their order."""
     hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls)}
+    return {f.name: hints[f.name] for f in fields(cls)}
 
 
-def _readers(cls: type) -> dict[str, Any]:
-    return {field.name: field.metadata.get("read") for field in fields(cls)}
+def _are_structures(hint: Any) -> bool:
+    """Whether a type is a tuple of structures, without importing what a structure is."""
+    item = _item_of_tuple(hint)
+    return item is not None and (item.__module__, item.__name__) == ("ase.atoms", "Atoms")
+
+
+def _item(hint: Any) -> type[Any] | None:
+    """The dataclass that a type is a tuple of; None for any other type."""
+    item = _item_of_tuple(hint)
+    return item if item is not None and is_dataclass(item) else None
+
+
+def _item_of_tuple(hint: Any) -> type[Any] | None:
+    arguments = get_args(hint)
+    return arguments[0] if get_origin(hint) is tuple and arguments[1:] == (...,) else None
+
+
+# Text, and arrays by name
 
 
 def _write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
@@ -132,36 +164,112 @@ def _text(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _write_frames(file: h5py.File, group: h5py.Group, name: str, frames: Sequence[Atoms]) -> None:
+def _write_named(group: h5py.Group, arrays: dict[str, Any]) -> None:
+    for name in sorted(arrays):
+        group.create_dataset(name, data=arrays[name])
+
+
+# A tuple of a dataclass, column by column: reading takes as long for many as for one
+
+
+def _write_columns(group: h5py.Group, cls: type[Any], items: Sequence[Any]) -> None:
+    group.attrs["length"] = len(items)
+    for name, hint in _hints(cls).items():
+        values = [getattr(item, name) for item in items]
+        if hint is str:
+            _write_texts(group, name, [_text(text) for text in values])
+        elif hint in {int, float, bool}:
+            group.create_dataset(name, data=np.array(values, dtype=_NUMBERS[hint]))
+        elif get_origin(hint) is np.ndarray:
+            _write_ragged(group.create_group(name), [np.asarray(value) for value in values])
+        elif is_dataclass(hint):
+            _write_columns(group.create_group(name), hint, values)  # type: ignore[arg-type]
+        else:
+            msg = f"{cls.__name__}.{name}: a column holds text, numbers, arrays or dataclasses of them, found {hint}"
+            raise TypeError(msg)
+
+
+def _read_columns(cls: type[Any], group: h5py.Group) -> tuple[Any, ...]:
+    columns: list[Sequence[Any]] = []
+    for name, hint in _hints(cls).items():
+        if hint is str:
+            columns.append(_read_texts(group, name))
+        elif hint in {int, float, bool}:
+            columns.append(group[name][()].tolist())
+        elif get_origin(hint) is np.ndarray:
+            columns.append(_read_ragged(group[name]))
+        else:
+            columns.append(_read_columns(hint, group[name]))
+    items = tuple(cls(*values) for values in zip(*columns, strict=True))
+    if len(items) != group.attrs["length"]:
+        msg = f"{group.name} has {len(items)} entries: expected {group.attrs['length']}"
+        raise ValueError(msg)
+    return items
+
+
+_NUMBERS = {int: np.int64, float: np.float64, bool: np.bool_}
+
+
+def _write_ragged(group: h5py.Group, arrays: Sequence[Any]) -> None:
+    """Arrays of different shapes: all their numbers one after the other, and their shapes."""
+    dimensions = max((array.ndim for array in arrays), default=0)
+    shapes = np.full((len(arrays), dimensions), -1, dtype=np.int64)  # -1: no such dimension
+    for shape, array in zip(shapes, arrays, strict=True):
+        shape[: array.ndim] = array.shape
+    group.create_dataset("shapes", data=shapes)
+    group.create_dataset("values", data=np.concatenate([np.zeros(0), *(array.ravel() for array in arrays)]))
+
+
+def _read_ragged(group: h5py.Group) -> list[Any]:
+    shapes = [tuple(int(n) for n in shape if n >= 0) for shape in group["shapes"][()]]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    parts = np.split(group["values"][()], np.cumsum(sizes)[:-1]) if sizes else []
+    return [part.reshape(shape).copy() for part, shape in zip(parts, shapes, strict=True)]
+
+
+# Structures
+
+
+def _write_frames(file: h5py.File, group: h5py.Group, name: str, frames: "Sequence[Atoms]") -> None:
+    import znh5md
+
     plain = [_plain(frame) for frame in frames]
     names = [f"structure {index} of {name}" for index in range(len(plain))]
     for frame, where in zip(plain, names, strict=True):
         _check(frame, where)
-    infos = [_json(frame.info, where) for frame, where in zip(frames, names, strict=True)]
+    infos = [_json(frame.info, f"{where}: info") for frame, where in zip(frames, names, strict=True)]
     _write_texts(group, f"{name}_info", infos)
+    _write_texts(group, f"{name}_more", [_more(frame, where) for frame, where in zip(frames, names, strict=True)])
     momenta = [frame.arrays["momenta"] for frame in plain if "momenta" in frame.arrays]
     group.create_dataset(f"{name}_momenta", data=np.concatenate([np.zeros((0, 3)), *momenta]))
     if plain:
         znh5md.IO(file_handle=file, particles_group=name).extend(plain)
 
 
-def _read_frames(file: h5py.File, group: h5py.Group, name: str) -> tuple[Atoms, ...]:
+def _read_frames(file: h5py.File, group: h5py.Group, name: str) -> "tuple[Atoms, ...]":
+    import znh5md
+
     infos = _read_texts(group, f"{name}_info")
     if not infos:
         return ()
     momenta = group[f"{name}_momenta"][()]
     frames = [_plain(frame) for frame in znh5md.IO(file_handle=file, particles_group=name)[:]]
     first = 0
-    for frame, info in zip(frames, infos, strict=True):
+    for frame, info, more in zip(frames, infos, _read_texts(group, f"{name}_more"), strict=True):
         frame.info = json.loads(info)
         if "momenta" in frame.arrays:
             frame.arrays["momenta"] = momenta[first : first + len(frame)].copy()
             first += len(frame)
+        if more:
+            _add_more(frame, json.loads(more))
     return tuple(frames)
 
 
-def _plain(atoms: Atoms) -> Atoms:
-    """Copy what a record keeps of a structure, info excepted."""
+def _plain(atoms: "Atoms") -> "Atoms":
+    """Copy what H5MD has a place for, info excepted."""
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
     plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     if "momenta" in atoms.arrays:
         plain.arrays["momenta"] = np.array(atoms.arrays["momenta"], dtype=float)
@@ -174,7 +282,31 @@ def _plain(atoms: Atoms) -> Atoms:
     return plain
 
 
-def _check(plain: Atoms, where: str) -> None:
+def _more(atoms: "Atoms", where: str) -> str:
+    """Constraints, masses, initial charges and moments as JSON; empty where the structure has none of them."""
+    from alflow.structures import OF_ATOMS
+
+    found: dict[str, Any] = {key: atoms.arrays[key] for key in OF_ATOMS if key in atoms.arrays}
+    if atoms.constraints:
+        try:
+            found["constraints"] = [constraint.todict() for constraint in atoms.constraints]
+        except (AttributeError, NotImplementedError) as error:
+            names = ", ".join(type(constraint).__name__ for constraint in atoms.constraints)
+            msg = f"{where}: constraints cannot be kept ({names}): expected such as ASE can write, FixAtoms for example"
+            raise TypeError(msg) from error
+    return _json(found, f"{where}: what belongs to its atoms") if found else ""
+
+
+def _add_more(atoms: "Atoms", found: dict[str, Any]) -> None:
+    from ase.constraints import dict2constraint
+
+    constraints = found.pop("constraints", [])
+    for key, values in found.items():
+        atoms.arrays[key] = np.array(values, dtype=float)
+    atoms.set_constraint([dict2constraint(constraint) for constraint in constraints])
+
+
+def _check(plain: "Atoms", where: str) -> None:
     """Refuse what would not come back: H5MD pads structures of different size with NaN, and takes NaN for padding."""
     if len(plain) == 0:
         msg = f"{where} has no atoms: expected at least one"
@@ -188,8 +320,8 @@ def _check(plain: Atoms, where: str) -> None:
             raise ValueError(msg)
 
 
-def _json(info: dict[str, Any], where: str) -> str:
-    """``Atoms.info`` as JSON, numpy's numbers and arrays included."""
+def _json(value: dict[str, Any], where: str) -> str:
+    """A dictionary as JSON, numpy's numbers and arrays included."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic) and value.dtype.char != "g":  # a long double has no plain form
@@ -198,7 +330,7 @@ def _json(info: dict[str, Any], where: str) -> str:
         raise TypeError(msg)
 
     try:
-        return json.dumps(info, sort_keys=True, default=plain)
+        return json.dumps(value, sort_keys=True, default=plain)
     except (TypeError, ValueError) as error:
-        msg = f"{where}: info cannot be kept: {error}; remove that entry from Atoms.info"
+        msg = f"{where} cannot be kept: {error}; remove that entry from Atoms.info"
         raise TypeError(msg) from error

@@ -1,41 +1,41 @@
 """One state file: written whole or not at all, never overwritten, verified whenever it is read.
 
-It is written into a temporary file in the same folder, flushed to disk, linked to its name, and the folder is flushed
-too. In front of its HDF5 content (in the HDF5 user block, which every HDF5 reader skips) stands one line of text with
-the SHA-256 of all that follows, padded with NUL to 512 bytes; both are checked before anything is parsed.
+In front of its HDF5 content (in the HDF5 user block, which every HDF5 reader skips) stand two lines of text, padded
+with NUL. The first states the SHA-256 of all that follows it. The second, a JSON object, is the :class:`Header`: which
+file this is, the checksums of the files it was made from, and the few numbers that `alflow status` shows, so that a
+chain of files can be followed, and a file in a wrong place be known, without opening HDF5.
 """
 
 import errno
-import fcntl
 import hashlib
 import io
+import json
 import os
 import re
-import secrets
-import socket
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import h5py
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from alflow.errors import AlflowError, StoreError
-from alflow.state import encoding
+from alflow.state.atomic import TakenError, sync, whole_file
 from alflow.version import __version__
 
-SCHEMA = 4
+if TYPE_CHECKING:
+    import h5py
+
+SCHEMA = 5
 
 REMEDY = (
     "restore it from a backup, or remove it together with everything that was made after it "
     "and run `alflow resume` (of a production run: `alflow produce`) to make it again"
 )
 
-_HEADER = 512  # bytes of the HDF5 user block
-_MAGIC = b"alflow state file, sha256 of what follows: "
-_TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]+)@(?P<host>.+)\.tmp")
-_ABANDONED = 86400.0  # s; a temporary file lives for seconds, so one this old is nobody's, on whatever host it was made
+_BLOCK = 512  # bytes of the smallest HDF5 user block; others are this times a power of two
+_MAGIC = b"alflow file, sha256 of what follows: "
+_OLD = b"alflow state file, sha256"
+_FIRST = len(_MAGIC) + 65  # bytes of the first line
 
 _UNREADABLE = (AlflowError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 """What h5py, znh5md and a record's parts raise for content that is not what they expect."""
@@ -43,8 +43,52 @@ _UNREADABLE = (AlflowError, AttributeError, LookupError, OSError, RuntimeError, 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its content.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the class of its record.
+    place : mapping
+        Which file it is: cycle and step; walker and segment; calculation and attempt; ...
+    made_from : mapping
+        Checksum of each file that it was made from, by its path from the folder of this one: a run that was copied or
+        moved as a whole is as good as it was.
+    settings : str
+        Hash of the settings that made it; empty where there are none.
+    headline : mapping
+        The few numbers that are shown without reading the content.
+    size : int
+        Bytes of the whole file: one that was cut is known without reading it.
+    schema : int
+        Version of the format.
+    alflow : str
+        Version of alflow that wrote it.
+    checksum : str
+        SHA-256 of all that follows the first line.
+    """
+
+    kind: str
+    place: Mapping[str, str | int] = field(default_factory=dict)
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    settings: str = ""
+    headline: Mapping[str, str | int] = field(default_factory=dict)
+    size: int = 0
+    schema: int = SCHEMA
+    alflow: str = __version__
+    checksum: str = ""
+
+
 def commit_file(
-    path: Path, record: Any, attributes: Mapping[str, Any] | None = None, *, exist_ok: bool = False
+    path: Path,
+    record: Any,
+    *,
+    place: Mapping[str, str | int] | None = None,
+    made_from: Mapping[str, str] | None = None,
+    settings: str = "",
+    exist_ok: bool = False,
 ) -> None:
     """Write a record into a file of its own: completely, durably and without overwriting.
 
@@ -53,9 +97,9 @@ def commit_file(
     path : Path
         Where; its folder must exist.
     record : dataclass instance
-        What (:mod:`alflow.records`).
-    attributes : mapping, optional
-        Further attributes of the file: strings and numbers.
+        What (:mod:`alflow.records`). Its property ``headline``, if it has one, goes into the header.
+    place, made_from, settings
+        As in :class:`Header`.
     exist_ok : bool
         Keep the file that is there already, instead of refusing.
 
@@ -65,61 +109,50 @@ def commit_file(
         The file exists, or cannot be written (disk full, read-only, no permission, ...), or the record holds what no
         file can; then no trace is left.
     """
+    from alflow.state import encoding
+
+    header = Header(
+        kind=type(record).__name__,
+        place=dict(place or {}),
+        made_from=dict(made_from or {}),
+        settings=settings,
+        headline=dict(getattr(record, "headline", {})),
+    )
+    write_file(path, header, lambda file: encoding.write(record, file), exist_ok=exist_ok)
+
+
+def write_file(
+    path: Path,
+    header: Header,
+    write: Callable[["h5py.File"], None],
+    *,
+    exist_ok: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write a header and what ``write`` puts into an empty HDF5 file; arguments and errors as of :func:`commit_file`.
+
+    With ``overwrite`` a file that is there is replaced: for what a user asks for by name, never for state.
+    """
     try:
-        content = _encode(record, {"schema": SCHEMA, "alflow": __version__, **(attributes or {})})
+        content = _encoded(header, write)
     except (TypeError, ValueError) as error:
         msg = f"{path} cannot be written: {_line(error)}"
         raise StoreError(msg) from error
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}@{socket.gethostname()}.tmp"
     with os_errors(path):
         try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            _link(temporary, path, exist_ok=exist_ok)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        sync(path.parent)
+            with whole_file(path, overwrite=overwrite) as temporary:
+                temporary.write_bytes(content)
+        except TakenError:
+            if exist_ok:
+                return
+            msg = (
+                f"{path} exists already and is never overwritten: it is a finished result; "
+                "to make it again, remove it together with everything that was made after it"
+            )
+            raise StoreError(msg) from None
 
 
-def _link(temporary: Path, path: Path, *, exist_ok: bool) -> None:
-    """Give a file its name; a name that is taken is not overwritten."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        # A network file system may do it, lose the answer, and refuse the repetition: then it is this very file.
-        if not exist_ok and not path.samefile(temporary):
-            raise StoreError(_taken(path)) from None
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}:
-            raise
-        _rename(temporary, path, exist_ok=exist_ok)
-
-
-def _rename(temporary: Path, path: Path, *, exist_ok: bool) -> None:
-    """Where there are no hard links: look, then rename, with the folder locked against whoever does the same."""
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):  # no lock to be had on a folder: the lock of the run directory has to be enough
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if not os.path.lexists(path):
-            temporary.rename(path)
-        elif not exist_ok:
-            raise StoreError(_taken(path))
-    finally:
-        os.close(descriptor)
-
-
-def _taken(path: Path) -> str:
-    return (
-        f"{path} exists already and is never overwritten: it is a finished result; "
-        "to make it again, remove it together with everything that was made after it"
-    )
-
-
-def read_file(path: Path, cls: type[T], expected: Mapping[str, Any] | None = None) -> T:
+def read_file(path: Path, cls: type[T], place: Mapping[str, str | int] | None = None) -> T:
     """Read a record, verified.
 
     Parameters
@@ -128,96 +161,154 @@ def read_file(path: Path, cls: type[T], expected: Mapping[str, Any] | None = Non
         Where it is.
     cls : type
         What it must be.
-    expected : mapping, optional
-        Attributes that the file must have.
+    place : mapping, optional
+        What its header must say of its place, whatever else it says.
 
     Raises
     ------
     StoreError
-        The file is missing, truncated, altered, of a newer version or not what it should be.
+        The file is missing, truncated, altered, of another version or not what it should be; or a file that it was made
+        from is not the one that is there now.
     """
+    from alflow.state import encoding
+
+    with opened_file(path, place) as (_, file):
+        try:
+            return encoding.read(cls, file)
+        except _UNREADABLE as error:
+            msg = f"{path} is not what it should be, a {cls.__name__} ({_line(error)}); {REMEDY}"
+            raise StoreError(msg) from error
+
+
+@contextmanager
+def opened_file(path: Path, place: Mapping[str, str | int] | None = None) -> Iterator[tuple[Header, "h5py.File"]]:
+    """The header and the HDF5 content of a file, every byte of it verified; errors as of :func:`read_file`."""
+    import h5py
+
     with os_errors(path):
         content = path.read_bytes()
-    stated = _stated(content[:_HEADER], path)
-    if hashlib.sha256(memoryview(content)[_HEADER:]).hexdigest() != stated:
+    header = _parsed(content, path)
+    if hashlib.sha256(memoryview(content)[_FIRST:]).hexdigest() != header.checksum:
         msg = f"{path} is damaged: its content does not match its checksum (truncated or altered); {REMEDY}"
         raise StoreError(msg)
+    check_place(path, header, place or {})
+    check_origin(path, header)
     try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            _check_attributes(file.attrs, path, expected or {})
-            return encoding.read(cls, file)
-    except StoreError:
-        raise
-    except _UNREADABLE as error:
-        msg = f"{path} is not what it should be, a {cls.__name__} ({_line(error)}); {REMEDY}"
+        file = h5py.File(io.BytesIO(content), "r")
+    except OSError as error:
+        msg = f"{path} is not what it should be, a {header.kind} ({_line(error)}); {REMEDY}"
         raise StoreError(msg) from error
+    with file:
+        yield header, file
+
+
+def read_header(path: Path) -> Header:
+    """What a file says of itself, its content unread; StoreError as of :func:`read_file`, but not for altered content.
+
+    A file that was cut is noticed by its size.
+    """
+    with os_errors(path), path.open("rb") as file:
+        text = file.read(_BLOCK)
+        while not text.endswith(b"\0") and (more := file.read(len(text))):
+            text += more
+        size = file.seek(0, 2)
+    header = _parsed(text, path)
+    if header.size != size:
+        msg = f"{path} is damaged: it has {size} bytes, expected {header.size} (truncated or altered); {REMEDY}"
+        raise StoreError(msg)
+    return header
 
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file's content, as its header states it; StoreError when it has no such header."""
-    with os_errors(path), path.open("rb") as file:
-        return _stated(file.read(_HEADER), path)
+    return read_header(path).checksum
 
 
-def _check_attributes(attributes: Mapping[str, Any], path: Path, expected: Mapping[str, Any]) -> None:
-    if attributes["schema"] > SCHEMA:
-        msg = f"{path} was written by alflow {attributes['alflow']}, which is newer than this one: update alflow"
-        raise StoreError(msg)
-    if attributes["schema"] < SCHEMA:
-        msg = f"{path} was written by an alflow before its first release: begin a new run directory"
-        raise StoreError(msg)
-    wrong = [key for key in expected if attributes.get(key) != expected[key]]
+def check_place(path: Path, header: Header, place: Mapping[str, str | int]) -> None:
+    """StoreError for a file that is valid, and another than it is taken for."""
+    wrong = [key for key in place if header.place.get(key) != place[key]]
     if wrong:
-        found = ", ".join(f"{key} {attributes.get(key)}" for key in wrong)
-        wanted = ", ".join(f"{key} {expected[key]}" for key in wrong)
+        found = ", ".join(f"{key} {header.place.get(key, 'none')}" for key in wrong)
+        wanted = ", ".join(f"{key} {place[key]}" for key in wrong)
         msg = f"{path} is the file of another step or run: expected {wanted}, found {found}; {REMEDY}"
         raise StoreError(msg)
 
 
-def _encode(record: Any, attributes: Mapping[str, Any]) -> memoryview:
+def check_origin(path: Path, header: Header, known: Mapping[Path, str] | None = None) -> None:
+    """StoreError if a file that this one was made from is there and is another now; one that is gone says nothing.
+
+    Parameters
+    ----------
+    path, header
+        The file, and what it says of itself.
+    known : mapping, optional
+        Checksums of files whose headers have been read already.
+    """
+    for name, stated in header.made_from.items():
+        source = Path(os.path.normpath(path.parent / name))
+        found = known.get(source) if known else None
+        if found is None and source.exists():
+            found = checksum(source)
+        if found not in {None, stated}:
+            msg = (
+                f"{source} is not the file that {path} was made from: one of them is of another run, or was made anew; "
+                "restore the one that was there from a backup, or remove everything that was made after it and run "
+                "`alflow resume`"
+            )
+            raise StoreError(msg)
+
+
+def origin(path: Path, sources: Iterable[Path]) -> dict[str, str]:
+    """What the header of a file says of those it is made from: ``made_from`` of :class:`Header`."""
+    return {Path(os.path.relpath(source, path.parent)).as_posix(): checksum(source) for source in sources}
+
+
+def _encoded(header: Header, write: Callable[["h5py.File"], None]) -> memoryview:
     """Make the bytes of a state file. HDF5 writes into memory: a disk that fills up then fails in one plain place."""
+    import h5py
+
+    block = _BLOCK
+    while block < _FIRST + len(_second_line(header, size=10**15)):
+        block *= 2
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w", userblock_size=_HEADER) as file:
-        file.attrs.update(attributes)
-        encoding.write(record, file)
+    with h5py.File(buffer, "w", userblock_size=block) as file:
+        write(file)
     content = buffer.getbuffer()
-    content[:_HEADER] = _header(hashlib.sha256(content[_HEADER:]).hexdigest())
+    content[_FIRST:block] = _second_line(header, size=len(content)).ljust(block - _FIRST, b"\0")
+    content[:_FIRST] = _MAGIC + hashlib.sha256(content[_FIRST:]).hexdigest().encode() + b"\n"
     return content
 
 
-def _header(digest: str) -> bytes:
-    return (_MAGIC + digest.encode() + b"\n").ljust(_HEADER, b"\0")
+def _second_line(header: Header, size: int) -> bytes:
+    """The header as JSON; its text ends with a NUL, so that whoever reads it knows where."""
+    plain = {**asdict(header), "size": size}
+    del plain["checksum"]
+    return json.dumps(plain, sort_keys=True).encode() + b"\n\0"
 
 
-def _stated(header: bytes, path: Path) -> str:
-    """Give the checksum that a file's header states."""
-    digest = header[len(_MAGIC) : len(_MAGIC) + 64].decode(errors="replace")
-    if not re.fullmatch("[0-9a-f]{64}", digest) or header != _header(digest):
-        msg = f"{path} is damaged: it does not begin like a state file (truncated or altered); {REMEDY}"
+def _parsed(content: bytes, path: Path) -> Header:
+    """The header in the beginning of a file."""
+    if content.startswith(_OLD):
+        msg = (
+            f"{path} was written by an alflow before its first release: begin a new run directory; its labels can be "
+            "taken over with `alflow label --import OLD/cycles`, its models trained again"
+        )
         raise StoreError(msg)
-    return digest
-
-
-def is_litter(path: Path) -> bool:
-    """Whether a file is a temporary one whose writer, a process on this host, is dead (or made a day ago, anywhere)."""
-    match = _TEMPORARY.fullmatch(path.name)
-    if match is None:
-        return False
-    if match["host"] == socket.gethostname() and not _is_alive(int(match["pid"])):
-        return True
-    with suppress(OSError):
-        return time.time() - path.stat().st_mtime > _ABANDONED
-    return False
-
-
-def _is_alive(pid: int) -> bool:
+    first, text = content[:_FIRST], content[_FIRST:].split(b"\n", 1)[0]
+    digest = first[len(_MAGIC) : -1].decode(errors="replace")
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # somebody else's
-    return True
+        if not re.fullmatch("[0-9a-f]{64}", digest) or first != _MAGIC + digest.encode() + b"\n":
+            raise ValueError
+        found = json.loads(text)
+        if found["schema"] > SCHEMA:
+            msg = f"{path} was written by alflow {found['alflow']}, which is newer than this one: update alflow"
+            raise StoreError(msg)
+        if not all(isinstance(found[name], dict) for name in ("place", "made_from", "headline")):
+            raise TypeError
+        return Header(**found, checksum=digest)
+    except (ValueError, TypeError, KeyError) as error:
+        msg = f"{path} is damaged: it does not begin like a file of alflow (truncated or altered); {REMEDY}"
+        raise StoreError(msg) from error
 
 
 def make_folder(folder: Path) -> None:
@@ -227,18 +318,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for place in missing:
             sync(place.parent)
-
-
-def sync(folder: Path) -> None:
-    """Flush the entries of a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot, and need not
-            raise
-    finally:
-        os.close(descriptor)
 
 
 _AGAIN = "and run `alflow resume` (or `alflow produce`) again"

@@ -1,7 +1,8 @@
-"""The run directory: commit, read, verify, lock. It knows no physics.
+"""The run directory: commit, read, verify, lock. It knows no physics, and no record but by its class.
 
-Progress is nothing but which files exist (:mod:`alflow.state.file`); temporary files, pieces of unfinished
-steps and the lock do not count.
+Progress is nothing but which files exist (:mod:`alflow.state.file`); temporary files, pieces of unfinished steps and
+the lock do not count. Each step's file states the checksums of those it was made from, so the whole run is a chain,
+which :meth:`Store.check` follows by the headers alone.
 """
 
 import fcntl
@@ -11,7 +12,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,30 +21,30 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alflow.errors import LockedError, StoreError
-from alflow.records.label import LabelRecord
-from alflow.records.production import ProductionRecord
-from alflow.records.sample import Segment
-from alflow.state.file import checksum, commit_file, is_litter, make_folder, os_errors, read_file
-from alflow.structures import structure_id
-
-__all__ = [
-    "FIRST_STEPS",
-    "STEPS",
-    "Store",
-    "Writer",
-    "check_beginning",
-    "commit_file",
-    "make_folder",
-    "read_file",
-    "segment_path",
-    "segment_paths",
-]
+from alflow.state.atomic import is_litter
+from alflow.state.file import (
+    Header,
+    check_origin,
+    check_place,
+    checksum,
+    commit_file,
+    make_folder,
+    origin,
+    os_errors,
+    read_file,
+    read_header,
+)
 
 STEPS = ("sample", "select", "label", "train", "assess")
 FIRST_STEPS = STEPS[2:]
 """Cycle 0 has nothing to sample with: it begins with the labels of the initial structures."""
 
+BEGINNING = "begin.h5"
+"""File of a production run that says what it is."""
+
 _PATIENCE = 0.5  # s that a writer waits for a lock: a reader's test for a writer holds it for microseconds
+_SEGMENT = re.compile(r"(?P<walker>[0-9]+)-(?P<segment>[0-9]+)-(?P<driver>\w+)\.h5")
+_FAILURE = re.compile(r"(?P<calculation>\w+)\.(?P<attempt>[0-9]+)\.h5")
 
 T = TypeVar("T")
 
@@ -51,6 +52,14 @@ T = TypeVar("T")
 def segment_path(folder: Path, walker: int, index: int, driver: str) -> Path:
     """File of a segment of a walk; ``driver`` is the hash of what drives it."""
     return folder / f"{walker:03d}-{index:04d}-{driver}.h5"
+
+
+def segment_place(path: Path) -> dict[str, str | int]:
+    """What the header of a segment says of its place, by its name; empty for a name that is none of a segment."""
+    found = _SEGMENT.fullmatch(path.name)
+    if found is None:
+        return {}
+    return {"walker": int(found["walker"]), "segment": int(found["segment"]), "driver": found["driver"]}
 
 
 def segment_paths(folder: Path, walker: int, driver: str) -> list[Path]:
@@ -68,12 +77,17 @@ def segment_paths(folder: Path, walker: int, driver: str) -> list[Path]:
     return paths
 
 
+def read_segment(path: Path, cls: type[T]) -> T:
+    """Read a segment, of the walker and the number that its name says; StoreError as of ``read_file``."""
+    return read_file(path, cls, segment_place(path))
+
+
 def check_beginning(folder: Path) -> None:
     """StoreError if a production run has segments and nothing says any more what they are of."""
     with os_errors(folder):
-        lost = not (folder / "begin.h5").exists() and any(folder.glob("[0-9]*.h5"))
+        lost = not (folder / BEGINNING).exists() and any(folder.glob("[0-9]*.h5"))
     if lost:
-        msg = f"{folder} has segments but no begin.h5: restore it from a backup, or choose another --name"
+        msg = f"{folder} has segments but no {BEGINNING}: restore it from a backup, or choose another --name"
         raise StoreError(msg)
 
 
@@ -164,6 +178,16 @@ class Store:
         """The last cycle in which a step is finished; -1 when there is none."""
         return max((cycle for cycle in self.cycles() if self.exists(cycle, step)), default=-1)
 
+    def finished(self) -> list[tuple[int, str]]:
+        """Cycle and step of every step that is finished, in order; each folder is listed once."""
+        found: list[tuple[int, str]] = []
+        for cycle in self.cycles():
+            folder = self.folder(cycle)
+            with os_errors(folder), os.scandir(folder) as entries:
+                names = {entry.name for entry in entries}
+            found += [(cycle, step) for step in self.steps(cycle) if f"{step}.h5" in names]
+        return found
+
     def begun(self, cycle: int) -> bool:
         """Whether anything of a cycle is on disk."""
         return self.folder(cycle).is_dir()
@@ -177,9 +201,10 @@ class Store:
             A later step is finished: a file is missing in between.
         """
         last = max(self.cycles(), default=0)
+        done = set(self.finished())
         every = [(cycle, step) for cycle in range(last + 2) for step in self.steps(cycle)]
-        missing = next(place for place in every if not self.exists(*place))
-        later = [place for place in every[every.index(missing) :] if self.exists(*place)]
+        missing = next(place for place in every if place not in done)
+        later = [place for place in every[every.index(missing) :] if place in done]
         if later and not self.exists(*missing):  # otherwise a writer has got further meanwhile
             msg = (
                 f"{self.path(*missing)} is missing, although {self.path(*later[0])} was made from it: restore it "
@@ -197,7 +222,9 @@ class Store:
 
     # Steps
 
-    def commit(self, cycle: int, step: str, record: Any, provenance: Mapping[str, str]) -> None:
+    def commit(
+        self, cycle: int, step: str, record: Any, sources: Iterable[tuple[int, str]] = (), settings: str = ""
+    ) -> None:
         """Make a finished step durable.
 
         Parameters
@@ -206,28 +233,49 @@ class Store:
             Which.
         record : dataclass instance
             What it leaves.
-        provenance : mapping
-            Hashes of the settings and inputs that made it; the checksum of the step before is added as ``input``.
+        sources : iterable of (int, str)
+            Cycle and step of each file that it was made from; their checksums are kept.
+        settings : str
+            Hash of the settings that made it.
 
         Raises
         ------
         StoreError
             The file exists, or cannot be written.
         """
-        attributes = {"input": self._input(cycle, step), **provenance, "cycle": cycle, "step": step}
-        commit_file(self.path(cycle, step), record, attributes)
-
-    def _input(self, cycle: int, step: str) -> str:
-        before = self.previous(cycle, step)
-        return self.checksum(*before) if before and self.exists(*before) else ""
+        path = self.path(cycle, step)
+        made_from = origin(path, [self.path(*source) for source in sources])
+        commit_file(path, record, place={"cycle": cycle, "step": step}, made_from=made_from, settings=settings)
 
     def read(self, cycle: int, step: str, cls: type[T]) -> T:
-        """Read what a finished step left, verified; StoreError if it is missing or damaged."""
+        """Read what a finished step left, verified; StoreError as of :func:`alflow.state.file.read_file`."""
         return read_file(self.path(cycle, step), cls, {"cycle": cycle, "step": step})
+
+    def header(self, cycle: int, step: str) -> Header:
+        """What the file of a finished step says of itself; StoreError when it is of another place or made anew."""
+        path = self.path(cycle, step)
+        header = read_header(path)
+        check_place(path, header, {"cycle": cycle, "step": step})
+        return header
 
     def checksum(self, cycle: int, step: str) -> str:
         """SHA-256 of a step's content, as its file states it."""
         return checksum(self.path(cycle, step))
+
+    def check(self) -> None:
+        """Follow the chain of the run by the headers of its files: every command that uses a run begins with this.
+
+        Raises
+        ------
+        StoreError
+            A file is missing in between, was cut, belongs to another step, or is not the one that a later file was made
+            from: of another run, or of another time.
+        """
+        self.next_step()
+        headers = {self.path(*place): self.header(*place) for place in self.finished()}
+        known = {path: header.checksum for path, header in headers.items()}
+        for path, header in headers.items():
+            check_origin(path, header, known)
 
     def make_cycle(self, cycle: int) -> None:
         """Make the folder of a cycle, and the folders of results."""
@@ -235,17 +283,13 @@ class Store:
             make_folder(folder)
 
     def tidy(self, cycle: int, step: str) -> None:
-        """Remove the pieces that a committed step has gathered; nothing when it is not committed."""
+        """Remove what a committed step has made superfluous; nothing when it is not committed."""
         if not self.exists(cycle, step):
             return
         if step == "sample":
             shutil.rmtree(self.walkers(cycle), ignore_errors=True)
         if step == "assess":
             shutil.rmtree(self.scratch, ignore_errors=True)
-        if step == "label" and any((self.directory / "labels").glob("*.h5")):
-            for name in self.read(cycle, step, LabelRecord).ids:
-                with suppress(OSError):  # litter that stays does no harm, and the next writer tries again
-                    self.label_path(name).unlink(missing_ok=True)
 
     # Single reference calculations
 
@@ -257,46 +301,34 @@ class Store:
         """Ids of all reference calculations that are finished and not yet gathered."""
         return sorted(path.stem for path in (self.directory / "labels").glob("[!.]*.h5"))
 
-    def labels_besides(self, names: Collection[str], method: str) -> dict[str, LabelRecord]:
-        """Those that a method has made, but for some named ones: settings may have been others before.
+    def label_header(self, name: str) -> Header:
+        """What the file of a finished calculation says of itself; StoreError when it is another's."""
+        path = self.label_path(name)
+        header = read_header(path)
+        check_place(path, header, {"calculation": name})
+        return header
 
-        One that a writer gathers meanwhile may be missing: read these before the cycles' labels, and none is missed.
-        StoreError when one is damaged.
-        """
-        found: dict[str, LabelRecord] = {}
-        for name in self.labelled():
-            if name in names:
-                continue
-            try:
-                record = read_file(self.label_path(name), LabelRecord)
-            except StoreError:
-                if self.is_labelled(name):
-                    raise
-                continue
-            if structure_id(record.frames[0], method) == name:
-                found[name] = record
-        return found
+    def read_label(self, name: str, cls: type[T]) -> T:
+        """Read a finished calculation; StoreError as of :func:`alflow.state.file.read_file`."""
+        return read_file(self.label_path(name), cls, {"calculation": name})
 
     def failures(self) -> dict[str, list[Path]]:
         """Files of the attempts that failed, in order, for each calculation that has some."""
         found: dict[str, list[Path]] = {}
         for path in (self.directory / "failed").glob("[!.]*.h5"):
-            found.setdefault(path.name.split(".")[0], []).append(path)
-        return {name: sorted(found[name], key=lambda path: int(path.suffixes[-2][1:])) for name in sorted(found)}
+            if match := _FAILURE.fullmatch(path.name):
+                found.setdefault(match["calculation"], []).append(path)
+        return {name: sorted(found[name], key=_attempt) for name in sorted(found)}
+
+    @staticmethod
+    def read_failure(path: Path, cls: type[T]) -> T:
+        """Read an attempt that failed, the one that its name says; StoreError as of ``read_file``."""
+        name = path.name.partition(".")[0]
+        return read_file(path, cls, {"calculation": name, "attempt": _attempt(path)})
 
     def failed(self) -> list[str]:
         """Ids of all reference calculations that failed and have no label that is not yet gathered."""
         return [name for name in self.failures() if not self.is_labelled(name)]
-
-    def gather(self, names: Sequence[str], method: str) -> LabelRecord:
-        """Join the results of a batch, in the batch's order; StoreError when one of them is neither done nor failed."""
-        failures = self.failures()
-        paths: list[Path] = []
-        for name in names:
-            paths += failures.get(name, [])
-            if self.is_labelled(name) or name not in failures:
-                paths.append(self.label_path(name))
-        return LabelRecord.join([read_file(path, LabelRecord) for path in paths], method)
 
     # Who writes
 
@@ -366,27 +398,30 @@ class Store:
         return None
 
     def _sweep(self) -> None:
-        """Remove what a killed writer left: temporary files, and pieces already gathered."""
+        """Remove what a killed writer left: temporary files, and walks already gathered."""
         cycles = self.cycles()
         places = [self.directory / "labels", self.directory / "failed", *(self.directory / "production").glob("*")]
         for cycle in cycles:
             places += [self.folder(cycle), self.walkers(cycle)]
-        for path in (path for place in places for path in place.glob(".*.tmp")):
+        for path in (path for place in places for path in place.glob(".*.tmp*")):
             if is_litter(path):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
         for cycle in cycles:
-            for step in ("sample", "label"):
-                if self.exists(cycle, step):
-                    self.tidy(cycle, step)
+            if self.exists(cycle, "sample"):
+                self.tidy(cycle, "sample")
 
-    def verify(self, kinds: Mapping[str, type]) -> list[str]:
+    # All of it
+
+    def verify(self, steps: Mapping[str, type], calculation: type, segment: type, beginning: type) -> list[str]:
         """Read every state file.
 
         Parameters
         ----------
-        kinds : mapping
+        steps : mapping
             Record class of each step.
+        calculation, segment, beginning : type
+            Record classes of a single reference calculation, of a segment of a walk, and of a production run.
 
         Returns
         -------
@@ -394,15 +429,18 @@ class Store:
             One line a problem: a file that cannot be read, is another's, or was made from another input than the one
             that is there; a file missing in between.
         """
-        results = [*(self.directory / "labels").glob("*.h5"), *(self.directory / "failed").glob("*.h5")]
-        segments = [path for cycle in self.cycles() for path in self.walkers(cycle).glob("*.h5")]
-        segments += [path for name in self.productions() for path in self.production(name).glob("[0-9]*.h5")]
+        walks = [folder for cycle in self.cycles() if (folder := self.walkers(cycle)).is_dir()]
+        runs = [self.production(name) for name in self.productions()]
+        failures = [path for paths in self.failures().values() for path in paths]
         reads: list[Callable[[], object]] = [
-            *(partial(self._verify_step, c, s, kinds[s]) for c in self.cycles() for s in self.steps(c)),
-            *(partial(read_file, path, LabelRecord) for path in sorted(results)),
-            *(partial(read_file, path, Segment) for path in sorted(segments)),
-            *(partial(self._verify_production, name) for name in self.productions()),
-            self.next_step,
+            *(partial(self.read, c, s, steps[s]) for c, s in self.finished()),
+            *(partial(self.read_label, name, calculation) for name in self.labelled()),
+            *(partial(self.read_failure, path, calculation) for path in failures),
+            *(partial(read_segment, path, segment) for folder in [*walks, *runs] for path in _segments(folder)),
+            *(partial(_check_walks, folder) for folder in [*walks, *runs]),
+            *(partial(check_beginning, folder) for folder in runs),
+            *(partial(read_file, path, beginning) for folder in runs if (path := folder / BEGINNING).exists()),
+            self.check,
         ]
         problems: list[str] = []
         for read in reads:
@@ -410,25 +448,23 @@ class Store:
                 read()
             except StoreError as error:
                 problems.append(str(error))
-        return problems
+        return list(dict.fromkeys(problems))
 
-    def _verify_production(self, name: str) -> None:
-        """Read how a production run began, and look whether segments are missing in between."""
-        folder = self.production(name)
-        check_beginning(folder)
-        record = read_file(folder / "begin.h5", ProductionRecord)
-        for walker in range(len(record.frames)):
-            segment_paths(folder, walker, record.driver)
 
-    def _verify_step(self, cycle: int, step: str, cls: type) -> None:
-        """Read a step's file, if there is one, and compare the input it names with the one that is there."""
-        if not self.exists(cycle, step):
-            return
-        expected: dict[str, Any] = {"cycle": cycle, "step": step}
-        with suppress(StoreError):  # an input that is damaged is a problem of its own
-            if before := self._input(cycle, step):
-                expected["input"] = before
-        read_file(self.path(cycle, step), cls, expected)
+def _attempt(path: Path) -> int:
+    """Number of a failed attempt, by the name of its file."""
+    return int(path.suffixes[-2][1:])
+
+
+def _segments(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[0-9]*.h5") if segment_place(path))
+
+
+def _check_walks(folder: Path) -> None:
+    """StoreError if a segment is missing in between."""
+    places = [segment_place(path) for path in _segments(folder)]
+    for walker, driver in sorted({(int(place["walker"]), str(place["driver"])) for place in places}):
+        segment_paths(folder, walker, driver)
 
 
 def _read_writer(path: Path) -> Writer:

@@ -18,14 +18,15 @@ from alflow.averages.sources.samples import sampled as sampled_source
 from alflow.committee.calibration import reliability
 from alflow.committee.committee import Committee
 from alflow.committee.reliability import Reliability
-from alflow.config import Settings
+from alflow.config import Converge, Settings
 from alflow.errors import AverageError, PotentialError
 from alflow.executors import limit_threads
-from alflow.records.assess import AssessRecord
+from alflow.records.assess import Assessment, AssessRecord
 from alflow.records.label import LabelRecord
 from alflow.records.sample import SampleRecord
+from alflow.records.select import SelectRecord
 from alflow.steps.context import Context, labelled_frames
-from alflow.steps.train import load_model, model_path, read_trained
+from alflow.steps.train import load_model, read_trained, trained_file
 
 Array = NDArray[np.float64]
 
@@ -38,26 +39,31 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     """
     context.progress.begin(f"cycle {cycle} assess", 1)
     labels = context.store.read(cycle, "label", LabelRecord)
-    path = model_path(context, cycle)
+    path = trained_file(context, cycle)
     model, left_out = load_model(path, context.baseline), read_trained(path).left_out
     judgement = model.judgement
     before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
-    largest_force_sigma, observed = math.nan, Observed(context.settings.converge.observable or "")
+    earlier = context.store.read(cycle - 1, "assess", AssessRecord).cycles if cycle else ()
+    largest, observed = math.nan, Observed(context.settings.converge.observable or "")
     with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
         if cycle:
-            before = judged(load_model(model_path(context, cycle - 1), context.baseline), labels.frames)
+            before = judged(load_model(trained_file(context, cycle - 1), context.baseline), labels.frames)
             sampled = context.store.read(cycle, "sample", SampleRecord)
-            largest_force_sigma, observed = float(sampled.largest_force_sigma.max()), observe(context, sampled)
+            largest, observed = float(sampled.largest_force_sigma.max()), observe(context, sampled)
         after = judged(model, labels.frames)
     n_labelled = len(labelled_frames(context.store, cycle)[0])
-    converged, reason = _converged(context, cycle, largest_force_sigma, observed, n_labelled)
+    converged, reason = _converged(context.settings.converge, earlier, largest, observed, n_labelled)
     target = context.settings.converge.force_sigma
     if not converged and target is not None and judgement.force.floor > target:
         reason += f"; it cannot fall below its floor of {judgement.force.floor:.3g}, converge.force_sigma is {target:g}"
     context.progress.advance()
-    return AssessRecord(
+    n_new, n_failed = len(labels.ids), len(labels.gave_up)
+    now = Assessment(
+        cycle=cycle,
+        n_selected=len(context.store.read(cycle, "select", SelectRecord).ids) if cycle else n_new + n_failed,
+        n_new=n_new,
+        n_failed=n_failed,
         n_labelled=n_labelled,
-        n_failed=len(labels.gave_up),
         energy_rmse=before.energy_rmse,
         force_rmse=before.force_rmse,
         energy_rmse_after=after.energy_rmse,
@@ -71,7 +77,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         new_energy=before.energy,
         new_force=before.force,
         note="; ".join(part for part in (judgement.note, left_out) if part),
-        largest_force_sigma=largest_force_sigma,
+        largest_force_sigma=largest,
         observable=observed.observable,
         observable_error=observed.error,
         observable_noise=observed.noise,
@@ -79,11 +85,12 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         converged=converged,
         reason=reason,
     )
+    return AssessRecord((*earlier, now))
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Model error of the observable of ``[converge]``, as in :class:`alflow.records.assess.AssessRecord`."""
+    """Model error of the observable of ``[converge]``, as in :class:`alflow.records.assess.Assessment`."""
 
     observable: str
     error: float = math.nan
@@ -147,7 +154,9 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
         except PotentialError:
             continue
         energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma]])
-        force = np.array([p.forces - frame.get_forces(), p.forces_sigma, p.forces_spread]).reshape(3, -1)
+        force = np.array(
+            [p.forces - frame.get_forces(apply_constraint=False), p.forces_sigma, p.forces_spread]
+        ).reshape(3, -1)
         found.append((np.array([len(frame)]), energy, force))
     if not found:
         return Judged(math.nan, math.nan, Reliability(), Reliability())
@@ -161,20 +170,18 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
 
 
 def _converged(
-    context: Context, cycle: int, largest_force_sigma: float, observed: Observed, n_labelled: int
+    settings: Converge, history: Sequence[Assessment], largest: float, observed: Observed, n_labelled: int
 ) -> tuple[bool, str]:
-    """Whether the cycles end here, and why."""
-    settings = context.settings.converge
+    """Whether the cycles end here, and why; ``largest`` is the largest sampled sigma of a force."""
+    cycle = len(history)
     if cycle >= settings.cycles:
-        earlier = [context.store.read(k, "assess", AssessRecord) for k in range(cycle - settings.cycles + 1, cycle)]
+        earlier = history[cycle - settings.cycles + 1 :]
         reached = []
         if settings.force_sigma is not None:
-            sigmas = [*(record.largest_force_sigma for record in earlier), largest_force_sigma]
+            sigmas = [*(one.largest_force_sigma for one in earlier), largest]
             reached.append((sigmas, settings.force_sigma, "largest sampled force sigma", " eV/Å"))
         if settings.tolerance is not None:
-            errors = [
-                record.observable_error if record.observable == settings.observable else math.nan for record in earlier
-            ]
+            errors = [one.observable_error if one.observable == settings.observable else math.nan for one in earlier]
             reached.append(([*errors, observed.error], settings.tolerance, f"model error of {settings.observable}", ""))
         if reached and all(value <= limit for values, limit, _, _ in reached for value in values):
             what = " and ".join(f"{name} <= {limit:g}{unit}" for _, limit, name, unit in reached)
@@ -186,4 +193,4 @@ def _converged(
     if not cycle:
         return False, "initial structures only"
     error = "" if not observed.observable else f", model error of {observed.observable} {observed.error:.3g}"
-    return False, f"largest sampled force sigma {largest_force_sigma:.3g} eV/Å{error}"
+    return False, f"largest sampled force sigma {largest:.3g} eV/Å{error}"

@@ -5,7 +5,7 @@ import queue
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from ase import Atoms
 from alflow.data.writing import write_structures
 from alflow.errors import BatchError, StoreError, WaitingError
 from alflow.executors import WorkerDiedError, WorkerStartError
-from alflow.records.label import LabelRecord
+from alflow.records.label import LabelRecord, label_place
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import Limits, limits_of
 from alflow.reference.dispatch import Task, failure, label_one
 from alflow.reference.failures import Failures
-from alflow.state.store import commit_file, read_file
+from alflow.state.file import commit_file
 from alflow.steps.context import Context
 
 TO_LABEL = "to-label.xyz"
@@ -32,7 +32,12 @@ _TELL = 1.0  # s between looks at what runs
 
 
 def calculate(
-    context: Context, what: str, names: Sequence[str], frames: Sequence[Atoms], data: Sequence[Atoms] = ()
+    context: Context,
+    what: str,
+    names: Sequence[str],
+    frames: Sequence[Atoms],
+    data: Sequence[Atoms] = (),
+    cycles: Mapping[str, int] | None = None,
 ) -> None:
     """Run reference calculations until each has a label or has given up; every outcome is on disk once it is there.
 
@@ -48,6 +53,8 @@ def calculate(
         Ids and structures.
     data : sequence of Atoms
         Labels so far: an energy far outside theirs is inconsistent.
+    cycles : mapping, optional
+        Whose label step asks for each; a calculation that is tried again apart from its cycle is not in it.
 
     Raises
     ------
@@ -63,7 +70,7 @@ def calculate(
         No process can be started.
     """
     policy = context.settings.failures
-    batch = _Batch(context, names, limits_of(data, policy.net_force_max, policy.energy_margin))
+    batch = _Batch(context, names, limits_of(data, policy.net_force_max, policy.energy_margin), cycles or {})
     context.progress.begin(what, len(names))
     with ExitStack() as stack:
         batch.run(frames, stack)
@@ -93,8 +100,8 @@ class _Attempt:
 class _Batch:
     """What waits for its result, what has given up, and the executors in use."""
 
-    def __init__(self, context: Context, names: Sequence[str], limits: Limits) -> None:
-        self.context, self.names, self.limits = context, names, limits
+    def __init__(self, context: Context, names: Sequence[str], limits: Limits, cycles: Mapping[str, int]) -> None:
+        self.context, self.names, self.limits, self.cycles = context, names, limits, cycles
         self.policy = context.settings.failures
         self.gave_up: Counter[str] = Counter()
         self.waiting: dict[str, Task] = {}
@@ -155,8 +162,9 @@ class _Batch:
         todo = []
         for name, frame in zip(self.names, frames, strict=True):
             if store.is_labelled(name):
+                store.label_header(name)  # the content of another under this name would count twice in the end
                 continue
-            reasons = tuple(read_file(path, LabelRecord).failed_reason[0] for path in failures.get(name, []))
+            reasons = tuple(store.read_failure(path, LabelRecord).failed_reason[0] for path in failures.get(name, []))
             if changes_for(self.policy, reasons) is None:
                 self.gave_up[reasons[-1]] += 1
             else:
@@ -175,6 +183,8 @@ class _Batch:
             method=context.settings.reference.changed(of_method).at(store.directory) if of_method else context.method,
             changes=changes,
             limits=self.limits,
+            cores=context.settings.executor.changed(resources).cores,
+            place=label_place(attempt.name, self.cycles.get(attempt.name, -1), context.method.identity()),
             done=store.label_path(attempt.name).absolute(),
             failed=store.failure_path(attempt.name, len(attempt.reasons)).absolute(),
             folder=store.calculation_folder(attempt.name).absolute(),
@@ -203,9 +213,9 @@ class _Batch:
         if error is None and not task.failed.exists():
             error = WorkerDiedError("it ended without a result")
         if isinstance(error, Exception):
-            commit_file(task.failed, failure(task, error), exist_ok=True)
+            commit_file(task.failed, failure(task, error), place=task.failed_place, exist_ok=True)
             shutil.rmtree(task.folder, ignore_errors=True)
-        record = read_file(task.failed, LabelRecord)
+        record = self.context.store.read_failure(task.failed, LabelRecord)
         reason, detail = record.failed_reason[0], record.failed_detail[0]
         further = replace(attempt, reasons=(*attempt.reasons, reason))
         again = changes_for(self.policy, further.reasons) is not None

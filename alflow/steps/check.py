@@ -10,11 +10,16 @@ from alflow import config
 from alflow.averages.observables.base import Frame
 from alflow.errors import AlflowError, ConfigError, LabelError, StoreError
 from alflow.executors.opening import open_reference
+from alflow.records.assess import AssessRecord
+from alflow.records.label import LabelRecord
+from alflow.records.production import ProductionRecord
+from alflow.records.sample import SampleRecord, Segment
+from alflow.records.select import SelectRecord
+from alflow.records.train import TrainRecord
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import Limits
 from alflow.reference.dispatch import try_one
 from alflow.reference.method import BaselineMethod
-from alflow.report.views import problems
 from alflow.state.store import Store
 from alflow.steps.assess import wanted
 from alflow.steps.initial import initial_structures
@@ -78,7 +83,7 @@ def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tupl
             result, seconds = executor.submit(try_one, atoms, method, limits, folder).result()
     except AlflowError as error:
         return name, error
-    energy, forces = result.frame.get_potential_energy(), result.frame.get_forces()
+    energy, forces = result.frame.get_potential_energy(), result.frame.get_forces(apply_constraint=False)
     net = np.linalg.norm(forces.sum(axis=0))
     stress = ", stress" if "stress" in result.frame.calc.results else ""
     found = f"{energy:.6f} eV, forces up to {np.abs(forces).max():.3g} eV/Å with a sum of {net:.1e}{stress}"
@@ -92,3 +97,18 @@ def _baseline(method: BaselineMethod, atoms: Atoms) -> tuple[str, AlflowError | 
         return f"{name}: {method.calculate(atoms).frame.get_potential_energy():.6f} eV", None
     except (ConfigError, LabelError) as error:
         return name, error
+
+
+def problems(directory: Path) -> list[str]:
+    """What is wrong with the files of a run, one line each; nothing when all of them can be read and verified."""
+    steps = {
+        "sample": SampleRecord,
+        "select": SelectRecord,
+        "label": LabelRecord,
+        "train": TrainRecord,
+        "assess": AssessRecord,
+    }
+    try:
+        return Store(directory).verify(steps, LabelRecord, Segment, ProductionRecord)
+    except AlflowError as error:
+        return [str(error)]

@@ -77,11 +77,16 @@ def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:
     return ids, frames
 
 
+def largest_force(frame: Atoms) -> float:
+    """Largest norm of the force on an atom of a labelled structure, one that is held fixed included, eV/Å."""
+    return float(np.linalg.norm(frame.get_forces(apply_constraint=False), axis=1).max())
+
+
 def evaluate_baseline(
     context: Context, baseline: BaselineMethod, frames: Sequence[Atoms]
-) -> list[tuple[float, Array] | str]:
-    """Energy (eV) and forces (eV/Å) of each structure by the baseline, or why there are none."""
-    results: list[tuple[float, Array] | str] = ["not evaluated"] * len(frames)
+) -> list[tuple[float, Array, Array] | str]:
+    """Energy (eV), forces (eV/Å) and stress (eV/Å^3) of each structure by the baseline, or why there are none."""
+    results: list[tuple[float, Array, Array] | str] = ["not evaluated"] * len(frames)
     tasks = [(frame, baseline) for frame in frames]
     for number, outcome in run_all(context.pool, baseline_result, tasks, timeout=context.settings.executor.timeout):
         failed = isinstance(outcome, Exception)

@@ -1,6 +1,5 @@
 """Label: reference calculations, several at once, every result durable the moment it is there."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,14 @@ from ase import Atoms
 
 from alflow.errors import ConfigError, LabelError
 from alflow.executors.opening import check_nothing_runs
-from alflow.records.electrons import extra_of
-from alflow.records.label import LabelRecord
+from alflow.records.batch import gather, labels_besides
+from alflow.records.earlier import read_label_steps
+from alflow.records.label import LabelRecord, label_place
 from alflow.records.select import SelectRecord
 from alflow.reference.codes.dataset import DatasetMethod
+from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import check_consistent, limits_of
-from alflow.state.store import commit_file, read_file
+from alflow.state.file import commit_file
 from alflow.steps.batch import calculate
 from alflow.steps.context import Context, evaluate_baseline, labelled_frames
 from alflow.steps.initial import initial_structures
@@ -32,10 +33,10 @@ def label(context: Context, cycle: int) -> LabelRecord:
     """
     ids, frames = to_label(context, cycle)
     data = labelled_frames(context.store, cycle - 1)[1] if cycle else []
-    calculate(context, f"cycle {cycle} label", ids, frames, data)
+    calculate(context, f"cycle {cycle} label", ids, frames, data, dict.fromkeys(ids, cycle))
     method = context.method.identity()
-    besides = context.store.labels_besides(set(ids), method)
-    return _with_baseline(context, context.store.gather([*ids, *besides], method))
+    besides = labels_besides(context.store, set(ids), method)
+    return _with_baseline(context, gather(context.store, [*ids, *besides], method))
 
 
 def try_again(context: Context, which: str) -> list[str]:
@@ -61,7 +62,7 @@ def try_again(context: Context, which: str) -> list[str]:
     check_nothing_runs(context.settings.executor, store.directory)
     labelled = {*store.labelled(), *labelled_frames(store, store.last("label"))[0]}
     paths = {name: found for name, found in store.failures().items() if name not in labelled}
-    records = {name: read_file(found[-1], LabelRecord) for name, found in paths.items()}
+    records = {name: store.read_failure(found[-1], LabelRecord) for name, found in paths.items()}
     chosen = [
         name
         for name, record in records.items()
@@ -75,17 +76,27 @@ def try_again(context: Context, which: str) -> list[str]:
     for path in (path for name in chosen for path in paths[name]):
         path.unlink()
     names = [structure_id(frame, context.method.identity()) for frame in frames]
-    calculate(context, "retry", names, frames, labelled_frames(store, store.last("label"))[1])
+    calculate(context, "retry", names, frames, labelled_frames(store, store.last("label"))[1], _interrupted(context))
     return names
 
 
-def take_in(context: Context, file: Path, names: Sequence[str], frames: Sequence[Atoms]) -> list[str]:
+def _interrupted(context: Context) -> dict[str, int]:
+    """The cycle of every calculation of a label step that is not finished: what is tried again is then part of it."""
+    cycle, step = context.store.next_step()
+    if step != "label" or not (cycle == 0 or context.store.exists(cycle, "select")):
+        return {}
+    return dict.fromkeys(to_label(context, cycle)[0], cycle)
+
+
+def take_in(context: Context, cycle: int, file: Path, names: Sequence[str], frames: Sequence[Atoms]) -> list[str]:
     """Take labels from a file of the user; returns the ids of those structures that it has.
 
     Parameters
     ----------
     context : Context
         Settings, run directory and progress.
+    cycle : int
+        Whose label step takes them.
     file : Path
         Structures with energies and forces, in any format that ASE reads and in any order.
     names, frames : sequence
@@ -113,11 +124,65 @@ def take_in(context: Context, file: Path, names: Sequence[str], frames: Sequence
             continue
         check_consistent(result.frame, limits)
         record = LabelRecord.empty(context.method.identity())
-        extra = json.dumps(electrons) if (electrons := extra_of(result.electrons)) else ""
-        found[name] = record.with_label(name, result.frame, 0.0, context.method.code(), result.log, extra)
+        found[name] = record.with_label(
+            name,
+            result.frame,
+            0.0,
+            context.method.code(),
+            result.log,
+            plain_energy=result.plain_energy,
+            electrons=result.electrons,
+            properties=result.properties,
+            atom_properties=result.atom_properties,
+        )
+    store.make_cycle(cycle)
     for name, record in found.items():
-        commit_file(store.label_path(name), record, exist_ok=True)
+        place = label_place(name, cycle, context.method.identity())
+        commit_file(store.label_path(name), record, place=place, exist_ok=True)
     return list(found)
+
+
+def take_over(context: Context, cycle: int, folder: Path) -> list[str]:
+    """Take all labels of another run, of this format or of the one before it; returns the ids of those that are new.
+
+    Those that no structure of this cycle waits for are gathered by the label step all the same: no reference
+    calculation is lost.
+
+    Parameters
+    ----------
+    context : Context
+        Settings and run directory.
+    cycle : int
+        Whose label step takes them.
+    folder : Path
+        The other run's ``cycles``, or its directory.
+
+    Raises
+    ------
+    StructureError
+        There are no labels, or a file is damaged.
+    ConfigError
+        They were made with another method.
+    """
+    store, method = context.store, context.method.identity()
+    waiting = set(to_label(context, cycle)[0])
+    known = {*store.labelled(), *labelled_frames(store, store.last("label"))[0]}
+    new: list[str] = []
+    records = read_label_steps(folder)
+    for record in records:
+        if record.method != method and not isinstance(context.method, ManualMethod):
+            msg = f"{folder}: its labels were made with {record.method}, [reference] is {method}: expected the same"
+            raise ConfigError(msg)
+    store.make_cycle(cycle)
+    for one in (record.part(index) for record in records for index in range(len(record.ids))):
+        name = structure_id(one.frames[0], method)
+        if name in known:
+            continue
+        known.add(name)
+        new.append(name)
+        place = label_place(name, cycle if name in waiting else -1, method)
+        commit_file(store.label_path(name), replace(one, ids=(name,), method=method), place=place, exist_ok=True)
+    return new
 
 
 def to_label(context: Context, cycle: int) -> tuple[list[str], list[Atoms]]:
@@ -136,11 +201,12 @@ def _with_baseline(context: Context, record: LabelRecord) -> LabelRecord:
     if baseline is None:
         return record
     found = evaluate_baseline(context, baseline, record.frames)
-    nothing = [(np.nan, np.full((len(frame), 3), np.nan)) for frame in record.frames]
+    nothing = [(np.nan, np.full((len(frame), 3), np.nan), np.full(6, np.nan)) for frame in record.frames]
     results = [none if isinstance(x, str) else x for none, x in zip(nothing, found, strict=True)]
     return replace(
         record,
         baseline=(baseline.identity(),) * len(record.frames),
-        baseline_energy=np.array([energy for energy, _ in results]),
-        baseline_forces=np.concatenate([np.zeros((0, 3)), *(forces for _, forces in results)]),
+        baseline_energy=np.array([energy for energy, _, _ in results]),
+        baseline_forces=np.concatenate([np.zeros((0, 3)), *(forces for _, forces, _ in results)]),
+        baseline_stress=np.array([stress for _, _, stress in results]).reshape(-1, 6),
     )

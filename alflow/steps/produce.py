@@ -26,10 +26,11 @@ from alflow.randomness import generator
 from alflow.records.production import ProductionRecord
 from alflow.records.sample import SampleRecord
 from alflow.sampling.walker import Bounds, Walker
-from alflow.state.store import STEPS, check_beginning, commit_file, make_folder, segment_path
-from alflow.steps.context import Context, labelled_frames
+from alflow.state.file import checksum, commit_file, make_folder
+from alflow.state.store import BEGINNING, STEPS, check_beginning, segment_path
+from alflow.steps.context import Context, labelled_frames, largest_force
 from alflow.steps.sample import Walk, driver_of, walk
-from alflow.steps.train import model_path, read_trained
+from alflow.steps.train import fit_again, read_trained, trained_file
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ def produce(context: Context, asked: Asked) -> Path:
         raise ConfigError(msg)
     if not is_production(folder):
         make_folder(folder)
-        commit_file(folder / "begin.h5", record)
+        commit_file(folder / BEGINNING, record, place=_place(context, record))
     n_segments = math.ceil(asked.steps / record.segment)
     if n_segments * record.segment != asked.steps:
         context.progress.note(f"{asked.steps} steps are {n_segments * record.segment} in whole segments")
@@ -122,10 +123,16 @@ def produce(context: Context, asked: Asked) -> Path:
     return folder
 
 
+def _place(context: Context, record: ProductionRecord) -> dict[str, str | int]:
+    """What the header of the beginning says: whose committee it holds, which may be gone or made anew later."""
+    committee = checksum(trained_file(context, record.cycle))
+    return {"production": record.name, "cycle": record.cycle, "committee": committee}
+
+
 def _run(context: Context, folder: Path, record: ProductionRecord, n_segments: int) -> None:
     """Do what is missing of the first segments of every walker."""
     walkers = [_walker(record, number) for number in range(len(record.frames))]
-    begin = folder / "begin.h5"
+    begin = folder / BEGINNING
     tasks = [
         (Walk(w, n_segments, folder, k, begin, context.baseline, record.driver, ProductionRecord),)
         for k, w in enumerate(walkers)
@@ -219,7 +226,8 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
     """Everything about a new production run."""
     settings, sample = context.settings, context.settings.sample
     cycle = _cycle(context, asked.cycle)
-    path = model_path(context, cycle)
+    fit_again(context, cycle)
+    path = trained_file(context, cycle)
     model = read_trained(path).model
     system = _one(asked.system, [s.name for s in settings.system], "system")
     temperature = _one(asked.temperature, list(sample.temperature), "temperature")
@@ -288,7 +296,7 @@ def _starts(context: Context, cycle: int, system: str, temperature: float, asked
     if not frames:
         limit = context.settings.sample.force_max
         labelled = [f for f in labelled_frames(context.store, cycle)[1] if f.info.get("system") == system]
-        frames = [f for f in labelled if np.linalg.norm(f.get_forces(), axis=1).max() <= limit]
+        frames = [f for f in labelled if largest_force(f) <= limit]
     if not frames:
         msg = f"system {system}: no structure to start from in cycle {cycle}: run another cycle"
         raise SampleError(msg)
@@ -315,7 +323,8 @@ def _sampled(context: Context, cycle: int, system: str, temperature: float) -> l
     ]
     if not mine:
         return []
-    away = np.abs(record.walker_temperature[record.walker[mine]] - temperature)
+    kelvin = np.array([ensemble.temperature for ensemble in record.ensembles])
+    away = np.abs(kelvin[record.walker[mine]] - temperature)
     return [record.frames[k] for k, distance in zip(mine, away, strict=True) if distance == away.min()]
 
 

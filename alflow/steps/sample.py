@@ -17,15 +17,17 @@ from alflow.errors import SampleError, StructureError
 from alflow.executors import run_all, shield
 from alflow.randomness import generator
 from alflow.records.production import ProductionRecord
-from alflow.records.sample import SIGMAS, SampleRecord, Segment
+from alflow.records.properties import together
+from alflow.records.sample import MEASURED, SIGMAS, SampleRecord, Segment
 from alflow.records.train import TrainRecord
 from alflow.reference.method import BaselineMethod
 from alflow.sampling.candidates import Candidates, judge_candidates
 from alflow.sampling.walker import Bounds, Walker, run_segment
-from alflow.state.file import checksum
-from alflow.state.store import STEPS, commit_file, make_folder, read_file, segment_path
-from alflow.steps.context import Context, labelled_frames
-from alflow.steps.train import load_model, model_path
+from alflow.state.file import checksum, commit_file, make_folder, origin
+from alflow.state.store import STEPS, read_segment, segment_path, segment_place
+from alflow.steps.context import Context, labelled_frames, largest_force
+from alflow.steps.train import load_model, trained_file
+from alflow.structures import as_given
 
 Array = NDArray[np.float64]
 
@@ -43,7 +45,7 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     works, starts = _works(context, cycle)
     folder = context.store.walkers(cycle)
     make_folder(folder)
-    model, baseline = model_path(context, cycle - 1), context.baseline
+    model, baseline = trained_file(context, cycle - 1), context.baseline
     driver = driver_of(model, baseline, works[0].weighting, works[0].baseline_error)
     tasks = [(Walk(w, _n_segments(w), folder, number, model, baseline, driver),) for number, w in enumerate(works)]
     context.progress.begin(f"cycle {cycle} sample", len(tasks))
@@ -90,12 +92,14 @@ def walk(task: Walk) -> str:
     for index in range(max(done - 1, 0), task.n_segments):
         path = task.path(index)
         if path.exists():
-            segment = read_file(path, Segment)
+            segment = read_segment(path, Segment)
         else:
             committee = committee or load_model(task.model, task.baseline, task.record)
             segment = _segment(task.work, index, segment.end[0] if segment else None, committee)
             with shield():
-                commit_file(path, segment, exist_ok=True)
+                before = [task.path(index - 1)] if index else []
+                made_from = origin(path, [task.model, *before])
+                commit_file(path, segment, place=segment_place(path), made_from=made_from, exist_ok=True)
         if segment.stop:
             break
     if segment is None:
@@ -128,7 +132,7 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
     starts: list[str] = []
     for system in context.settings.system:
         mine = [i for i, frame in enumerate(frames) if frame.info.get("system") == system.name]
-        usable = [i for i in mine if np.linalg.norm(frames[i].get_forces(), axis=1).max() <= settings.force_max]
+        usable = [i for i in mine if largest_force(frames[i]) <= settings.force_max]
         if not usable:
             msg = (
                 f"system {system.name}: none of its {len(mine)} labelled structures can start a walker (largest force "
@@ -160,12 +164,15 @@ def _candidates(context: Context, file: str) -> tuple[list[Candidates], list[str
         if name not in systems:
             msg = f"{path} frame {index}: system {name!r}: expected one of {', '.join(systems)} of alflow.toml"
             raise StructureError(msg)
-        bare = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+        bare = as_given(frame)
         bare.info = {"system": name, "charge": systems[name].charge, "multiplicity": systems[name].multiplicity}
         frames.append(bare)
     weighting, error = _weighting(context.settings)
     begins = range(0, len(frames), _PART)
-    parts = [Candidates(tuple(frames[begin : begin + _PART]), weighting, error) for begin in begins]
+    parts = [
+        Candidates(tuple(frames[begin : begin + _PART]), weighting, error, number)
+        for number, begin in enumerate(begins)
+    ]
     return parts, [f"{file} from {begin}" for begin in begins]
 
 
@@ -208,7 +215,7 @@ def _gather(
     ends: list[Segment] = []
     for number, work in enumerate(works):
         for index in range(_n_segments(work)):
-            segment = read_file(segment_path(folder, number, index, driver), Segment)
+            segment = read_segment(segment_path(folder, number, index, driver), Segment)
             segments.append((number, segment))
             if segment.stop:
                 break
@@ -227,13 +234,13 @@ def _gather(
         walker=numbers.astype(np.int64),
         time=column("step") * timestep,
         energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
-        **{
-            name: column(name)
-            for name in ("energy", *SIGMAS, "largest_grade", "largest_force", "temperature", "distance_ratio")
-        },
+        **{name: column(name) for name in ("energy", *SIGMAS, *MEASURED, "bias_energy")},
+        properties=together([s.properties for _, s in segments], [len(s.frames) for _, s in segments]),
+        atom_properties=together(
+            [s.atom_properties for _, s in segments], [sum(map(len, s.frames)) for _, s in segments]
+        ),
         walker_stop=tuple(segment.stop for segment in ends),
         walker_steps=np.array([segment.end_step for segment in ends], dtype=np.int64),
-        # Candidates have no thermostat: no frame of theirs is of an ensemble.
-        walker_temperature=np.array([getattr(work, "temperature", np.inf) for work in works]),
+        ensembles=tuple(segment.ensemble for segment in ends),
         walker_start=tuple(starts),
     )

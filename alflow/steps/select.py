@@ -7,7 +7,7 @@ from alflow.records.sample import SIGMAS, SampleRecord
 from alflow.records.select import SelectRecord
 from alflow.sampling.selection import select_fps
 from alflow.steps.context import Context, labelled_frames
-from alflow.steps.train import model_path, read_trained
+from alflow.steps.train import read_trained, trained_file
 from alflow.structures import structure_id
 
 
@@ -15,7 +15,7 @@ def select(context: Context, cycle: int) -> SelectRecord:
     """Choose the frames of a cycle that go to the reference method."""
     settings = context.settings.select
     record = context.store.read(cycle, "sample", SampleRecord)
-    model = read_trained(model_path(context, cycle - 1)).model
+    model = read_trained(trained_file(context, cycle - 1)).model
     known_ids, known = labelled_frames(context.store, cycle - 1)
     context.progress.begin(f"cycle {cycle} select", 1)
     identity = context.method.identity()

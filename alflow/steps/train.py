@@ -15,8 +15,7 @@ from alflow.models.fitting import fit
 from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.method import BaselineMethod
-from alflow.state.file import checksum
-from alflow.state.store import commit_file, make_folder, read_file
+from alflow.state.file import checksum, commit_file, make_folder, read_file
 from alflow.steps.context import Context, evaluate_baseline, labelled_frames
 
 Array = NDArray[np.float64]
@@ -25,7 +24,8 @@ Array = NDArray[np.float64]
 def train(context: Context, cycle: int) -> TrainRecord:
     """Fit the committee to every label there is."""
     _, frames = labelled_frames(context.store, cycle)
-    options: dict[str, Any] = context.settings.potential.model_dump()
+    potential = context.settings.potential
+    options: dict[str, Any] = {**potential.model_dump(), "kind": potential.model_class()}
     left_out = ""
     if context.baseline is not None:
         frames, results, left_out = _with_baseline_results(context, context.baseline, cycle, frames)
@@ -54,18 +54,19 @@ def _with_baseline_results(
     ]
     missing = [k for k, result in enumerate(kept) if result is None]
     found = dict(zip(missing, evaluate_baseline(context, baseline, [frames[k] for k in missing]), strict=True))
-    results = [found[k] if result is None else result for k, result in enumerate(kept)]
-    usable = [(f, r) for f, r in zip(frames, results, strict=True) if not isinstance(r, str)]
+    results = [found[k] if result is None else (*result, None) for k, result in enumerate(kept)]
+    usable = [(f, r[:2]) for f, r in zip(frames, results, strict=True) if not isinstance(r, str)]
     reasons = sorted({r for r in results if isinstance(r, str)})
     left_out = len(frames) - len(usable)
     note = f"{left_out} labels left out: the baseline fails for their structures ({'; '.join(reasons[:3])})"
     return [f for f, _ in usable], [r for _, r in usable], note if left_out else ""
 
 
-def model_path(context: Context, cycle: int) -> Path:
-    """File of the committee of a finished cycle, fitted again to the same labels if the baseline was changed since.
+def trained_file(context: Context, cycle: int) -> Path:
+    """File of the committee of a finished cycle.
 
-    What is fitted again is scratch: it depends on labels and settings only, and is made anew when it is not there.
+    If the baseline was changed since, this is the one that :func:`fit_again` makes: scratch, as it depends on labels
+    and settings only.
     """
     path = context.store.path(cycle, "train")
     identity = "" if context.baseline is None else context.baseline.identity()
@@ -73,12 +74,16 @@ def model_path(context: Context, cycle: int) -> Path:
         return path
     made_of = (checksum(path), identity, context.settings.potential.model_dump_json(), str(context.settings.seed))
     name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:12]
-    again = context.store.scratch / f"refit-{cycle:03d}-{name}.h5"
-    if not again.exists():
+    return context.store.scratch / f"refit-{cycle:03d}-{name}.h5"
+
+
+def fit_again(context: Context, cycle: int) -> None:
+    """Fit the committee of a finished cycle again to the same labels, if the baseline was changed since."""
+    path = trained_file(context, cycle)
+    if not path.exists():
         context.progress.note("the baseline is not that of the newest committee: it is fitted again to the same labels")
-        make_folder(again.parent)
-        commit_file(again, train(context, cycle), exist_ok=True)
-    return again
+        make_folder(path.parent)
+        commit_file(path, train(context, cycle), place={"cycle": cycle, "step": "train"}, exist_ok=True)
 
 
 def load_model(path: Path, baseline: BaselineMethod | None, kind: Any = TrainRecord) -> Committee:

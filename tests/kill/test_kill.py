@@ -21,8 +21,10 @@ from alflow.records.sample import SampleRecord
 from alflow.records.select import SelectRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.kinds import described
-from alflow.report import exports, views
+from alflow.report import exports, inspection
+from alflow.report.status import status
 from alflow.state.store import Store
+from alflow.steps.check import problems
 
 DRIVER = Path(__file__).parent / "driver.py"
 SETTINGS = """
@@ -148,6 +150,9 @@ def assert_same(folder: Path, other: Path) -> None:
             if step not in a.steps(cycle):
                 continue
             x, y = a.read(cycle, step, kind), b.read(cycle, step, kind)
+            if step == "assess":
+                assert [one.cycle for one in x.cycles] == list(range(cycle + 1))
+                x, y = x.last, y.last
             for name in names:
                 np.testing.assert_array_equal(getattr(x, name), getattr(y, name), err_msg=f"{cycle} {step} {name}")
             if step == "assess":
@@ -193,7 +198,7 @@ def test_killed_at_every_commit(unbroken: Path, tmp_path: Path) -> None:
         again = before.intersection(calculations(folder)[n_before:])
         assert not again, f"{moment}: results that were on disk were calculated again"
         wait_for_workers(folder)
-        assert views.problems(folder) == []
+        assert problems(folder) == []
     code, error = finish(folder)
     assert code == 0, error
     assert_same(folder, unbroken)
@@ -265,7 +270,7 @@ def test_killed_in_production(unbroken: Path, tmp_path: Path) -> None:
     for name in files:
         a, b = (Store(folder).production("run") / name for folder in (whole_run, killed))
         assert a.read_bytes() == b.read_bytes(), name
-    assert views.problems(killed) == []
+    assert problems(killed) == []
 
 
 def test_killed_at_constant_pressure(tmp_path: Path) -> None:
@@ -303,19 +308,19 @@ def test_second_writer_is_refused_and_readers_are_not(unbroken: Path, tmp_path: 
     counted = dict.fromkeys(("status", "inspect", "export"), 0)
     try:
         while process.poll() is None:
-            status = views.status(folder)
+            found = status(folder)
             before = counted.copy()
-            counted["status"] = status["n_labelled"]
-            counted["inspect"] = sum(row["status"] == "labelled" for row in views.inspect(folder))
-            if status["n_labelled"]:
+            counted["status"] = found["n_labelled"]
+            counted["inspect"] = sum(row["status"] == "labelled" for row in inspection.inspect(folder))
+            if found["n_labelled"]:
                 exports.export(folder, tmp_path / "labels.xyz")
                 counted["export"] = len(ase.io.read(tmp_path / "labels.xyz", ":"))
             assert all(counted[view] >= before[view] for view in counted), "a label gathered meanwhile is missing"
-            if status["writer"] and not refused:
-                assert status["writer"]["pid"] == process.pid
+            if found["writer"] and not refused:
+                assert found["writer"]["pid"] == process.pid
                 code, refused = finish(folder)
                 assert code == 1 or process.poll() is not None
-            seen.update(state for cycle in status["cycles"] for state in cycle["steps"].values())
+            seen.update(state for cycle in found["cycles"] for state in cycle["steps"].values())
             time.sleep(0.01)
     finally:
         process.kill()
@@ -351,7 +356,7 @@ def test_full_disk(unbroken: Path, small_disk: Path) -> None:
     before = durable(folder)
     assert before
     n_before = len(calculations(folder))
-    assert views.problems(folder) == []
+    assert problems(folder) == []
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
     code, error = finish(folder)
     assert code == 0, error
@@ -367,7 +372,7 @@ def test_read_only_directory(small_disk: Path) -> None:
     assert "Read-only file system" in error
     assert "make the file system writable" in error
     assert len(error.splitlines()) == 1
-    assert views.status(folder)["next"] == "label"
+    assert status(folder)["next"] == "label"
 
 
 def wait_for_workers(folder: Path) -> None:

@@ -1,12 +1,12 @@
 """Committees from files."""
 
 import alflow
-import h5py
 import numpy as np
 import pytest
 from alflow.errors import PotentialError
 
 from lj_frames import SMALL, bonded, water
+from some_records import meddle
 
 
 def test_a_committee_from_a_file_can_be_updated(tmp_path) -> None:
@@ -26,7 +26,6 @@ def test_a_committee_from_a_file_can_be_updated(tmp_path) -> None:
 )
 def test_models_of_other_versions_are_refused(schema: int, message: str, tmp_path) -> None:
     alflow.fit(bonded(water(), 4), **SMALL).save(tmp_path / "model.h5")
-    with h5py.File(tmp_path / "model.h5", "a") as file:
-        file["model"].attrs["schema"] = schema
+    meddle(tmp_path / "model.h5", lambda file: file["model"].attrs.__setitem__("schema", schema))
     with pytest.raises(PotentialError, match=message):
         alflow.load(tmp_path / "model.h5")

@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from alflow.records.electrons import Electrons, extra_of, levels
+from alflow.records.electrons import Electrons, as_lists, levels
 
 
 def test_nothing_is_told_by_default() -> None:
@@ -11,7 +11,7 @@ def test_nothing_is_told_by_default() -> None:
     assert np.isnan(electrons.fermi_energy)
     assert electrons.eigenvalues.shape == electrons.occupations.shape == (0, 0, 0)
     assert electrons.kpoint_weights.shape == (0,)
-    assert extra_of(electrons) == {}
+    assert as_lists(electrons) == {}
 
 
 def test_spins_with_different_numbers_of_bands() -> None:
@@ -20,7 +20,7 @@ def test_spins_with_different_numbers_of_bands() -> None:
     assert levels([]).shape == (0, 0, 0)
     electrons = Electrons(eigenvalues=found)
     assert electrons.kpoint_weights.tolist() == [1.0]
-    assert extra_of(electrons) == {"eigenvalues": [[1.0, 2.0], [3.0]]}
+    assert as_lists(electrons) == {"eigenvalues": [[1.0, 2.0], [3.0]]}
 
 
 def test_json_has_one_k_point_after_the_other() -> None:
@@ -31,4 +31,4 @@ def test_json_has_one_k_point_after_the_other() -> None:
         "eigenvalues": [[1.0, 2.0, 3.0, 4.0]],
         "weights": [[0.25, 0.25, 0.75, 0.75]],
     }
-    assert json.loads(json.dumps(extra_of(electrons))) == expected
+    assert json.loads(json.dumps(as_lists(electrons))) == expected

@@ -15,9 +15,10 @@ from alflow.averages.sources.opening import open_source
 from alflow.averages.sources.samples import groups, sampled
 from alflow.errors import AlflowError, AverageError, ConfigError
 from alflow.records.assess import AssessRecord
-from alflow.records.sample import SampleRecord
-from alflow.report import averages, views
+from alflow.records.sample import Ensemble, SampleRecord
+from alflow.report import averages
 from alflow.report.progress import _Plain
+from alflow.report.status import status
 from alflow.state.store import Store
 
 from conftest import TINY, alflow, make_run
@@ -112,7 +113,7 @@ def test_samples_of_several_ensembles_need_a_choice(finished_run: Path) -> None:
         record,
         frames=record.frames * 2,
         walker=np.repeat([0, 1], n),
-        walker_temperature=np.array([300.0, 400.0]),
+        ensembles=(Ensemble("water", 300.0), Ensemble("water", 400.0)),
         walker_stop=("finished", "force sigma"),
         **{name: np.concatenate([getattr(record, name)] * 2) for name in ("energies", "energy", "time")},
     )
@@ -175,11 +176,11 @@ def test_a_tolerance_ends_the_cycles_and_status_shows_the_error(tmp_path: Path) 
     )
     done = alflow("iterate", folder)
     assert done.returncode == 0, done.stderr
-    found = views.status(folder)
+    found = status(folder)
     newest = len(found["cycles"]) - 1
     assert "model error of free_energy_difference" in found["reason"]
     assert found["cycles"][0]["observable_error"] is None
-    last = Store(folder).read(newest, "assess", AssessRecord)
+    last = Store(folder).read(newest, "assess", AssessRecord).last
     result = averages.of_source(
         open_source(Store(folder).path(newest, "sample")), averages.observables([last.observable], folder)
     ).rows[0]
@@ -192,7 +193,7 @@ def test_a_tolerance_ends_the_cycles_and_status_shows_the_error(tmp_path: Path) 
 def test_a_constant_observable_does_not_end_the_cycles(tmp_path: Path) -> None:
     folder = looped(tmp_path / "run", 'observable = "coordination O-H 1.4"\ntolerance = 1.0\ncycles = 1')
     loop.iterate(folder, _Plain(), 1)
-    record = Store(folder).read(1, "assess", AssessRecord)
+    record = Store(folder).read(1, "assess", AssessRecord).last
     assert not record.converged
     assert np.isnan(record.observable_error)
     assert "constant" in record.observable_note

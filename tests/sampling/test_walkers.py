@@ -11,7 +11,7 @@ from alflow.committee.protocol import Prediction
 from alflow.records.sample import Segment
 from alflow.reference.kinds import build
 from alflow.sampling.walker import Bounds, Walker, run_segment
-from alflow.state.store import commit_file, read_file
+from alflow.state.file import commit_file, read_file
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.calculator import CalculationFailed, Calculator

@@ -10,15 +10,16 @@ import pytest
 from alflow.errors import LabelError, SampleError
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord
-from alflow.records.sample import SampleRecord, Segment
+from alflow.records.sample import Ensemble, SampleRecord, Segment
 from alflow.records.select import SelectRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.codes.ase_calculator import AseMethod
 from alflow.reference.codes.model import ModelBaseline
 from alflow.reference.dispatch import baseline_result
 from alflow.reference.kinds import build, described
-from alflow.report import views
-from alflow.state.store import Store, commit_file
+from alflow.report import inspection
+from alflow.state.file import commit_file
+from alflow.state.store import Store, segment_path, segment_place
 from alflow.steps.sample import _gather
 from ase import Atoms
 from ase.build import molecule
@@ -70,11 +71,11 @@ def test_the_weighted_baseline_drives(based: Path) -> None:
         np.testing.assert_allclose(sampled.energies[k], prediction.energies, atol=1e-9)
     selected = store.read(1, "select", SelectRecord)
     np.testing.assert_array_equal(selected.smallest_weight, sampled.smallest_weight[selected.source])
-    assert [row["smallest_weight"] for row in views.inspect(based, 1)] == list(selected.smallest_weight)
+    assert [row["smallest_weight"] for row in inspection.inspect(based, 1)] == list(selected.smallest_weight)
 
 
 def test_the_committee_learns_the_difference(based: Path) -> None:
-    assessed = Store(based).read(1, "assess", AssessRecord)
+    assessed = Store(based).read(1, "assess", AssessRecord).last
     assert assessed.energy_rmse < 0.05
     assert assessed.energy.n == 15  # out-of-bag, every label
     assert (assessed.new_energy.n, assessed.new_force.n + assessed.new_force.n_forbidden) == (3, 27)
@@ -158,7 +159,7 @@ def test_the_baseline_is_changed_in_the_middle_of_a_cycle(based: Path, tmp_path:
     (folder / "alflow.toml").write_text(TINY + IPEA1)
     done = alflow("resume", folder)
     assert done.returncode == 0, done.stderr
-    assessed = Store(folder).read(1, "assess", AssessRecord)
+    assessed = Store(folder).read(1, "assess", AssessRecord).last
     assert assessed.energy_rmse_after < 0.05
     (folder / "cycles/001/assess.h5").unlink()
     (folder / "alflow.toml").write_text(TINY)
@@ -204,12 +205,15 @@ def test_a_baseline_that_kills_its_process_costs_no_label(tmp_path: Path, monkey
 def test_no_walker_that_can_begin_is_an_error_not_convergence(tmp_path: Path) -> None:
     empty = np.zeros(0)
     end = (molecule("H2O"),)
-    segment = Segment(
-        (), empty, np.zeros((0, 8)), *(empty,) * 12, end=end, end_step=0, stop="potential failed: so it is"
-    )
+    stop = "potential failed: so it is"
+    measured = (empty, np.zeros((0, 8)), *(empty,) * 13, {}, {})
+    segments = [
+        Segment(k, Ensemble("water", 300.0), 0.5, (), *measured, end=end, end_step=0, stop=stop) for k in (0, 1)
+    ]
     walker = SimpleNamespace(n_segments=1, timestep=0.5, temperature=300.0)
-    for number in range(2):
-        commit_file(tmp_path / f"{number:03d}-0000-x.h5", segment)
+    for number, segment in enumerate(segments):
+        path = segment_path(tmp_path, number, 0, "x")
+        commit_file(path, segment, place=segment_place(path))
     with pytest.raises(
         SampleError, match=r"no walker could begin \(potential failed: so it is\): look at the baseline"
     ):
@@ -250,8 +254,10 @@ class MoodyMethod(AseMethod):
 def test_a_baseline_that_fails_says_why() -> None:
     short, long = molecule("H2O"), molecule("H2O")
     long.positions[1] += long.positions[1] - long.positions[0]
-    energy, forces = baseline_result(short, MoodyMethod(kind="ase", name="mood.Moody"))
+    energy, forces, stress = baseline_result(short, MoodyMethod(kind="ase", name="mood.Moody"))
     assert (energy, forces.sum()) == (1.0, 9.0)
+    assert np.isnan(stress).all()
+    assert stress.shape == (6,)
     with pytest.raises(LabelError, match="crashed: not today"):
         baseline_result(long, MoodyMethod(kind="ase", name="mood.Moody"))
 

@@ -8,7 +8,7 @@ import ase.io
 import pytest
 from alflow.records.label import LabelRecord
 from alflow.reference.failures import REASONS, Failures
-from alflow.state.store import read_file
+from alflow.state.file import read_file
 from alflow.steps.batch import changes_for
 
 from conftest import WATER, alflow, make_run

@@ -16,9 +16,10 @@ from alflow.averages.sources.opening import open_source
 from alflow.averages.sources.productions import read_beginning, segments, walked
 from alflow.errors import AlflowError, AverageError, StoreError
 from alflow.records.sample import SampleRecord
-from alflow.report import averages, exports, views
+from alflow.report import averages, exports
 from alflow.report.progress import _Plain
 from alflow.state.store import Store
+from alflow.steps.check import problems
 from alflow.steps.produce import Asked, _hottest
 from ase import units
 from scipy.stats import chi2
@@ -281,10 +282,10 @@ def test_a_run_directory_names_its_production_runs(run: Path) -> None:
 
 
 def test_damage_is_found(copy: Path) -> None:
-    assert views.problems(copy) == []
+    assert problems(copy) == []
     path = next(Store(copy).production("run").glob("001-0001-*.h5"))
     path.write_bytes(path.read_bytes()[:-10])
-    assert any("001-0001" in problem for problem in views.problems(copy))
+    assert any("001-0001" in problem for problem in problems(copy))
     done = alflow("average", copy / "production" / "run", "-o", "potential_energy")
     assert done.returncode == 1
     assert "is damaged" in done.stderr
@@ -295,13 +296,13 @@ def test_a_segment_missing_in_between_is_told_and_made_again(copy: Path) -> None
     (path,) = folder.glob("001-0001-*.h5")
     before = path.read_bytes()
     path.unlink()
-    (problem,) = views.problems(copy)
+    (problem,) = problems(copy)
     assert f"{path} is missing, although later segments are there" in problem
     with pytest.raises(StoreError, match="run `alflow produce` to make it again"):
         list(segments(folder, read_beginning(folder), 1))
     produce(copy, steps=120)
     assert path.read_bytes() == before
-    assert views.problems(copy) == []
+    assert problems(copy) == []
 
 
 def test_segments_without_a_beginning_are_not_taken_for_another_run(copy: Path) -> None:
@@ -309,7 +310,7 @@ def test_segments_without_a_beginning_are_not_taken_for_another_run(copy: Path) 
     (folder / "begin.h5").unlink()
     with pytest.raises(StoreError, match=r"has segments but no begin.h5: restore it"):
         produce(copy, steps=100, temperature=900.0)
-    assert any("has segments but no begin.h5" in problem for problem in views.problems(copy))
+    assert any("has segments but no begin.h5" in problem for problem in problems(copy))
     assert not (folder / "begin.h5").exists()
 
 
@@ -328,7 +329,7 @@ def test_ctrl_c(copy: Path, name: str) -> None:
     _, error = process.communicate(timeout=20)
     assert process.returncode == 1
     assert error == "alflow: interrupted: what was finished is kept; go on with the same command\n"
-    assert views.problems(copy) == []
+    assert problems(copy) == []
 
 
 def test_frames_are_exported(run: Path, tmp_path: Path) -> None:

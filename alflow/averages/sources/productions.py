@@ -8,23 +8,24 @@ from alflow.averages.measuring import Batch, Source
 from alflow.errors import AverageError
 from alflow.records.production import ProductionRecord
 from alflow.records.sample import Segment
-from alflow.state.store import read_file, segment_paths
+from alflow.state.file import read_file
+from alflow.state.store import BEGINNING, read_segment, segment_paths
 
 
 def is_production(folder: Path) -> bool:
     """Whether a folder holds a production run."""
-    return (folder / "begin.h5").is_file()
+    return (folder / BEGINNING).is_file()
 
 
 def read_beginning(folder: Path) -> ProductionRecord:
     """How a production run began; StoreError when it is damaged."""
-    return read_file(folder / "begin.h5", ProductionRecord)
+    return read_file(folder / BEGINNING, ProductionRecord)
 
 
 def segments(folder: Path, record: ProductionRecord, walker: int) -> Iterator[Segment]:
     """What there is of a walker, also while it is written; StoreError at a file that is damaged or missing between."""
     for path in segment_paths(folder, walker, record.driver):
-        yield read_file(path, Segment)
+        yield read_segment(path, Segment)
 
 
 def production_source(folder: Path, temperature: float | None = None, system: str | None = None) -> Source:
@@ -68,7 +69,7 @@ def production_source(folder: Path, temperature: float | None = None, system: st
 def _stopped(folder: Path, record: ProductionRecord, walkers: list[int]) -> Iterator[str]:
     """Which walkers left their bounds: averages over them end there."""
     for walker in walkers:
-        end = read_file(segment_paths(folder, walker, record.driver)[-1], Segment)
+        end = read_segment(segment_paths(folder, walker, record.driver)[-1], Segment)
         if end.stop:
             yield f"walker {walker} stopped after {end.end_step} steps: {end.stop}"
 
@@ -82,7 +83,7 @@ def walked(folder: Path) -> list[tuple[int, int, str]]:
         if not paths:
             found.append((0, 0, ""))
             continue
-        end = read_file(paths[-1], Segment)
+        end = read_segment(paths[-1], Segment)
         n_before = (len(paths) - 1) * (record.segment // record.stride) + (len(paths) > 1)  # and the start
         found.append((end.end_step, n_before + len(end.frames), end.stop))
     return found

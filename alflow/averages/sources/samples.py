@@ -8,7 +8,8 @@ import numpy as np
 from alflow.averages.measuring import Batch, Source
 from alflow.errors import AverageError
 from alflow.records.sample import SampleRecord
-from alflow.state.store import read_file
+from alflow.state.file import read_file
+from alflow.state.store import Store
 
 
 def sample_source(path: Path, temperature: float | None = None, system: str | None = None) -> Source:
@@ -19,16 +20,20 @@ def sample_source(path: Path, temperature: float | None = None, system: str | No
     AverageError
         As of :func:`sampled`.
     StoreError
-        The file is damaged, or another record's.
+        The file is damaged, or another record's; or the run that it is in is not of one piece.
     """
-    return sampled(read_file(path, SampleRecord), str(path), temperature, system)
+    place: dict[str, str | int] = {"step": "sample"}
+    folder = path.absolute().parent
+    if folder.parent.name == "cycles" and folder.name.isdigit():  # where its cycle and its chain can be known
+        place["cycle"] = int(folder.name)
+        Store(folder.parents[1]).check()
+    return sampled(read_file(path, SampleRecord, place), str(path), temperature, system)
 
 
 def groups(record: SampleRecord) -> list[tuple[str, float]]:
     """System and temperature (K) of the ensembles that a record has frames of."""
-    systems = _systems(record)
-    found = {(systems[w], float(record.walker_temperature[w])) for w in np.unique(record.walker)}
-    return sorted(found)
+    present = [record.ensembles[w] for w in np.unique(record.walker)]
+    return sorted({(ensemble.system, ensemble.temperature) for ensemble in present})
 
 
 def sampled(record: SampleRecord, name: str, temperature: float | None = None, system: str | None = None) -> Source:
@@ -62,9 +67,11 @@ def sampled(record: SampleRecord, name: str, temperature: float | None = None, s
     if len(chosen) > 1:
         msg = f"{name} has frames of several ensembles ({there}): choose one with --temperature and --system"
         raise AverageError(msg)
-    (system, kelvin), systems = chosen[0], _systems(record)
+    system, kelvin = chosen[0]
     walkers = [
-        int(w) for w in np.unique(record.walker) if systems[w] == system and record.walker_temperature[w] == kelvin
+        int(w)
+        for w in np.unique(record.walker)
+        if (record.ensembles[w].system, record.ensembles[w].temperature) == (system, kelvin)
     ]
     stopped = sum(record.walker_stop[w] != "finished" for w in walkers)
     notes = () if not stopped else (f"{stopped} of {len(walkers)} walkers stopped early, where the committee was lost",)
@@ -78,9 +85,3 @@ def sampled(record: SampleRecord, name: str, temperature: float | None = None, s
                 yield Batch(walker, record.energies[mine], record.energy[mine], [record.frames[k] for k in mine])
 
     return Source(f"{name}, {system} at {kelvin:g} K", kelvin, None, len(walkers), batches, notes)
-
-
-def _systems(record: SampleRecord) -> dict[int, str]:
-    """The system of each walker that stored a frame."""
-    first = {int(w): int(np.argmax(record.walker == w)) for w in np.unique(record.walker)}
-    return {w: str(record.frames[k].info.get("system", "")) for w, k in first.items()}

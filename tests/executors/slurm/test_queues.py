@@ -19,7 +19,7 @@ from alflow.executors.settings import Slurm
 from alflow.executors.slurm import SlurmExecutor, job_name
 from alflow.executors.slurm_commands import queued_jobs
 from alflow.records.label import LabelRecord
-from alflow.state.store import read_file
+from alflow.state.file import read_file
 from ase.build import bulk
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.records.electrons import extra_of
+from alflow.records.electrons import as_lists
 from alflow.reference.kinds import build
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -75,7 +75,7 @@ def test_what_it_is_given_and_what_is_kept(tmp_path) -> None:
     assert given.info == {"charge": -1, "multiplicity": 2}
     np.testing.assert_allclose(given.positions, atoms.positions, atol=1e-8)
     assert found.code == "EMT 1.0"
-    assert extra_of(found.electrons) == {
+    assert as_lists(found.electrons) == {
         "fermi_energy": -1.5,
         "eigenvalues": [[-2.0, 1.0], [-1.0, 2.0]],
         "occupations": [[2.0, 0.0]],

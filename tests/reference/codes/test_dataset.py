@@ -8,7 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.records.electrons import extra_of
+from alflow.records.electrons import as_lists
 from alflow.reference.kinds import build
 from alflow.reference.method import labelled
 from ase import Atoms
@@ -122,7 +122,7 @@ def test_what_the_file_says_is_kept(tmp_path) -> None:
     ase.io.write(tmp_path / "one.xyz", frame, format="extxyz")
     found = build("dataset", file=str(tmp_path / "one.xyz")).calculate(water(1))
     assert found.code == "CP2K 2024.1"
-    assert extra_of(found.electrons) == {"fermi_energy": -3.0, "eigenvalues": [[-20.0, -3.0], [-19.0, -2.0]]}
+    assert as_lists(found.electrons) == {"fermi_energy": -3.0, "eigenvalues": [[-20.0, -3.0], [-19.0, -2.0]]}
 
 
 def test_properties_are_in_the_order_of_the_structure(tmp_path) -> None:

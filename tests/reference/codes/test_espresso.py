@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.records.electrons import extra_of
+from alflow.records.electrons import as_lists
 from alflow.reference.codes.espresso import _electrons, read_output
 from alflow.reference.kinds import build
 from ase import Atoms, units
@@ -107,7 +107,7 @@ def test_what_is_kept(tmp_path) -> None:
     assert found.code.startswith("Quantum ESPRESSO ")
     assert found.code[17].isdigit()
     assert "JOB DONE" in found.log
-    electrons, (weights,) = found.electrons, extra_of(found.electrons)["weights"]
+    electrons, (weights,) = found.electrons, as_lists(found.electrons)["weights"]
     assert electrons.eigenvalues.shape == (1, len(electrons.kpoint_weights), 4)
     assert electrons.kpoint_weights.sum() == pytest.approx(1)
     assert sum(weights) == pytest.approx(4)
@@ -239,7 +239,7 @@ def test_an_output_is_read(tmp_path) -> None:
     found = read(OUTPUT, tmp_path)
     assert found.code == "Quantum ESPRESSO 7.2"
     assert found.frame.get_potential_energy() == pytest.approx(-5.5 * units.Ry)
-    assert extra_of(found.electrons) == {"eigenvalues": [[-15.5, 1.25]]}
+    assert as_lists(found.electrons) == {"eigenvalues": [[-15.5, 1.25]]}
     assert found.electrons.kpoint_weights.tolist() == [1.0]
     assert np.isnan(found.plain_energy)
     assert found.frame.get_forces()[0, 0] == pytest.approx(1e-3 * units.Ry / units.Bohr, rel=1e-7)
@@ -256,7 +256,7 @@ def test_levels_are_by_spin_k_point_and_band() -> None:
     assert found.fermi_energy == 3.0
     assert found.eigenvalues.tolist() == [[[0.0, 0.5], [1.0, 1.5]], [[10.0, 10.5], [11.0, 11.5]]]
     assert found.kpoint_weights.tolist() == [0.25, 0.75]
-    assert extra_of(found)["weights"] == [[0.25, 0.25, 0.75, 0.75]] * 2
+    assert as_lists(found)["weights"] == [[0.25, 0.25, 0.75, 0.75]] * 2
 
 
 def test_the_energy_without_the_entropy_of_smearing(tmp_path) -> None:

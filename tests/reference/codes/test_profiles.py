@@ -14,7 +14,7 @@ import ase
 import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
-from alflow.records.electrons import extra_of
+from alflow.records.electrons import as_lists
 from alflow.reference.codes import aims, vasp
 from alflow.reference.codes import gpaw as gpaw_code
 from alflow.reference.kinds import build
@@ -443,7 +443,7 @@ def test_a_converged_calculation(kind: str, program: Callable[..., Any], tmp_pat
 
 
 def test_orbital_energies_of_orca(program: Callable[..., Any]) -> None:
-    extra = extra_of(program("orca", "fine").calculate(structure("orca")).electrons)
+    extra = as_lists(program("orca", "fine").calculate(structure("orca")).electrons)
     assert extra["occupations"] == [[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     np.testing.assert_allclose(extra["eigenvalues"][1], [-509.1888, -5.7782, 3.0268], atol=2e-4)
 
@@ -495,7 +495,7 @@ def test_an_output_of_aims(tmp_path: Path) -> None:
     result = aims.read_output(OUTPUTS / "aims" / "singlepoint.out", atoms, "")
     assert result.frame.get_potential_energy() == -0.206302072675943e4
     np.testing.assert_array_equal(result.frame.get_forces(), atoms.get_forces())
-    assert extra_of(result.electrons) == {"fermi_energy": -4.97602930}
+    assert as_lists(result.electrons) == {"fermi_energy": -4.97602930}
     converged = "Self-consistency cycle converged."
     assert text.count(converged) == 1
     unconverged = text.replace(converged, "WARNING! SELF-CONSISTENCY CYCLE DID NOT CONVERGE")

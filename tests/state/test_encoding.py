@@ -3,7 +3,7 @@
 import io
 import struct
 from dataclasses import fields, is_dataclass, replace
-from typing import get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 import h5py
 import numpy as np
@@ -12,7 +12,8 @@ import znh5md
 from alflow.committee.committee import Committee
 from alflow.committee.reliability import Reliability
 from alflow.models.fitting import fit
-from alflow.records.assess import AssessRecord
+from alflow.records.assess import Assessment, AssessRecord
+from alflow.records.electrons import Electrons
 from alflow.records.label import LabelRecord
 from alflow.records.sample import Array, IntArray, SampleRecord, Segment
 from alflow.records.select import SelectRecord
@@ -23,7 +24,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian, FixConstraint, FixedPlane
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -41,8 +42,32 @@ info = st.dictionaries(
 )
 
 
+names = st.text("abcdefgh_", min_size=1, max_size=5)
+
+
+def any_floats(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+    return hnp.arrays(np.float64, shape, elements=st.floats())
+
+
 def finite_arrays(*shape: int) -> st.SearchStrategy[np.ndarray]:
     return hnp.arrays(np.float64, shape, elements=finite)
+
+
+def moments(n: int) -> st.SearchStrategy[tuple[int, ...]]:
+    """Shape of the initial magnetic moments: of collinear spins, or of others."""
+    return st.sampled_from([(n,), (n, 3)])
+
+
+def constraints(n: int) -> st.SearchStrategy[list[FixConstraint]]:
+    some = st.lists(st.integers(0, n - 1), min_size=1, max_size=n, unique=True)
+    return st.lists(
+        st.one_of(
+            some.map(lambda indices: FixAtoms(sorted(indices))),
+            some.map(lambda indices: FixCartesian(sorted(indices), mask=(True, False, True))),
+            some.map(lambda indices: FixedPlane(sorted(indices), (0, 0.6, 0.8))),
+        ),
+        max_size=2,
+    )
 
 
 @st.composite
@@ -54,6 +79,10 @@ def structures(draw: st.DrawFn) -> Atoms:
     atoms.info = draw(info)
     if draw(st.booleans()):
         atoms.arrays["momenta"] = draw(finite_arrays(n, 3))
+    for name, shape in (("masses", (n,)), ("initial_charges", (n,)), ("initial_magmoms", draw(moments(n)))):
+        if draw(st.booleans()):
+            atoms.arrays[name] = draw(finite_arrays(*shape))
+    atoms.set_constraint(draw(constraints(n)))
     shapes = {"energy": (), "forces": (n, 3), "stress": (6,)}
     results = {key: draw(finite_arrays(*shape)) for key, shape in shapes.items() if draw(st.booleans())}
     if results or draw(st.booleans()):
@@ -74,11 +103,23 @@ def some(hint: object, length: int) -> st.SearchStrategy[object]:
         return st.lists(structures(), min_size=length, max_size=length).map(tuple)
     if is_dataclass(hint):
         return any_record(hint)
+    if hint == tuple[Electrons, ...]:
+        return st.lists(electrons(), min_size=length, max_size=length).map(tuple)
+    if get_origin(hint) is dict:
+        return st.dictionaries(names, st.sampled_from([(length,), (length, 3)]).flatmap(any_floats), max_size=2)
+    if get_origin(hint) is tuple:
+        return st.lists(any_record(get_args(hint)[0]), min_size=length, max_size=length).map(tuple)
     shape = st.sampled_from([(length,), (length, 0), (length, 4)])
     if hint == Array:
         return hnp.arrays(np.float64, shape, elements=st.floats())
     assert hint == IntArray
     return hnp.arrays(np.int64, shape)
+
+
+@st.composite
+def electrons(draw: st.DrawFn) -> Electrons:
+    shape = draw(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3)))
+    return Electrons(draw(st.floats()), draw(any_floats(shape)), draw(any_floats(shape)), draw(any_floats(shape[1:2])))
 
 
 @st.composite
@@ -99,15 +140,16 @@ def assert_same_structure(a: Atoms, b: Atoms) -> None:
     assert_same_bits(a.pbc, b.pbc)
     assert a.info == b.info
     assert a.arrays.keys() == b.arrays.keys()
-    if "momenta" in a.arrays:
-        assert_same_bits(a.arrays["momenta"], b.arrays["momenta"])
+    for name in a.arrays:
+        assert_same_bits(a.arrays[name], b.arrays[name])
+    assert [repr(one) for one in a.constraints] == [repr(one) for one in b.constraints]
     first, second = ({} if atoms.calc is None else atoms.calc.results for atoms in (a, b))
     assert first.keys() == second.keys()
     for key, value in first.items():
         assert_same_bits(np.asarray(value), np.asarray(second[key]))
 
 
-def assert_same(a: object, b: object) -> None:
+def assert_same(a: object, b: object) -> None:  # noqa: C901 - one case for each kind of field
     assert type(a) is type(b)
     for f in fields(a):
         x, y = getattr(a, f.name), getattr(b, f.name)
@@ -122,6 +164,14 @@ def assert_same(a: object, b: object) -> None:
             assert len(x) == len(y)
             for first, second in zip(x, y, strict=True):
                 assert_same_structure(first, second)
+        elif isinstance(x, tuple) and x and is_dataclass(x[0]):
+            assert len(x) == len(y)
+            for first, second in zip(x, y, strict=True):
+                assert_same(first, second)
+        elif isinstance(x, dict):
+            assert sorted(x) == sorted(y)
+            for key in x:
+                assert_same_bits(x[key], y[key])
         else:
             assert x == y
 
@@ -166,7 +216,7 @@ def labels(
     n_atoms = sum(len(frame) for frame in frames)
     record = LabelRecord.empty('{"kind": "tblite"}')
     for i, frame in enumerate(frames):
-        record = record.with_label(f"{i:024x}", frame, 0.1 + i, "tblite 0.4", "log", '{"fermi_energy": 1.0}')
+        record = record.with_label(f"{i:024x}", frame, 0.1 + i, "tblite 0.4", "log", electrons=Electrons(1.0))
     for frame in failed:
         record = record.with_failure("f", frame, "crashed", detail)
     return replace(
@@ -174,6 +224,7 @@ def labels(
         baseline=(baseline,) * len(frames),
         baseline_energy=energy + np.arange(len(frames)) / 7,
         baseline_forces=energy * np.arange(3.0 * n_atoms).reshape(-1, 3),
+        baseline_stress=energy * np.arange(6.0 * len(frames)).reshape(-1, 6),
     )
 
 
@@ -238,15 +289,40 @@ def test_structures_that_would_not_come_back_are_refused() -> None:
         written(labels(water(energy=1.0, forces=np.full((3, 3), np.inf))))
 
 
-def test_only_what_is_documented_is_kept() -> None:
+def test_what_a_structure_says_of_its_atoms_is_kept() -> None:
+    atoms = water(2)
+    atoms.set_constraint([FixAtoms([0, 3])])
+    atoms.set_masses([16, 2.014, 1, 16, 1, 2.014])
+    atoms.set_initial_magnetic_moments([0, 1, 0, 0, -1, 0])
+    atoms.set_initial_charges([-0.8, 0.4, 0.4, -0.8, 0.4, 0.4])
+    atoms.set_tags(range(6))
+    atoms.set_momenta(np.ones((6, 3)), apply_constraint=False)
+    plain, back = round_trip(labels(water(), atoms)).frames
+    assert not plain.constraints
+    assert set(plain.arrays) == {"numbers", "positions"}
+    assert [constraint.todict() for constraint in back.constraints] == [FixAtoms([0, 3]).todict()]
+    for name in ("masses", "initial_magmoms", "initial_charges", "momenta"):
+        assert_same_bits(back.arrays[name], atoms.arrays[name].astype(float))
+    assert not back.has("tags"), "tags are dropped"
+
+
+def test_a_constraint_that_says_nothing_of_itself_is_refused() -> None:
+    class Odd:
+        def copy(self) -> "Odd":
+            return self
+
     atoms = water()
-    atoms.set_constraint(FixAtoms([0]))
-    atoms.set_tags([1, 2, 3])
-    atoms.set_momenta(np.ones((3, 3)), apply_constraint=False)
-    back = round_trip(labels(atoms)).frames[0]
-    assert not back.constraints
-    assert not back.has("tags")
-    assert_same_bits(back.get_momenta(), np.ones((3, 3)))
+    atoms.set_constraint(Odd())
+    with pytest.raises(TypeError, match=r"structure 0 of frames: constraints cannot be kept \(Odd\): expected such as"):
+        written(labels(atoms))
+
+
+def test_arrays_of_any_shapes_in_a_column() -> None:
+    levels = [np.arange(6.0).reshape(1, 2, 3), np.zeros((0, 0, 0)), np.full((2, 1, 4), np.nan), np.ones((1, 1, 1))]
+    record = labels(*(water() for _ in levels))
+    record = replace(record, electrons=tuple(Electrons(eigenvalues=one) for one in levels))
+    for one, back in zip(levels, round_trip(record).electrons, strict=True):
+        assert_same_bits(one, back.eigenvalues)
 
 
 def test_reading_as_another_kind_is_refused() -> None:
@@ -257,57 +333,15 @@ def test_reading_as_another_kind_is_refused() -> None:
         encoding.read(AssessRecord, file)
 
 
-def test_join_keeps_the_order() -> None:
-    one, two = labels(water(), water(2)), labels(failed=(water(3),), detail="end of log")
-    both = LabelRecord.join([one, two, one], "method")
-    assert [len(frame) for frame in both.frames] == [3, 6, 3, 6]
-    assert_same_bits(both.wall_time, np.tile(one.wall_time, 2))
-    assert both.failed_detail == ("end of log",)
-    assert both.method == "method"
-    empty = LabelRecord.join([], "method")
-    assert empty.frames == empty.baseline == ()
-    assert_same_bits(empty.wall_time, np.zeros(0))
-    assert_same_bits(empty.baseline_energy, np.zeros(0))
-    assert_same_bits(empty.baseline_forces, np.zeros((0, 3)))
-
-
-def test_join_keeps_the_results_of_every_baseline() -> None:
-    """Those of each label stay with it; where there is no baseline or it failed they are NaN."""
-    nan = float("nan")
-    parts = [labels(water(2), water()), labels(water(3), baseline="other", energy=-5.0), labels(failed=(water(),))]
-    parts += [labels(water(), baseline="", energy=nan), labels(water(2), energy=nan)]
-    both = round_trip(LabelRecord.join(parts, "method"))
-    assert both.baseline == (GFN1, GFN1, "other", "", GFN1)
-    assert_same_bits(both.baseline_energy, np.array([-3.0, -3.0 + 1 / 7, -5.0, nan, nan]))
-    assert_same_bits(both.baseline_forces, np.concatenate([part.baseline_forces for part in parts]))
-
-
-def test_results_of_a_baseline_are_known_by_its_identity() -> None:
-    one, two = labels(water(2), water()), labels(water(3), baseline="other", energy=-5.0)
-    failed = replace(labels(water()), baseline_energy=np.full(1, np.nan), baseline_forces=np.full((3, 3), np.nan))
-    both = LabelRecord.join([one, two, failed], "method")
-    found = both.baseline_results(GFN1)
-    assert [result is None for result in found] == [False, False, True, True]
-    for result, energy, forces in zip(found[:2], one.baseline_energy, np.split(one.baseline_forces, [6]), strict=True):
-        assert result[0] == energy
-        assert_same_bits(result[1], forces)
-    (other,) = (result for result in both.baseline_results("other") if result is not None)
-    assert other[0] == -5.0
-    assert_same_bits(other[1], two.baseline_forces)
-    assert both.baseline_results("none of them") == [None] * 4
-
-
-def test_where_all_labels_failed_there_are_no_results_of_a_baseline() -> None:
-    assert labels(failed=(water(),)).baseline_results(GFN1) == []
-    assert LabelRecord.join([], "method").baseline_results(GFN1) == []
-
-
-def test_a_record_inside_a_record_comes_back() -> None:
+def test_the_history_of_a_run_comes_back() -> None:
     bins = np.array([[0.1, 0.2, 10.0], [0.3, 0.25, 11.0]])
     judged = Reliability(21, 2, 1.1, 0.66, 0.94, -0.5, 0.07, 0.4, bins)
-    numbers = {f.name: 0.1 * k for k, f in enumerate(fields(AssessRecord)) if f.type is float}
-    record = AssessRecord(
+    numbers = {f.name: 0.1 * k for k, f in enumerate(fields(Assessment)) if f.type is float}
+    one = Assessment(
         **numbers,
+        cycle=0,
+        n_selected=4,
+        n_new=3,
         n_labelled=3,
         n_failed=1,
         energy=judged,
@@ -320,11 +354,12 @@ def test_a_record_inside_a_record_comes_back() -> None:
         converged=False,
         reason="goes on",
     )
+    record = AssessRecord((one, replace(one, cycle=1, converged=True, force=Reliability())))
     back = round_trip(record)
     assert_same(record, back)
-    assert (back.energy.n, back.force.n, back.new_energy.n) == (21, 63, 0)
-    assert_same_bits(back.energy.bins, bins)
-    assert_same_bits(back.new_energy.bins, np.zeros((0, 3)))
+    assert [(c.cycle, c.energy.n, c.force.n, c.new_energy.n) for c in back.cycles] == [(0, 21, 63, 0), (1, 21, 0, 0)]
+    assert_same_bits(back.cycles[0].energy.bins, bins)
+    assert_same_bits(back.last.force.bins, np.zeros((0, 3)))
 
 
 def test_train_record_comes_back(tmp_path) -> None:
