@@ -27,11 +27,13 @@ class Driver(Protocol):
 
 
 class CommitteeCalculator(Calculator):
-    """What :meth:`Committee.drive` gives, for ASE: energy, forces, and stress where the structure is periodic.
+    """What a committee gives to drive with, for ASE: energy, forces, and stress where the structure is periodic.
+
+    See :meth:`alflow.committee.committee.Committee.drive`.
 
     ``results`` holds besides ``energy_spread`` (raw, eV), ``energy_sigma`` (calibrated, eV), ``committee_energies``
     (calibrated members, baseline included, shape (M,), eV), ``weight`` (of the learned correction, shape () or (N,))
-    and ``calibrated``. The uncertainty of forces costs as much as M forces: ask :meth:`Committee.predict` for it.
+    and ``calibrated``. The uncertainty of forces costs as much as M forces: ask ``Committee.predict`` for it.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it

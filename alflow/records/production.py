@@ -10,7 +10,7 @@ from alflow.models.files import read_committee
 
 @dataclass(frozen=True, eq=False)
 class ProductionRecord:
-    """How a production run began; its :class:`Segment` files stand beside it.
+    """How a production run began; its :class:`alflow.records.sample.Segment` files stand beside it.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class ProductionRecord:
     baseline_error : float
         s_b, eV; NaN when it is from the data.
     force_max, temperature_max, distance_ratio_min, force_sigma_max : float
-        Where a walker stops (:class:`alflow.sampling.Bounds`); infinite when nowhere.
+        Where a walker stops (:class:`alflow.sampling.walker.Bounds`); infinite when nowhere.
     note : str
         What the committee could not be calibrated for.
     model : Committee

@@ -18,7 +18,7 @@ SIGMAS = (
     "largest_atom_sigma",
     "smallest_weight",
 )
-"""What a stored frame keeps of how sure the committee is, from :class:`Segment` to :class:`SelectRecord`."""
+"""How sure the committee is of a stored frame, kept from :class:`Segment` to selection."""
 
 
 MEASURED = ("largest_grade", "largest_force", "temperature", "distance_ratio")

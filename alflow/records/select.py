@@ -28,7 +28,7 @@ class SelectRecord:
         Mean of the members, the baseline included, eV.
     energy_spread, energy_sigma, largest_force_spread, largest_force_sigma, largest_atom_spread, largest_atom_sigma, \
     smallest_weight : ndarray, shape (S,)
-        As in :class:`SampleRecord`.
+        As in :class:`alflow.records.sample.SampleRecord`.
     n_candidates : int
         How many frames there were to choose from.
     n_rejected_sigma, n_rejected_unphysical, n_rejected_duplicate : int

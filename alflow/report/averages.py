@@ -180,7 +180,7 @@ def of_source(
 def of_arrays(
     arrays: "Arrays", temperature: float, unit: str = "", method: Method | None = None, drop: float | None = None
 ) -> Report:
-    """Averages of the columns of plain arrays, in ``unit``; errors as of :class:`Arrays`."""
+    """Averages of columns of arrays, in ``unit``; errors as of :class:`alflow.averages.sources.arrays.Arrays`."""
     result = reweight(
         arrays.chunks(), arrays.quantities(), units.kB * temperature, method=method, drop=drop,
         n_walkers=len(arrays.energies),

@@ -33,8 +33,8 @@ def density_gradients(
 ) -> None:
     """dE/dA of the blocks begin .. end - 1, into da (blocks, K, LANES), of the energies weighted with ``weights``.
 
-    The rest as in :func:`member_energies`, but coefficients (S, M, F); weights (N, M), or (1, M) if all atoms have the
-    same. Room: vectors (V, LANES), grad (V, LANES), d (F, LANES), ours (M, LANES).
+    The rest as in :func:`alflow.models.ace.kernels.features.member_energies`, but coefficients (S, M, F); weights (N,
+    M), or (1, M) if all atoms have the same. Room: vectors (V, LANES), grad (V, LANES), d (F, LANES), ours (M, LANES).
     """
     zero = fill(0.0)
     for block in range(begin, end):
