@@ -1,0 +1,62 @@
+"""Labels of another run, of this format and of the one before the first release, are where a new run begins."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alflow.records.earlier import read_label_steps
+from alflow.records.label import LabelRecord
+from alflow.state.store import Store
+
+from conftest import TINY, alflow, make_run
+
+OLD = Path(__file__).parents[1] / "samples/schema-4"
+
+
+def taken_over(folder: Path, other: Path) -> LabelRecord:
+    """The first label step of a run that was begun with the labels of another."""
+    done = alflow("label", folder, "--import", other)
+    assert done.returncode == 0, done.stderr
+    assert "labels from" in done.stdout
+    return Store(folder).read(0, "label", LabelRecord)
+
+
+def test_labels_of_a_run_of_this_format(finished_run: Path, tmp_path: Path) -> None:
+    """Those of its later cycles too, though no structure of the new run waits for them."""
+    found = taken_over(make_run(tmp_path / "run"), finished_run / "cycles")
+    before = read_label_steps(finished_run)
+    assert sorted(found.ids) == sorted(name for record in before for name in record.ids)
+    assert set(before[1].ids) <= set(found.ids)
+    assert not Store(tmp_path / "run").labelled()
+    again = alflow("label", tmp_path / "run", "--import", finished_run)
+    assert again.returncode == 2
+    assert "no structures wait for labels" in again.stderr
+
+
+def test_labels_of_the_format_before(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("alflow.toml", "water.xyz"):
+        shutil.copy(OLD / name, folder)
+    (old,) = read_label_steps(OLD)
+    found = taken_over(folder, OLD / "cycles")
+    assert sorted(found.ids) == sorted(old.ids)
+    energies = dict(zip(old.ids, (frame.get_potential_energy() for frame in old.frames), strict=True))
+    for name, frame in zip(found.ids, found.frames, strict=True):
+        assert frame.get_potential_energy() == energies[name]
+        assert np.isfinite(frame.get_forces()).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [("GFN1-xTB", "its labels were made with"), (None, "has no label.h5: give the folder cycles")],
+)
+def test_labels_that_cannot_be_taken(method: str | None, message: str, finished_run: Path, tmp_path: Path) -> None:
+    text = TINY if method is None else f'{TINY}[reference]\nmethod = "{method}"\n'
+    folder = make_run(tmp_path / "run", text)
+    (tmp_path / "empty").mkdir()
+    done = alflow("label", folder, "--import", tmp_path / "empty" if method is None else finished_run)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not Store(folder).labelled()
