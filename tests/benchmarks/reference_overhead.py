@@ -11,11 +11,13 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from alflow import config
 from alflow.executors.opening import local_pool
+from alflow.records.electrons import Electrons
 from alflow.records.label import LabelRecord
 from alflow.records.select import SelectRecord
 from alflow.reference.kinds import build
@@ -73,18 +75,19 @@ def main() -> None:
             frame = rattled(number)
             frame.calc = type(one.calc)(frame, **one.calc.results)
             frames.append(frame)
-        record = LabelRecord.empty(method.identity())
         n = len(frames)
-        record = LabelRecord(
-            **{
-                **vars(record),
-                "ids": tuple(f"{i:024x}" for i in range(n)),
-                "frames": tuple(frames),
-                "wall_time": np.ones(n),
-                **dict.fromkeys(("code", "log", "extra", "changes", "baseline"), ("",) * n),
-                "baseline_energy": np.full(n, np.nan),
-                "baseline_forces": np.full((n * len(CELL), 3), np.nan),
-            }
+        record = replace(
+            LabelRecord.empty(method.identity()),
+            ids=tuple(f"{i:024x}" for i in range(n)),
+            frames=tuple(frames),
+            plain_energy=np.full(n, np.nan),
+            electrons=(Electrons(),) * n,
+            wall_time=np.ones(n),
+            cores=np.ones(n, dtype=np.int64),
+            **dict.fromkeys(("code", "log", "changes", "baseline"), ("",) * n),
+            baseline_energy=np.full(n, np.nan),
+            baseline_forces=np.full((n * len(CELL), 3), np.nan),
+            baseline_stress=np.full((n, 6), np.nan),
         )
         store.make_cycle(0)
         store.commit(0, "label", record, {})
