@@ -126,7 +126,6 @@ def label_from(directory: Path, progress: Reporter, file: Path) -> None:
             msg = f"next is to {step} in cycle {cycle}: no structures wait for labels"
             raise ConfigError(msg)
         names, frames = to_label(context, cycle)
-        context.store.make_cycle(cycle)  # a new run may begin with labels that there are already
         if file.is_dir():
             taken = take_over(context, cycle, file)
             progress.note(f"{len(taken)} labels from {file}")

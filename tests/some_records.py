@@ -152,3 +152,31 @@ def meddle(path: Path, change: Callable[[h5py.File], None]) -> None:
     with h5py.File(path, "r+") as file:
         change(file)
     forge(path, path.read_bytes())
+
+
+def water(n: int = 1, **results: object) -> Atoms:
+    atoms = Atoms("OH2" * n, positions=np.arange(9.0 * n).reshape(-1, 3) / 7)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+GFN1 = '{"kind": "tblite", "method": "GFN1-xTB"}'
+
+
+def labels_of(
+    *frames: Atoms, detail: str = "", failed: tuple[Atoms, ...] = (), baseline: str = GFN1, energy: float = -3.0
+) -> LabelRecord:
+    n_atoms = sum(len(frame) for frame in frames)
+    record = LabelRecord.empty('{"kind": "tblite"}')
+    for i, frame in enumerate(frames):
+        record = record.with_label(f"{i:024x}", frame, 0.1 + i, "tblite 0.4", "log", electrons=Electrons(1.0))
+    for frame in failed:
+        record = record.with_failure("f", frame, "crashed", detail)
+    return replace(
+        record,
+        baseline=(baseline,) * len(frames),
+        baseline_energy=energy + np.arange(len(frames)) / 7,
+        baseline_forces=energy * np.arange(3.0 * n_atoms).reshape(-1, 3),
+        baseline_stress=energy * np.arange(6.0 * len(frames)).reshape(-1, 6),
+    )

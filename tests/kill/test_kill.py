@@ -131,6 +131,15 @@ def durable(folder: Path) -> set[str]:
     return loose.union(*gathered)
 
 
+def read(store: Store, cycle: int, step: str, kind: type) -> object:
+    """What a step left; of an assessment, which tells the whole history, that of the cycle."""
+    record = store.read(cycle, step, kind)
+    if step != "assess":
+        return record
+    assert [one.cycle for one in record.cycles] == list(range(cycle + 1))
+    return record.last
+
+
 def assert_same(folder: Path, other: Path) -> None:
     """Same samples, selection, labels, models and verdicts, to the last bit."""
     a, b = Store(folder), Store(other)
@@ -149,10 +158,7 @@ def assert_same(folder: Path, other: Path) -> None:
         ):
             if step not in a.steps(cycle):
                 continue
-            x, y = a.read(cycle, step, kind), b.read(cycle, step, kind)
-            if step == "assess":
-                assert [one.cycle for one in x.cycles] == list(range(cycle + 1))
-                x, y = x.last, y.last
+            x, y = read(a, cycle, step, kind), read(b, cycle, step, kind)
             for name in names:
                 np.testing.assert_array_equal(getattr(x, name), getattr(y, name), err_msg=f"{cycle} {step} {name}")
             if step == "assess":

@@ -5,44 +5,16 @@ from dataclasses import replace
 import numpy as np
 from alflow.records.electrons import Electrons
 from alflow.records.label import LabelRecord
-from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
+
+from some_records import GFN1, labels_of, water
 
 
 def assert_same_bits(a: np.ndarray, b: np.ndarray) -> None:
     assert (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
 
 
-def water(n: int = 1, **results: object) -> Atoms:
-    atoms = Atoms("OH2" * n, positions=np.arange(9.0 * n).reshape(-1, 3) / 7)
-    if results:
-        atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
-
-
-GFN1 = '{"kind": "tblite", "method": "GFN1-xTB"}'
-
-
-def labels(
-    *frames: Atoms, detail: str = "", failed: tuple[Atoms, ...] = (), baseline: str = GFN1, energy: float = -3.0
-) -> LabelRecord:
-    n_atoms = sum(len(frame) for frame in frames)
-    record = LabelRecord.empty('{"kind": "tblite"}')
-    for i, frame in enumerate(frames):
-        record = record.with_label(f"{i:024x}", frame, 0.1 + i, "tblite 0.4", "log", electrons=Electrons(1.0))
-    for frame in failed:
-        record = record.with_failure("f", frame, "crashed", detail)
-    return replace(
-        record,
-        baseline=(baseline,) * len(frames),
-        baseline_energy=energy + np.arange(len(frames)) / 7,
-        baseline_forces=energy * np.arange(3.0 * n_atoms).reshape(-1, 3),
-        baseline_stress=energy * np.arange(6.0 * len(frames)).reshape(-1, 6),
-    )
-
-
 def test_join_keeps_the_order() -> None:
-    one, two = labels(water(), water(2)), labels(failed=(water(3),), detail="end of log")
+    one, two = labels_of(water(), water(2)), labels_of(failed=(water(3),), detail="end of log")
     both = LabelRecord.join([one, two, one], "method")
     assert [len(frame) for frame in both.frames] == [3, 6, 3, 6]
     assert_same_bits(both.wall_time, np.tile(one.wall_time, 2))
@@ -58,8 +30,12 @@ def test_join_keeps_the_order() -> None:
 def test_join_keeps_the_results_of_every_baseline() -> None:
     """Those of each label stay with it; where there is no baseline or it failed they are NaN."""
     nan = float("nan")
-    parts = [labels(water(2), water()), labels(water(3), baseline="other", energy=-5.0), labels(failed=(water(),))]
-    parts += [labels(water(), baseline="", energy=nan), labels(water(2), energy=nan)]
+    parts = [
+        labels_of(water(2), water()),
+        labels_of(water(3), baseline="other", energy=-5.0),
+        labels_of(failed=(water(),)),
+    ]
+    parts += [labels_of(water(), baseline="", energy=nan), labels_of(water(2), energy=nan)]
     both = LabelRecord.join(parts, "method")
     assert both.baseline == (GFN1, GFN1, "other", "", GFN1)
     assert_same_bits(both.baseline_energy, np.array([-3.0, -3.0 + 1 / 7, -5.0, nan, nan]))
@@ -67,8 +43,8 @@ def test_join_keeps_the_results_of_every_baseline() -> None:
 
 
 def test_results_of_a_baseline_are_known_by_its_identity() -> None:
-    one, two = labels(water(2), water()), labels(water(3), baseline="other", energy=-5.0)
-    failed = replace(labels(water()), baseline_energy=np.full(1, np.nan), baseline_forces=np.full((3, 3), np.nan))
+    one, two = labels_of(water(2), water()), labels_of(water(3), baseline="other", energy=-5.0)
+    failed = replace(labels_of(water()), baseline_energy=np.full(1, np.nan), baseline_forces=np.full((3, 3), np.nan))
     both = LabelRecord.join([one, two, failed], "method")
     found = both.baseline_results(GFN1)
     assert [result is None for result in found] == [False, False, True, True]
@@ -82,7 +58,7 @@ def test_results_of_a_baseline_are_known_by_its_identity() -> None:
 
 
 def test_where_all_labels_failed_there_are_no_results_of_a_baseline() -> None:
-    assert labels(failed=(water(),)).baseline_results(GFN1) == []
+    assert labels_of(failed=(water(),)).baseline_results(GFN1) == []
     assert LabelRecord.join([], "method").baseline_results(GFN1) == []
 
 
@@ -110,7 +86,7 @@ def test_levels_stay_with_their_label() -> None:
 
 
 def test_all_parts_together_are_the_whole() -> None:
-    record = labels(water(), water(2), failed=(water(),))
+    record = labels_of(water(), water(2), failed=(water(),))
     record = record.with_label("z", water(3), 1.0, "code", properties={"dipole": np.ones(3)}, cores=2)
     parts = [record.part(index) for index in range(3)]
     assert [len(part.failed_ids) for part in parts] == [0, 0, 0]

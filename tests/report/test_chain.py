@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ase.io
 import h5py
 import pytest
 from alflow.cli import main
@@ -150,58 +149,6 @@ def test_a_run_of_the_format_before_is_refused_with_what_can_be_done(old: Path) 
     words = ("label.h5 was written by an alflow before its first release", "alflow label --import OLD/cycles")
     for command in (("status", old), ("iterate", old), ("inspect", old), ("export", old, old / "x.xyz")):
         refused(*command, words=words)
-
-
-def test_its_labels_are_imported_to_the_last_digit(old: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "new"
-    folder.mkdir()
-    for name in ("alflow.toml", "water.xyz"):
-        shutil.copy(old / name, folder)
-    (folder / "alflow.toml").write_text((old / "alflow.toml").read_text().replace("copies = 3", "copies = 1"))
-    done = alflow("label", folder, "--import", old / "cycles")
-    assert done.returncode == 0, done.stderr
-    assert "4 labels from" in done.stdout
-    record = Store(folder).read(0, "label", LabelRecord)
-    with h5py.File(old / "cycles/000/label.h5") as file:
-        ids = file["record/ids"].asstr()[()]
-        energies = file["particles/frames/energy/value"] if "energy" in file["particles/frames"] else None
-        assert set(record.ids) == set(ids), "those that no structure waits for are taken too"
-        assert record.code[0] == file["record/code"].asstr()[0]
-    assert energies is None or len(energies) == 4
-    assert alflow("iterate", folder, "--cycles", 0).returncode == 0
-    assert alflow("export", folder, folder / "all.xyz").returncode == 0
-    assert len(ase.io.read(folder / "all.xyz", ":")) == 4
-    again = tmp_path / "again"
-    shutil.copytree(folder, again, ignore=shutil.ignore_patterns("cycles", "labels"))
-    assert alflow("label", again, "--import", folder / "cycles").returncode == 0, "from a run of this format too"
-    twice = Store(again).read(0, "label", LabelRecord)
-    assert twice.ids == record.ids
-    assert all((a.get_forces() == b.get_forces()).all() for a, b in zip(twice.frames, record.frames, strict=True))
-
-
-@pytest.mark.parametrize("damage", ["altered", "another method", "none"])
-def test_labels_that_cannot_be_imported(old: Path, tmp_path: Path, damage: str) -> None:
-    folder = tmp_path / "new"
-    folder.mkdir()
-    for name in ("alflow.toml", "water.xyz"):
-        shutil.copy(old / name, folder)
-    label = old / "cycles/000/label.h5"
-    words = [str(label), "damaged"]
-    if damage == "altered":
-        content = bytearray(label.read_bytes())
-        content[3000] ^= 1
-        label.write_bytes(content)
-    elif damage == "none":
-        label.unlink()
-        words = ["has no label.h5"]
-    else:
-        (folder / "alflow.toml").write_text((old / "alflow.toml").read_text() + '[reference]\nmethod = "GFN1-xTB"\n')
-        words = ["its labels were made with", "GFN2-xTB", "GFN1-xTB"]
-    done = alflow("label", folder, "--import", old / "cycles")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert all(word in done.stderr for word in words), done.stderr
-    assert not list((folder / "labels").glob("*")) if (folder / "labels").exists() else True
 
 
 # --- what readers load ------------------------------------------------------------------------------------------------

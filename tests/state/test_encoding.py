@@ -29,6 +29,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from some_records import labels_of, water
+
 finite = st.floats(-1e300, 1e300)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 info = st.dictionaries(
@@ -40,7 +42,6 @@ info = st.dictionaries(
     ),
     max_size=3,
 )
-
 
 names = st.text("abcdefgh_", min_size=1, max_size=5)
 
@@ -200,38 +201,10 @@ def test_every_record_comes_back(cls: type) -> None:
     check()
 
 
-def water(n: int = 1, **results: object) -> Atoms:
-    atoms = Atoms("OH2" * n, positions=np.arange(9.0 * n).reshape(-1, 3) / 7)
-    if results:
-        atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
-
-
-GFN1 = '{"kind": "tblite", "method": "GFN1-xTB"}'
-
-
-def labels(
-    *frames: Atoms, detail: str = "", failed: tuple[Atoms, ...] = (), baseline: str = GFN1, energy: float = -3.0
-) -> LabelRecord:
-    n_atoms = sum(len(frame) for frame in frames)
-    record = LabelRecord.empty('{"kind": "tblite"}')
-    for i, frame in enumerate(frames):
-        record = record.with_label(f"{i:024x}", frame, 0.1 + i, "tblite 0.4", "log", electrons=Electrons(1.0))
-    for frame in failed:
-        record = record.with_failure("f", frame, "crashed", detail)
-    return replace(
-        record,
-        baseline=(baseline,) * len(frames),
-        baseline_energy=energy + np.arange(len(frames)) / 7,
-        baseline_forces=energy * np.arange(3.0 * n_atoms).reshape(-1, 3),
-        baseline_stress=energy * np.arange(6.0 * len(frames)).reshape(-1, 6),
-    )
-
-
 def test_momenta_survive_the_division_by_the_mass() -> None:
     atoms = water()
     atoms.set_momenta(np.random.default_rng(0).normal(size=(3, 3)))
-    back = round_trip(labels(atoms, water(2), atoms)).frames
+    back = round_trip(labels_of(atoms, water(2), atoms)).frames
     assert_same_bits(back[2].get_momenta(), atoms.get_momenta())
     assert not back[1].has("momenta")
 
@@ -240,7 +213,7 @@ def test_znh5md_reads_the_file(tmp_path) -> None:
     one = water(energy=-1.0, forces=np.full((3, 3), 0.5), stress=np.arange(6.0))
     two = bulk("Si")
     two.set_momenta(np.ones((2, 3)))
-    commit_file(tmp_path / "label.h5", labels(one, two, failed=(water(3),)))
+    commit_file(tmp_path / "label.h5", labels_of(one, two, failed=(water(3),)))
     frames = znh5md.IO(tmp_path / "label.h5", particles_group="frames")[:]
     assert [str(frame.symbols) for frame in frames] == ["OH2", "Si2"]
     assert frames[0].get_potential_energy() == -1.0
@@ -254,14 +227,14 @@ def test_znh5md_reads_the_file(tmp_path) -> None:
 
 def test_text_that_hdf5_refuses_is_mended() -> None:
     detail = "SCF\0 not converged \udce9, Å, " + 100_000 * "x"
-    back = round_trip(replace(labels(failed=(water(),), detail=detail), method=detail))
+    back = round_trip(replace(labels_of(failed=(water(),), detail=detail), method=detail))
     assert back.failed_detail[0] == back.method == detail.replace("\0", "�").replace("\udce9", "?")
 
 
 def test_numpy_values_in_info_become_plain() -> None:
     atoms = water()
     atoms.info = {"charge": np.int64(-1), "virial": np.eye(2), "name": np.str_("a"), "ok": np.bool_(True), "x": (1, 2)}
-    assert round_trip(labels(atoms)).frames[0].info == {
+    assert round_trip(labels_of(atoms)).frames[0].info == {
         "charge": -1,
         "virial": [[1.0, 0.0], [0.0, 1.0]],
         "name": "a",
@@ -275,18 +248,18 @@ def test_info_that_json_has_no_form_for_is_refused(value: object) -> None:
     atoms = water()
     atoms.info["thing"] = value
     with pytest.raises(TypeError, match=r"structure 1 of frames: info cannot be kept: .*; remove that entry"):
-        written(labels(water(), atoms))
+        written(labels_of(water(), atoms))
 
 
 def test_structures_that_would_not_come_back_are_refused() -> None:
     with pytest.raises(ValueError, match="structure 0 of frames has no atoms: expected at least one"):
-        written(labels(Atoms()))
+        written(labels_of(Atoms()))
     atoms = water()
     atoms.positions[2, 1] = np.nan
     with pytest.raises(ValueError, match="structure 1 of frames: positions not finite"):
-        written(labels(water(), atoms))
+        written(labels_of(water(), atoms))
     with pytest.raises(ValueError, match="forces not finite"):
-        written(labels(water(energy=1.0, forces=np.full((3, 3), np.inf))))
+        written(labels_of(water(energy=1.0, forces=np.full((3, 3), np.inf))))
 
 
 def test_what_a_structure_says_of_its_atoms_is_kept() -> None:
@@ -297,7 +270,7 @@ def test_what_a_structure_says_of_its_atoms_is_kept() -> None:
     atoms.set_initial_charges([-0.8, 0.4, 0.4, -0.8, 0.4, 0.4])
     atoms.set_tags(range(6))
     atoms.set_momenta(np.ones((6, 3)), apply_constraint=False)
-    plain, back = round_trip(labels(water(), atoms)).frames
+    plain, back = round_trip(labels_of(water(), atoms)).frames
     assert not plain.constraints
     assert set(plain.arrays) == {"numbers", "positions"}
     assert [constraint.todict() for constraint in back.constraints] == [FixAtoms([0, 3]).todict()]
@@ -314,12 +287,12 @@ def test_a_constraint_that_says_nothing_of_itself_is_refused() -> None:
     atoms = water()
     atoms.set_constraint(Odd())
     with pytest.raises(TypeError, match=r"structure 0 of frames: constraints cannot be kept \(Odd\): expected such as"):
-        written(labels(atoms))
+        written(labels_of(atoms))
 
 
 def test_arrays_of_any_shapes_in_a_column() -> None:
     levels = [np.arange(6.0).reshape(1, 2, 3), np.zeros((0, 0, 0)), np.full((2, 1, 4), np.nan), np.ones((1, 1, 1))]
-    record = labels(*(water() for _ in levels))
+    record = labels_of(*(water() for _ in levels))
     record = replace(record, electrons=tuple(Electrons(eigenvalues=one) for one in levels))
     for one, back in zip(levels, round_trip(record).electrons, strict=True):
         assert_same_bits(one, back.eigenvalues)
@@ -327,7 +300,7 @@ def test_arrays_of_any_shapes_in_a_column() -> None:
 
 def test_reading_as_another_kind_is_refused() -> None:
     with (
-        h5py.File(written(labels(water())), "r") as file,
+        h5py.File(written(labels_of(water())), "r") as file,
         pytest.raises(TypeError, match="holds a LabelRecord, not a AssessRecord"),
     ):
         encoding.read(AssessRecord, file)

@@ -60,3 +60,17 @@ def test_labels_that_cannot_be_taken(method: str | None, message: str, finished_
     assert done.returncode == 2
     assert message in done.stderr
     assert not Store(folder).labelled()
+
+
+def test_an_old_file_that_was_altered_is_named(tmp_path: Path) -> None:
+    old = shutil.copytree(OLD, tmp_path / "old")
+    path = old / "cycles/000/label.h5"
+    content = bytearray(path.read_bytes())
+    content[3000] ^= 1
+    path.write_bytes(content)
+    folder = make_run(tmp_path / "run")
+    done = alflow("label", folder, "--import", old)
+    assert done.returncode == 2
+    assert f"{path} is damaged" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (folder / "cycles").exists()
