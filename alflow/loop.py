@@ -150,7 +150,7 @@ def _opened(directory: Path, progress: Reporter) -> Iterator[Context]:
     store = Store(directory)
     with store.lock():
         store.check()
-        sweep_labels(store)
+        sweep_labels(store, store.cycles())
         context = Context(settings, store, local_pool(settings.executor), progress)
         _same_method(context)
         yield context
@@ -204,7 +204,7 @@ def _finish_step(context: Context, cycle: int, name: str) -> None:
     store.commit(cycle, name, record, sources, _settings_hash(context, name))
     store.tidy(cycle, name)
     if name == "label":
-        sweep_labels(store)
+        sweep_labels(store, [cycle])
 
 
 def _sources(cycle: int, step: str) -> list[tuple[int, str]]:
@@ -213,7 +213,7 @@ def _sources(cycle: int, step: str) -> list[tuple[int, str]]:
     before: dict[str, list[tuple[int, str]]] = {
         "sample": [(cycle - 1, "train"), *known],
         "select": [(cycle, "sample"), (cycle - 1, "train"), *known],
-        "label": [(cycle, "select"), *known],
+        "label": [(cycle, "select")],  # earlier labels only judge whether a result can be true
         "train": [*known, (cycle, "label")],
         "assess": [
             *((cycle - 1, name) for name in ("train", "assess")),

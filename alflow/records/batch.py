@@ -1,6 +1,6 @@
 """What a batch of reference calculations has left in a run directory, taken together."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from alflow.errors import StoreError
@@ -41,14 +41,15 @@ def labels_besides(store: Store, names: Collection[str], method: str) -> dict[st
     return found
 
 
-def sweep_labels(store: Store) -> None:
-    """Remove finished calculations that a committed label step has gathered, in whatever cycle.
+def sweep_labels(store: Store, cycles: Iterable[int]) -> None:
+    """Remove finished calculations that the committed label steps of some cycles have gathered.
 
-    A writer that is killed between the commit and this leaves them behind: the next one removes them.
+    A writer that is killed between the commit and this leaves them behind: the next one removes them, and looks at all
+    cycles for it.
     """
     if not store.labelled():
         return
-    for cycle in store.cycles():
+    for cycle in cycles:
         if store.exists(cycle, "label"):
             for name in store.read(cycle, "label", LabelRecord).ids:
                 with suppress(OSError):  # litter that stays does no harm, and the next writer tries again

@@ -42,12 +42,12 @@ def test_pieces_are_gathered_in_order_and_removed(store: Store) -> None:
     assert record.gave_up == ("z",)
     with pytest.raises(StoreError, match=r"labels/w.h5: No such file or directory: .* run `alflow resume`"):
         gather(store, ["x", "w"], "method")
-    sweep_labels(store)
+    sweep_labels(store, store.cycles())
     assert store.is_labelled("x"), "not committed yet"
     for step in ("sample", "select"):
         store.commit(2, step, RECORDS[step])
     store.commit(2, "label", record)
-    sweep_labels(store)
+    sweep_labels(store, store.cycles())
     assert not list((store.directory / "labels").glob("*"))
     assert list(store.failures()) == ["x", "z"]
 
