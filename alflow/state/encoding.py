@@ -286,6 +286,7 @@ def _more(atoms: "Atoms", where: str) -> str:
     """Constraints, masses, initial charges and moments as JSON; empty where the structure has none of them."""
     from alflow.structures import OF_ATOMS
 
+    # znh5md drops constraints (findings/znh5md-drops-constraints.sh), and pads what some structures lack.
     found: dict[str, Any] = {key: atoms.arrays[key] for key in OF_ATOMS if key in atoms.arrays}
     if atoms.constraints:
         try:
