@@ -1,10 +1,12 @@
 """What the documentation says is what the code does."""
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
 from functools import reduce
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,16 @@ def test_readme_has_the_commands_that_ci_runs() -> None:
     text = (ROOT / "README.md").read_text()
     assert text.count("<!-- command") == 2
     assert ".venv/bin/pytest" in text
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "examples").rglob("*.py")), *sorted((ROOT / "tests/benchmarks").glob("*.py"))], ids=name_of
+)
+def test_scripts_import_what_there_is(path: Path) -> None:
+    """Examples and benchmarks take long: that their imports are right is seen without running them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "alflow":
+            module = import_module(str(node.module))
+            for alias in node.names:
+                known = hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}")
+                assert known, f"{node.module} has no {alias.name}"

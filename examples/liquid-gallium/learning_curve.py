@@ -6,7 +6,7 @@ python learning_curve.py my-gallium
 import argparse
 from pathlib import Path
 
-from alflow.report import views
+from alflow.report.status import status
 from matplotlib.figure import Figure
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the run directory")
     parser.add_argument("--output", type=Path, default=Path("cycles.png"))
     args = parser.parse_args()
-    every = views.status(args.run)["cycles"]
+    every = status(args.run)["cycles"]
     cycles = every[1:]
     known = [sum(c["n_labelled"] for c in every[:k]) for k in range(1, len(every))]
     figure = Figure(figsize=(8, 3), layout="constrained")

@@ -12,7 +12,8 @@ import numpy as np
 from alflow.averages.reweighting import Average
 from alflow.averages.sources.opening import open_source
 from alflow.averages.sources.productions import is_production, read_beginning
-from alflow.report import averages, views
+from alflow.report import averages
+from alflow.report.status import status
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
@@ -62,13 +63,13 @@ def of_production(report: averages.Report, direct: dict[str, Any], path: Path) -
 
 def of_cycles(run: Path, path: Path) -> None:
     """Largest model error of g_OO against labels: as assess recorded it, and of runs driven by each committee."""
-    status = views.status(run)["cycles"]
-    labels = np.cumsum([c["n_labelled"] for c in status])
+    cycles = status(run)["cycles"]
+    labels = np.cumsum([c["n_labelled"] for c in cycles])
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     ax = figure.subplots()
     # What a cycle samples is driven by the committee of the cycle before.
-    errors = np.array([c["observable_error"] for c in status[1:]], dtype=float)
-    noise = np.array([c["observable_noise"] for c in status[1:]], dtype=float)
+    errors = np.array([c["observable_error"] for c in cycles[1:]], dtype=float)
+    noise = np.array([c["observable_noise"] for c in cycles[1:]], dtype=float)
     ax.errorbar(labels[:-1], errors, noise, fmt="o-", color="C1", label="in the loop, 2 ps a walker")
     points = []
     for folder in sorted((run / "production").glob("*")):
