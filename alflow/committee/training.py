@@ -243,7 +243,7 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
         msg = f"{where} has no energy: expected a labelled structure, with energy (eV) and, if possible, forces (eV/Å)"
         raise PotentialError(msg)
     try:
-        energy = float(frame.get_potential_energy())
+        energy = float(frame.get_potential_energy(apply_constraint=False))
     except (PropertyNotImplementedError, RuntimeError) as error:
         msg = f"{where} has no energy ({error}): label it first"
         raise PotentialError(msg) from error

@@ -14,17 +14,20 @@ def together(parts: Sequence[dict[str, Array]], lengths: Sequence[int]) -> dict[
     One that has another shape in another record, as moments of collinear spins and of others have, is another property:
     its name gets the shape.
     """
-    kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+    shapes: dict[str, list[tuple[int, ...]]] = {}
     for part in parts:
         for name, values in part.items():
-            other = name in kinds and kinds[name][1] != values.shape[1:]
-            key = "_".join([name, *map(str, values.shape[1:])]) if other else name
-            kinds[key] = name, values.shape[1:]
-    joined = {}
-    for key, (name, shape) in kinds.items():
+            seen = shapes.setdefault(name, [])
+            if values.shape[1:] not in seen:
+                seen.append(values.shape[1:])
+    joined: dict[str, Array] = {}
+    for name, shape in [(name, shape) for name, seen in shapes.items() for shape in seen]:
+        key = name if shape == shapes[name][0] else "_".join([name, *(map(str, shape) if shape else ["scalar"])])
         columns = [
             part[name] if name in part and part[name].shape[1:] == shape else np.full((length, *shape), np.nan)
             for part, length in zip(parts, lengths, strict=True)
         ]
-        joined[key] = np.concatenate(columns)
+        # A record that was joined before has that name already, for the same values: each row is in one of the two.
+        values = np.concatenate(columns)
+        joined[key] = values if key not in joined else np.where(np.isnan(joined[key]), values, joined[key])
     return joined

@@ -47,7 +47,7 @@ def limits_of(frames: Sequence[Atoms], net_force: float | None, margin: float | 
         return Limits(net_force)
     species = np.unique(np.concatenate([frame.numbers for frame in frames]))
     counts = np.array([[np.count_nonzero(frame.numbers == z) for z in species] for frame in frames], dtype=float)
-    energies = np.array([frame.get_potential_energy() for frame in frames])
+    energies = np.array([frame.get_potential_energy(apply_constraint=False) for frame in frames])
     of_atom = np.linalg.lstsq(counts, energies, rcond=None)[0]
     rest = (energies - counts @ of_atom) / counts.sum(axis=1)
     bounds = float(rest.min() - margin), float(rest.max() + margin)
@@ -66,7 +66,7 @@ def check_consistent(frame: Atoms, limits: Limits) -> None:
         raise LabelError("inconsistent", msg)
     if limits.energy is None or not set(frame.numbers) <= set(limits.atom_energy):
         return
-    rest = frame.get_potential_energy() - sum(limits.atom_energy[int(z)] for z in frame.numbers)
+    rest = frame.get_potential_energy(apply_constraint=False) - sum(limits.atom_energy[int(z)] for z in frame.numbers)
     low, high = limits.energy
     if not low <= rest / len(frame) <= high:
         msg = (

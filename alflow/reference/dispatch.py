@@ -1,6 +1,7 @@
 """One reference calculation in a worker process: its outcome is on disk before the worker says that it is done."""
 
 import json
+import re
 import shutil
 import time
 import traceback
@@ -13,17 +14,19 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.data.labels import SHAPES
 from alflow.errors import AlflowError, LabelError
 from alflow.executors import TaskTimeoutError, WorkerMemoryError, shield
 from alflow.records.label import LabelRecord
 from alflow.reference.consistency import Limits, check_consistent
-from alflow.reference.method import ReferenceMethod, Result, reason_of
+from alflow.reference.method import ReferenceMethod, Result, labelled, reason_of
 from alflow.reference.programs import end_of_logs
 from alflow.state.file import commit_file
 
 Array = NDArray[np.float64]
 
 _TAIL = 20  # lines of a traceback that are kept
+_NAME = re.compile(r"[A-Za-z_]\w*")  # of a property: it becomes the name of a dataset, and a key of extended XYZ
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def label_one(task: Task) -> None:
     try:
         shutil.rmtree(task.folder, ignore_errors=True)  # of an attempt that was killed
         result = task.method.calculate(task.atoms, task.folder)
+        check_result(result, len(task.atoms))
         check_consistent(result.frame, task.limits)
     except Exception as error:  # noqa: BLE001 - whatever a calculation does, the loop goes on without it
         with shield():
@@ -106,11 +110,36 @@ def try_one(atoms: Atoms, method: ReferenceMethod, limits: Limits, folder: Path 
     start = time.perf_counter()
     try:
         result = method.calculate(atoms, folder)
+        check_result(result, len(atoms))
         check_consistent(result.frame, limits)
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
     return result, time.perf_counter() - start
+
+
+def check_result(result: Result, n_atoms: int) -> None:
+    """LabelError for what no record can hold: methods of installed packages give what they like.
+
+    Raises
+    ------
+    LabelError
+        ``no_output`` for an energy, forces, a stress or a property of another shape or type; ``not_finite``.
+    """
+    results = {} if result.frame.calc is None else result.frame.calc.results
+    for name in ("energy", "forces"):
+        if results.get(name) is None:
+            msg = f"{result.code} gave no {name}"
+            raise LabelError("no_output", msg)
+    labelled(result.frame, **{name: results[name] for name in SHAPES if results.get(name) is not None})
+    for name, value in [*result.properties.items(), *result.atom_properties.items()]:
+        array = np.asarray(value)
+        if not _NAME.fullmatch(name) or array.dtype.kind not in "iuf":
+            msg = f"property {name!r}: expected real numbers, and a name of letters, digits and _; found {array.dtype}"
+            raise LabelError("no_output", msg)
+        if name in result.atom_properties and array.shape[:1] != (n_atoms,):
+            msg = f"property {name} of atoms: expected a value for each of {n_atoms}, found shape {array.shape}"
+            raise LabelError("no_output", msg)
 
 
 def baseline_result(atoms: Atoms, baseline: ReferenceMethod) -> tuple[float, Array, Array]:

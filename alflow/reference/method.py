@@ -159,8 +159,11 @@ def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
     """
     from ase.calculators.calculator import PropertyNotImplementedError
 
-    # without constraints, which would zero forces, and without moments that an earlier calculation has left
+    # without constraints, which would zero forces, and without momenta and results of earlier calculations
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
+    for name in ("initial_magmoms", "initial_charges"):  # they name the calculation, so it has to know them
+        if name in atoms.arrays:
+            bare.arrays[name] = atoms.arrays[name].copy()
     bare.calc = calculator
     try:
         results: dict[str, Any] = {"energy": bare.get_potential_energy(), "forces": bare.get_forces()}

@@ -122,7 +122,7 @@ def _row(
     **sigma: float,
 ) -> tuple[dict[str, Any], Atoms]:
     failure = found[1] if found else None
-    energy = float(found[0].get_potential_energy()) if found and failure is None else None
+    energy = float(found[0].get_potential_energy(apply_constraint=False)) if found and failure is None else None
     both = energy is not None and energy_predicted is not None
     row = {
         "id": name,

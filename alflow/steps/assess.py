@@ -153,7 +153,7 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
             p = model.predict(frame)
         except PotentialError:
             continue
-        energy = np.array([[p.energy - frame.get_potential_energy()], [p.energy_sigma]])
+        energy = np.array([[p.energy - frame.get_potential_energy(apply_constraint=False)], [p.energy_sigma]])
         force = np.array(
             [p.forces - frame.get_forces(apply_constraint=False), p.forces_sigma, p.forces_spread]
         ).reshape(3, -1)

@@ -83,7 +83,7 @@ def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tupl
             result, seconds = executor.submit(try_one, atoms, method, limits, folder).result()
     except AlflowError as error:
         return name, error
-    energy, forces = result.frame.get_potential_energy(), result.frame.get_forces(apply_constraint=False)
+    energy, forces = result.frame.calc.results["energy"], result.frame.calc.results["forces"]
     net = np.linalg.norm(forces.sum(axis=0))
     stress = ", stress" if "stress" in result.frame.calc.results else ""
     found = f"{energy:.6f} eV, forces up to {np.abs(forces).max():.3g} eV/Å with a sum of {net:.1e}{stress}"
@@ -94,7 +94,7 @@ def _baseline(method: BaselineMethod, atoms: Atoms) -> tuple[str, AlflowError | 
     """Calculate one structure."""
     name = f"baseline {method.code()} on {atoms.get_chemical_formula()}"
     try:
-        return f"{name}: {method.calculate(atoms).frame.get_potential_energy():.6f} eV", None
+        return f"{name}: {method.calculate(atoms).frame.calc.results['energy']:.6f} eV", None
     except (ConfigError, LabelError) as error:
         return name, error
 

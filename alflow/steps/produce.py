@@ -26,7 +26,7 @@ from alflow.randomness import generator
 from alflow.records.production import ProductionRecord
 from alflow.records.sample import SampleRecord
 from alflow.sampling.walker import Bounds, Walker
-from alflow.state.file import checksum, commit_file, make_folder
+from alflow.state.file import commit_file, make_folder
 from alflow.state.store import BEGINNING, STEPS, check_beginning, segment_path
 from alflow.steps.context import Context, labelled_frames, largest_force
 from alflow.steps.sample import Walk, driver_of, walk
@@ -115,18 +115,12 @@ def produce(context: Context, asked: Asked) -> Path:
         raise ConfigError(msg)
     if not is_production(folder):
         make_folder(folder)
-        commit_file(folder / BEGINNING, record, place=_place(context, record))
+        commit_file(folder / BEGINNING, record, place={"production": asked.name})
     n_segments = math.ceil(asked.steps / record.segment)
     if n_segments * record.segment != asked.steps:
         context.progress.note(f"{asked.steps} steps are {n_segments * record.segment} in whole segments")
     _run(context, folder, record, n_segments)
     return folder
-
-
-def _place(context: Context, record: ProductionRecord) -> dict[str, str | int]:
-    """What the header of the beginning says: whose committee it holds, which may be gone or made anew later."""
-    committee = checksum(trained_file(context, record.cycle))
-    return {"production": record.name, "cycle": record.cycle, "committee": committee}
 
 
 def _run(context: Context, folder: Path, record: ProductionRecord, n_segments: int) -> None:
@@ -336,6 +330,9 @@ def _check_pressure(context: Context, starts: list[Atoms]) -> None:
     """Constant pressure needs a cell, and a stress."""
     if not all(start.pbc.all() for start in starts):
         msg = "constant pressure needs structures that are periodic in three directions: leave out --pressure"
+        raise SampleError(msg)
+    if any(start.constraints for start in starts):
+        msg = "constant pressure needs structures without constraints, which a changing cell would break: leave out one"
         raise SampleError(msg)
     baseline = context.baseline
     if baseline is not None and "stress" not in baseline.calculator().implemented_properties:

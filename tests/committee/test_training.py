@@ -5,8 +5,11 @@ import warnings
 import alflow
 import numpy as np
 import pytest
+from alflow.committee.training import make_training_set
 from alflow.errors import PotentialError, PotentialWarning, warnings_told
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import Hookean
 
 from lj_frames import SMALL, bonded, water
 
@@ -57,3 +60,13 @@ def test_atoms_that_coincide_leave_the_committee_as_it_was() -> None:
         committee.update([bad])
     np.testing.assert_array_equal(committee.model.coefficients, before)
     assert len(committee.training) == 4
+
+
+def test_the_energy_of_a_constraint_is_no_part_of_a_label() -> None:
+    """A spring between two atoms acts in a walk; what is learned is the reference's energy and forces."""
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 2.0]])
+    atoms.set_constraint(Hookean(0, 1, 5.0, 1.0))
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((2, 3)))
+    training = make_training_set([atoms], None)
+    assert training.energies[0] == -1.0
+    np.testing.assert_array_equal(training.forces[0], np.ones((2, 3)))

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from alflow.errors import ConfigError, LabelError
 from alflow.executors import limit_threads
+from alflow.reference.dispatch import check_result
 from alflow.reference.kinds import BASELINES, build
-from alflow.reference.method import evaluate
+from alflow.reference.method import Result, evaluate
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
 
 
 def test_known_energy_of_water() -> None:
@@ -178,3 +181,43 @@ def test_weighting_is_no_part_of_the_identity_of_a_baseline() -> None:
 def test_what_is_no_baseline_says_so() -> None:
     with pytest.raises(ConfigError, match="mine has no calculator that walks could use: it cannot be a baseline"):
         build("manual", name="mine").calculator()
+
+
+class _Magnet(Calculator):
+    """Energy from what a structure says of its atoms."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        moments, charges = self.atoms.get_initial_magnetic_moments(), self.atoms.get_initial_charges()
+        self.results = {"energy": moments.sum() + 10 * charges.sum(), "forces": np.zeros((len(self.atoms), 3))}
+
+
+def test_initial_moments_and_charges_reach_an_ase_calculator() -> None:
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.7]])
+    assert evaluate(atoms, _Magnet(), "magnet").frame.get_potential_energy() == 0
+    atoms.set_initial_magnetic_moments([1, 3])
+    atoms.set_initial_charges([0.5, 0.5])
+    assert evaluate(atoms, _Magnet(), "magnet").frame.get_potential_energy() == 14
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"properties": {"a/b": np.zeros(3)}}, "property 'a/b'"),
+        ({"properties": {"dipole": np.array([1j, 0, 0])}}, "property 'dipole': expected real numbers"),
+        ({"properties": {"dipole": "words"}}, "property 'dipole'"),
+        ({"atom_properties": {"charges": np.zeros(3)}}, "property charges of atoms: expected a value for each of 2"),
+        ({"results": {"energy": -1.0}}, "gave no forces"),
+        ({"results": {"energy": -1.0, "forces": np.zeros((2, 2))}}, "forces: expected real numbers of shape"),
+        ({"results": {"energy": np.nan, "forces": np.zeros((2, 3))}}, "not finite"),
+    ],
+)
+def test_what_a_method_of_a_package_gives_is_checked(changes: dict[str, dict[str, object]], message: str) -> None:
+    atoms = Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.7]])
+    given = dict(changes)
+    atoms.calc = SinglePointCalculator(atoms)
+    atoms.calc.results = given.pop("results", {"energy": -1.0, "forces": np.zeros((2, 3))})
+    with pytest.raises(LabelError, match=message):
+        check_result(Result(atoms, "package 1.0", **given), 2)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class AcePotential(AceKeys, Potential):
     """Linear ACE."""
 
-    kind: Literal["ace"] = Field("ace", description="the only kind so far")
+    kind: Literal["ace"] = Field("ace", description="linear atomic cluster expansion, built in")
 
     @classmethod
     def model_class(cls) -> "type[Model]":
