@@ -129,7 +129,7 @@ def label_from(directory: Path, progress: Reporter, file: Path) -> None:
         if file.is_dir():
             taken = take_over(context, cycle, file)
             progress.note(f"{len(taken)} labels from {file}")
-            if not taken:
+            if not taken and not context.store.labelled():
                 msg = f"{file} has no label that this run has not: nothing to import"
                 raise ConfigError(msg)
             _finish(context, cycle, step, progress)
@@ -200,27 +200,10 @@ def _finish_step(context: Context, cycle: int, name: str) -> None:
         if cycle + trained >= 0:
             fit_again(context, cycle + trained)
     record = _RUN[name](context, cycle)
-    sources = [place for place in _sources(cycle, name) if place[0] >= 0 and store.exists(*place)]
-    store.commit(cycle, name, record, sources, _settings_hash(context, name))
+    store.commit(cycle, name, record, _settings_hash(context, name))
     store.tidy(cycle, name)
     if name == "label":
         sweep_labels(store, [cycle])
-
-
-def _sources(cycle: int, step: str) -> list[tuple[int, str]]:
-    """Cycle and step of the files that a step reads; in cycle 0 there are none of those before it."""
-    known = [(k, "label") for k in range(cycle)]
-    before: dict[str, list[tuple[int, str]]] = {
-        "sample": [(cycle - 1, "train"), *known],
-        "select": [(cycle, "sample"), (cycle - 1, "train"), *known],
-        "label": [(cycle, "select")],  # earlier labels only judge whether a result can be true
-        "train": [*known, (cycle, "label")],
-        "assess": [
-            *((cycle - 1, name) for name in ("train", "assess")),
-            *((cycle, name) for name in ("sample", "select", "label", "train")),
-        ],
-    }
-    return before[step]
 
 
 def _settings_hash(context: Context, step: str) -> str:

@@ -124,8 +124,7 @@ def run_of(directory: Path, cycles: int) -> Store:
     for cycle in range(cycles):
         store.make_cycle(cycle)
         for step in store.steps(cycle):
-            before = store.previous(cycle, step)
-            store.commit(cycle, step, RECORDS[step], [before] if before else [], "abc")
+            store.commit(cycle, step, RECORDS[step], "abc")
     return store
 
 
@@ -149,9 +148,11 @@ def forge(path: Path, content: bytes) -> None:
 
 
 def meddle(path: Path, change: Callable[[h5py.File], None]) -> None:
+    before = path.stat().st_size
     with h5py.File(path, "r+") as file:
         change(file)
-    forge(path, path.read_bytes())
+    content = path.read_bytes()
+    forge(path, content.replace(b'"size": %d' % before, b'"size": %d' % len(content), 1))
 
 
 def water(n: int = 1, **results: object) -> Atoms:

@@ -35,7 +35,7 @@ def load(path: str | Path, baseline: Calculator | None = None) -> Committee:
             msg = f"{path} was written by an alflow before its first release: train it again from its labels"
             raise PotentialError(msg)
     try:
-        with opened_file(path) as (_, content):
+        with opened_file(path, remedy="restore it from a backup") as (_, content):
             committee = read_committee(content["model"])
     except (KeyError, PotentialError, StoreError) as error:
         msg = f"{path} is not a model that alflow can read ({error}): make it again with `alflow train`"

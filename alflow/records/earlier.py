@@ -33,23 +33,31 @@ def read_label_steps(folder: Path) -> list[LabelRecord]:
     Raises
     ------
     StructureError
-        There is no label.h5, or one that is damaged or of a format that is not known.
+        There is no label.h5; one that is damaged, of another cycle, or of a format that is not known; one is missing
+        between others.
     """
     place = folder / "cycles" if (folder / "cycles").is_dir() else folder
-    paths = sorted(place.glob("*/label.h5"))
-    if not paths:
+    cycles = sorted(int(path.name) for path in place.glob("[0-9]*") if path.name.isdigit())
+    paths = {cycle: place / f"{cycle:03d}" / "label.h5" for cycle in cycles}
+    there = [cycle for cycle, path in paths.items() if path.is_file()]
+    if not there:
         msg = f"{folder} has no label.h5: give the folder cycles of a run directory that has finished a label step"
         raise StructureError(msg)
+    missing = next((path for cycle, path in paths.items() if cycle < there[-1] and cycle not in there), None)
+    if missing is not None:
+        msg = f"{missing} is missing, although later labels are there: restore it from a backup"
+        raise StructureError(msg)
     try:
-        return [_read(path) for path in paths]
+        return [_read(paths[cycle], cycle) for cycle in there]
     except StoreError as error:
         raise StructureError(str(error)) from error
 
 
-def _read(path: Path) -> LabelRecord:
+def _read(path: Path, cycle: int) -> LabelRecord:
+    place: dict[str, str | int] = {"cycle": cycle, "step": "label"}
     content = path.read_bytes()
     if not content.startswith(_OLD):
-        return read_file(path, LabelRecord)
+        return read_file(path, LabelRecord, place)
     import h5py
 
     stated = content[len(_OLD) : len(_OLD) + 64].decode(errors="replace")
@@ -59,6 +67,9 @@ def _read(path: Path) -> LabelRecord:
     with h5py.File(io.BytesIO(content), "r") as file:
         if (schema := int(file.attrs["schema"])) != _SCHEMA:
             msg = f"{path} has schema {schema}: expected {_SCHEMA}, or the present one"
+            raise StructureError(msg)
+        if any(file.attrs[key] != value for key, value in place.items()):
+            msg = f"{path} is the file of {file.attrs['step']} of cycle {file.attrs['cycle']}: restore the right one"
             raise StructureError(msg)
         return _record_of_schema_4(file)
 

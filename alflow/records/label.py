@@ -1,7 +1,7 @@
 """Reference calculations, finished and failed."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -167,20 +167,21 @@ class LabelRecord:
             failed_changes=(*self.failed_changes, changes),
         )
 
-    def part(self, index: int) -> "LabelRecord":
-        """One of the labels alone, with all that stands beside it."""
-        first = sum(len(frame) for frame in self.frames[:index])
-        atoms = slice(first, first + len(self.frames[index]))
-        one = slice(index, index + 1)
-        changed: dict[str, Any] = {
-            "baseline_forces": self.baseline_forces[atoms],
-            "properties": {name: values[one] for name, values in self.properties.items()},
-            "atom_properties": {name: values[atoms] for name, values in self.atom_properties.items()},
-        }
-        for f in fields(self):
-            if f.name not in changed and f.name != "method":
-                changed[f.name] = () if f.name.startswith("failed") else getattr(self, f.name)[one]
-        return replace(self, **changed)
+    def parts(self) -> Iterator["LabelRecord"]:
+        """Each of the labels alone, with all that stands beside it."""
+        last = 0
+        for index, frame in enumerate(self.frames):
+            first, last = last, last + len(frame)
+            one, atoms = slice(index, index + 1), slice(first, last)
+            changed: dict[str, Any] = {
+                "baseline_forces": self.baseline_forces[atoms],
+                "properties": {name: values[one] for name, values in self.properties.items()},
+                "atom_properties": {name: values[atoms] for name, values in self.atom_properties.items()},
+            }
+            for f in fields(self):
+                if f.name not in changed and f.name != "method":
+                    changed[f.name] = () if f.name.startswith("failed") else getattr(self, f.name)[one]
+            yield replace(self, **changed)
 
     @property
     def gave_up(self) -> tuple[str, ...]:

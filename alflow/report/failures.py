@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from alflow.errors import StoreError
 from alflow.records.label import LabelRecord
 from alflow.report.run import run_directory
 
@@ -24,7 +25,12 @@ def failures(directory: Path) -> list[dict[str, Any]]:
         labelled |= set(store.read(cycle, "label", LabelRecord).ids)
     found = []
     for name, paths in store.failures().items():
-        records = [store.read_failure(path, LabelRecord) for path in paths]
+        try:
+            records = [store.read_failure(path, LabelRecord) for path in paths]
+        except StoreError:
+            if all(path.exists() for path in paths):
+                raise
+            continue  # tried again meanwhile
         attempts = [
             {
                 "reason": record.failed_reason[0],

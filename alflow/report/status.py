@@ -13,7 +13,7 @@ from alflow.committee.reliability import Reliability
 from alflow.errors import StoreError
 from alflow.records.assess import Assessment, AssessRecord
 from alflow.report.run import run_directory
-from alflow.state.file import Header, read_header
+from alflow.state.file import Header
 from alflow.state.store import Store
 
 _NUMBERS = (
@@ -135,16 +135,23 @@ def _waiting(store: Store) -> Iterator[Header]:
 
 
 def _gave_up(store: Store) -> Iterator[Header]:
-    """Header of the last attempt of each calculation that failed and has no label."""
-    failures = store.failures()
-    for name in store.failed():
-        yield read_header(failures[name][-1])
+    """Header of the last attempt of each calculation that failed and has no label; a retry may remove it meanwhile."""
+    for name, paths in store.failures().items():
+        if store.is_labelled(name):
+            continue
+        try:
+            yield store.failure_header(paths[-1])
+        except StoreError:
+            if paths[-1].exists():
+                raise
 
 
 def _besides(store: Store, waiting: list[Header]) -> int:
     """How many labels are finished, in no cycle yet, and of no cycle's batch: the next label step takes them in."""
+    loose = {str(header.place["calculation"]): header for header in waiting if header.place["batch"] == -1}
     newest = store.last("label")
-    if newest < 0:
-        return 0
+    if not loose or newest < 0:
+        return len(loose)
     method = store.header(newest, "label").headline["method"]
-    return sum(header.place["batch"] == -1 and header.place["method"] == method for header in waiting)
+    gathered = store.texts(newest, "label", "ids")  # which a writer that was killed has not yet removed
+    return sum(header.place["method"] == method for name, header in loose.items() if name not in gathered)

@@ -181,22 +181,28 @@ def read_file(path: Path, cls: type[T], place: Mapping[str, str | int] | None = 
 
 
 @contextmanager
-def opened_file(path: Path, place: Mapping[str, str | int] | None = None) -> Iterator[tuple[Header, "h5py.File"]]:
-    """The header and the HDF5 content of a file, every byte of it verified; errors as of :func:`read_file`."""
+def opened_file(
+    path: Path, place: Mapping[str, str | int] | None = None, remedy: str = REMEDY
+) -> Iterator[tuple[Header, "h5py.File"]]:
+    """The header and the HDF5 content of a file, every byte of it verified.
+
+    Arguments and errors as of :func:`read_file`; ``remedy`` is what to do about a file that is damaged.
+    """
     import h5py
 
     with os_errors(path):
         content = path.read_bytes()
-    header = _parsed(content, path)
+    header = _parsed(content, path, remedy)
+    _check_size(path, header, len(content), remedy)
     if hashlib.sha256(memoryview(content)[_FIRST:]).hexdigest() != header.checksum:
-        msg = f"{path} is damaged: its content does not match its checksum (truncated or altered); {REMEDY}"
+        msg = f"{path} is damaged: its content does not match its checksum (truncated or altered); {remedy}"
         raise StoreError(msg)
     check_place(path, header, place or {})
     check_origin(path, header)
     try:
         file = h5py.File(io.BytesIO(content), "r")
     except OSError as error:
-        msg = f"{path} is not what it should be, a {header.kind} ({_line(error)}); {REMEDY}"
+        msg = f"{path} is not what it should be, a {header.kind} ({_line(error)}); {remedy}"
         raise StoreError(msg) from error
     with file:
         yield header, file
@@ -213,10 +219,14 @@ def read_header(path: Path) -> Header:
             text += more
         size = file.seek(0, 2)
     header = _parsed(text, path)
-    if header.size != size:
-        msg = f"{path} is damaged: it has {size} bytes, expected {header.size} (truncated or altered); {REMEDY}"
-        raise StoreError(msg)
+    _check_size(path, header, size)
     return header
+
+
+def _check_size(path: Path, header: Header, size: int, remedy: str = REMEDY) -> None:
+    if header.size != size:
+        msg = f"{path} is damaged: it has {size} bytes, expected {header.size} (truncated or altered); {remedy}"
+        raise StoreError(msg)
 
 
 def checksum(path: Path) -> str:
@@ -286,7 +296,7 @@ def _second_line(header: Header, size: int) -> bytes:
     return json.dumps(plain, sort_keys=True).encode() + b"\n\0"
 
 
-def _parsed(content: bytes, path: Path) -> Header:
+def _parsed(content: bytes, path: Path, remedy: str = REMEDY) -> Header:
     """The header in the beginning of a file."""
     if content.startswith(_OLD):
         msg = (
@@ -294,7 +304,7 @@ def _parsed(content: bytes, path: Path) -> Header:
             "taken over with `alflow label --import OLD/cycles`, its models trained again"
         )
         raise StoreError(msg)
-    first, text = content[:_FIRST], content[_FIRST:].split(b"\n", 1)[0]
+    first, text = content[:_FIRST], content[_FIRST : max(content.find(b"\n", _FIRST), _FIRST)]
     digest = first[len(_MAGIC) : -1].decode(errors="replace")
     try:
         if not re.fullmatch("[0-9a-f]{64}", digest) or first != _MAGIC + digest.encode() + b"\n":
@@ -307,7 +317,7 @@ def _parsed(content: bytes, path: Path) -> Header:
             raise TypeError
         return Header(**found, checksum=digest)
     except (ValueError, TypeError, KeyError) as error:
-        msg = f"{path} is damaged: it does not begin like a file of alflow (truncated or altered); {REMEDY}"
+        msg = f"{path} is damaged: it does not begin like a file of alflow (truncated or altered); {remedy}"
         raise StoreError(msg) from error
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from alflow.state.file import (
     checksum,
     commit_file,
     make_folder,
+    opened_file,
     origin,
     os_errors,
     read_file,
@@ -116,11 +117,11 @@ class Store:
 
     def folder(self, cycle: int) -> Path:
         """Folder of a cycle."""
-        return self.directory / "cycles" / f"{cycle:03d}"
+        return self.directory / f"cycles/{cycle:03d}"
 
     def path(self, cycle: int, step: str) -> Path:
         """File that a finished step leaves."""
-        return self.folder(cycle) / f"{step}.h5"
+        return self.directory / f"cycles/{cycle:03d}/{step}.h5"
 
     def walkers(self, cycle: int) -> Path:
         """Folder of the segments of walks under way."""
@@ -213,19 +214,29 @@ class Store:
             raise StoreError(msg)
         return missing
 
-    def previous(self, cycle: int, step: str) -> tuple[int, str] | None:
-        """Name the step before; None for the very first."""
-        position = self.steps(cycle).index(step)
-        if position:
-            return cycle, self.steps(cycle)[position - 1]
-        return (cycle - 1, STEPS[-1]) if cycle else None
+    @staticmethod
+    def sources(cycle: int, step: str) -> list[tuple[int, str]]:
+        """Cycle and step of the files that a step is made from.
+
+        Of earlier labels the committee before was made, whose file states them: a chain is stated link by link, so that
+        what is stated does not grow with the number of cycles.
+        """
+        before = {
+            "sample": [(cycle - 1, "train")],
+            "select": [(cycle, "sample"), (cycle - 1, "train")],
+            "label": [(cycle, "select")],
+            "train": [(cycle, "label"), (cycle - 1, "train")],
+            "assess": [
+                *((cycle - 1, name) for name in ("train", "assess")),
+                *((cycle, name) for name in ("sample", "select", "label", "train")),
+            ],
+        }
+        return [(k, name) for k, name in before[step] if k >= 0 and name in Store.steps(k)]
 
     # Steps
 
-    def commit(
-        self, cycle: int, step: str, record: Any, sources: Iterable[tuple[int, str]] = (), settings: str = ""
-    ) -> None:
-        """Make a finished step durable.
+    def commit(self, cycle: int, step: str, record: Any, settings: str = "") -> None:
+        """Make a finished step durable; its file states the checksums of those it was made from (:meth:`sources`).
 
         Parameters
         ----------
@@ -233,8 +244,6 @@ class Store:
             Which.
         record : dataclass instance
             What it leaves.
-        sources : iterable of (int, str)
-            Cycle and step of each file that it was made from; their checksums are kept.
         settings : str
             Hash of the settings that made it.
 
@@ -244,7 +253,7 @@ class Store:
             The file exists, or cannot be written.
         """
         path = self.path(cycle, step)
-        made_from = origin(path, [self.path(*source) for source in sources])
+        made_from = origin(path, [self.path(*place) for place in self.sources(cycle, step) if self.exists(*place)])
         commit_file(path, record, place={"cycle": cycle, "step": step}, made_from=made_from, settings=settings)
 
     def read(self, cycle: int, step: str, cls: type[T]) -> T:
@@ -257,6 +266,11 @@ class Store:
         header = read_header(path)
         check_place(path, header, {"cycle": cycle, "step": step})
         return header
+
+    def texts(self, cycle: int, step: str, name: str) -> set[str]:
+        """The texts of one field of what a finished step left, the rest of it unread but verified."""
+        with opened_file(self.path(cycle, step), {"cycle": cycle, "step": step}) as (_, file):
+            return set(file[f"record/{name}"].asstr()[()]) if len(file[f"record/{name}"]) else set()
 
     def checksum(self, cycle: int, step: str) -> str:
         """SHA-256 of a step's content, as its file states it."""
@@ -321,10 +335,16 @@ class Store:
         return {name: sorted(found[name], key=_attempt) for name in sorted(found)}
 
     @staticmethod
+    def failure_header(path: Path) -> Header:
+        """What the file of a failed attempt says of itself; StoreError when it is another's."""
+        header = read_header(path)
+        check_place(path, header, _failure_place(path))
+        return header
+
+    @staticmethod
     def read_failure(path: Path, cls: type[T]) -> T:
         """Read an attempt that failed, the one that its name says; StoreError as of ``read_file``."""
-        name = path.name.partition(".")[0]
-        return read_file(path, cls, {"calculation": name, "attempt": _attempt(path)})
+        return read_file(path, cls, _failure_place(path))
 
     def failed(self) -> list[str]:
         """Ids of all reference calculations that failed and have no label that is not yet gathered."""
@@ -434,10 +454,17 @@ class Store:
         failures = [path for paths in self.failures().values() for path in paths]
         reads: list[Callable[[], object]] = [
             *(partial(self.read, c, s, steps[s]) for c, s in self.finished()),
-            *(partial(self.read_label, name, calculation) for name in self.labelled()),
-            *(partial(self.read_failure, path, calculation) for path in failures),
-            *(partial(read_segment, path, segment) for folder in [*walks, *runs] for path in _segments(folder)),
-            *(partial(_check_walks, folder) for folder in [*walks, *runs]),
+            *(
+                partial(_unless_gone, self.label_path(name), partial(self.read_label, name, calculation))
+                for name in self.labelled()
+            ),
+            *(partial(_unless_gone, path, partial(self.read_failure, path, calculation)) for path in failures),
+            *(
+                partial(_unless_gone, path, partial(read_segment, path, segment))
+                for folder in [*walks, *runs]
+                for path in _segments(folder)
+            ),
+            *(partial(_unless_gone, folder, partial(_check_walks, folder)) for folder in [*walks, *runs]),
             *(partial(check_beginning, folder) for folder in runs),
             *(partial(read_file, path, beginning) for folder in runs if (path := folder / BEGINNING).exists()),
             self.check,
@@ -454,6 +481,20 @@ class Store:
 def _attempt(path: Path) -> int:
     """Number of a failed attempt, by the name of its file."""
     return int(path.suffixes[-2][1:])
+
+
+def _failure_place(path: Path) -> dict[str, str | int]:
+    """What the header of a failed attempt says of its place, by the name of its file."""
+    return {"calculation": path.name.partition(".")[0], "attempt": _attempt(path)}
+
+
+def _unless_gone(path: Path, read: Callable[[], object]) -> None:
+    """Read what a writer may gather, and remove, while this looks: what is gone is no problem."""
+    try:
+        read()
+    except StoreError:
+        if path.exists():
+            raise
 
 
 def _segments(folder: Path) -> list[Path]:

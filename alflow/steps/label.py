@@ -174,7 +174,7 @@ def take_over(context: Context, cycle: int, folder: Path) -> list[str]:
             msg = f"{folder}: its labels were made with {record.method}, [reference] is {method}: expected the same"
             raise ConfigError(msg)
     store.make_cycle(cycle)
-    for one in (record.part(index) for record in records for index in range(len(record.ids))):
+    for one in (part for record in records for part in record.parts()):
         name = structure_id(one.frames[0], method)
         if name in known:
             continue

@@ -31,9 +31,8 @@ def make_run(directory: Path, cycles: int) -> None:
         store.make_cycle(cycle)
         for step in store.steps(cycle):
             history = AssessRecord(tuple(replace(one, cycle=k) for k in range(cycle + 1)))
-            before = store.previous(cycle, step)
             record = history if step == "assess" else RECORDS[step]
-            store.commit(cycle, step, record, [before] if before else [])
+            store.commit(cycle, step, record)
     (directory / "alflow.toml").write_text("")
 
 

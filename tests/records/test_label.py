@@ -1,8 +1,10 @@
 """Labels joined: nothing is lost, and nothing gets mixed up."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from alflow.records.electrons import Electrons
 from alflow.records.label import LabelRecord
 
@@ -88,7 +90,7 @@ def test_levels_stay_with_their_label() -> None:
 def test_all_parts_together_are_the_whole() -> None:
     record = labels_of(water(), water(2), failed=(water(),))
     record = record.with_label("z", water(3), 1.0, "code", properties={"dipole": np.ones(3)}, cores=2)
-    parts = [record.part(index) for index in range(3)]
+    parts = [*record.parts()]
     assert [len(part.failed_ids) for part in parts] == [0, 0, 0]
     again = LabelRecord.join(parts, record.method)
     assert (again.ids, again.frames, again.code, again.electrons) == (
@@ -97,3 +99,27 @@ def test_all_parts_together_are_the_whole() -> None:
     for name in ("wall_time", "cores", "baseline_energy", "baseline_forces", "baseline_stress", "plain_energy"):
         assert_same_bits(getattr(again, name), getattr(record, name))
     np.testing.assert_array_equal(again.properties["dipole"], record.properties["dipole"])
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_properties_of_two_shapes_are_kept_in_any_order(order: tuple[int, ...]) -> None:
+    """Joined one after the other, or all at once: no value is lost, and none is another's."""
+    empty = LabelRecord.empty("method")
+    vectors, numbers = np.arange(9.0).reshape(3, 3), np.array([7.0, 8.0, 9.0])
+    records = [
+        empty.with_label("v", water(), 0, "code", atom_properties={"magmoms": vectors}),
+        empty.with_label("n", water(), 0, "code", atom_properties={"magmoms": numbers}),
+        empty.with_label("o", water(), 0, "code"),
+    ]
+    chosen = [records[k] for k in order]
+    at_once = LabelRecord.join(chosen, "method")
+    by_turns = LabelRecord.join([LabelRecord.join(chosen[:2], "method"), chosen[2]], "method")
+    other = LabelRecord.join([chosen[0], LabelRecord.join(chosen[1:], "method")], "method")
+    for joined in (at_once, by_turns, other):
+        for index, name in enumerate(joined.ids):
+            rows = slice(3 * index, 3 * index + 3)
+            kept = [values[rows] for values in joined.atom_properties.values() if not np.isnan(values[rows]).any()]
+            expected = {"v": [vectors], "n": [numbers], "o": []}[name]
+            assert len(kept) == len(expected)
+            for a, b in zip(kept, expected, strict=True):
+                np.testing.assert_array_equal(a, b)

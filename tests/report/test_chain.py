@@ -76,6 +76,13 @@ def test_a_run_that_was_moved_is_as_good(copy: Path, tmp_path: Path) -> None:
     assert alflow("check", tmp_path / "moved").returncode == 0
 
 
+def test_samples_that_were_copied_alone_are_as_good(copy: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "backup/cycles/001"
+    alone.mkdir(parents=True)
+    shutil.copy(copy / "cycles/001/sample.h5", alone)
+    assert alflow("average", alone / "sample.h5", "-o", "potential_energy").returncode == 0
+
+
 def test_a_segment_of_another_walker(copy: Path) -> None:
     assert alflow("produce", copy, "--steps", 40, "--walkers", 2, "--temperature", 300).returncode == 0
     run = copy / "production/run"
@@ -100,8 +107,8 @@ def test_a_label_of_another_calculation(tmp_path: Path) -> None:
     record = store.read(0, "label", LabelRecord)
     # as after a kill in the middle of the step, and a restore under a wrong name
     store.path(0, "label").unlink()
-    for index, name in enumerate(record.ids[:4]):
-        commit_file(store.label_path(name), record.part(index), place=label_place(name, 0, record.method))
+    for name, part in [*zip(record.ids, record.parts(), strict=True)][:4]:
+        commit_file(store.label_path(name), part, place=label_place(name, 0, record.method))
     first, second = (store.label_path(name) for name in record.ids[:2])
     first.write_bytes(second.read_bytes())
     words = (f"{first.name} is the file of another", f"expected calculation {first.stem}, found calculation")

@@ -41,7 +41,10 @@ def test_progress_is_which_files_exist(tmp_path: Path) -> None:
     ]
     assert store.cycles() == [0, 1]
     assert store.next_step() == (2, "sample")
-    assert [store.previous(*place) for place in done] == [None, *done[:-1]]
+    for place in done:
+        assert set(store.sources(*place)) <= set(done[: done.index(place)]), "made from what was there"
+    linked = {source for place in done for source in store.sources(*place)}
+    assert linked == set(done[:-1]), "every file but the last is stated by another"
 
 
 def test_folders_that_are_not_cycles_do_not_count(store: Store) -> None:
@@ -61,8 +64,9 @@ def test_a_commit_says_where_it_came_from(store: Store) -> None:
     header = store.header(1, "select")
     assert (header.schema, header.alflow) == (statefile.SCHEMA, __version__)
     assert (header.place, header.settings) == ({"cycle": 1, "step": "select"}, "abc")
-    assert header.made_from == {"sample.h5": store.checksum(1, "sample")}
-    assert store.header(1, "sample").made_from == {"../000/assess.h5": store.checksum(0, "assess")}
+    before = {"../000/train.h5": store.checksum(0, "train")}
+    assert header.made_from == {"sample.h5": store.checksum(1, "sample"), **before}
+    assert store.header(1, "sample").made_from == before
     assert header.headline == {"selected": 0}
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from alflow.records.earlier import read_label_steps
-from alflow.records.label import LabelRecord
+from alflow.records.label import LabelRecord, label_place
+from alflow.state.file import commit_file
 from alflow.state.store import Store
 
 from conftest import TINY, alflow, make_run
@@ -74,3 +75,30 @@ def test_an_old_file_that_was_altered_is_named(tmp_path: Path) -> None:
     assert f"{path} is damaged" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (folder / "cycles").exists()
+
+
+def test_another_run_that_is_not_whole_is_named(finished_run: Path, tmp_path: Path) -> None:
+    """A label step of another cycle in its place, or none between others: labels would be lost without a word."""
+    folder, other = make_run(tmp_path / "run"), shutil.copytree(finished_run, tmp_path / "other")
+    shutil.copy(other / "cycles/001/label.h5", other / "cycles/000/label.h5")
+    done = alflow("label", folder, "--import", other)
+    assert done.returncode == 2
+    assert "000/label.h5 is the file of another" in done.stderr
+    (other / "cycles/000/label.h5").unlink()
+    done = alflow("label", folder, "--import", other)
+    assert done.returncode == 2
+    assert "000/label.h5 is missing, although later labels are there" in done.stderr
+
+
+def test_an_import_that_was_killed_goes_on(finished_run: Path, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    taken_over(folder, finished_run)
+    store = Store(folder)
+    parts = [*store.read(0, "label", LabelRecord).parts()]
+    (folder / "cycles/000/label.h5").unlink()
+    for file in ("train", "assess"):
+        store.path(0, file).unlink(missing_ok=True)
+    for part in parts:
+        commit_file(store.label_path(part.ids[0]), part, place=label_place(part.ids[0], 0, part.method))
+    found = taken_over(folder, finished_run)
+    assert sorted(found.ids) == sorted(part.ids[0] for part in parts)

@@ -24,9 +24,10 @@ def sample_source(path: Path, temperature: float | None = None, system: str | No
     """
     place: dict[str, str | int] = {"step": "sample"}
     folder = path.absolute().parent
-    if folder.parent.name == "cycles" and folder.name.isdigit():  # where its cycle and its chain can be known
+    if folder.parent.name == "cycles" and folder.name.isdigit():
         place["cycle"] = int(folder.name)
-        Store(folder.parents[1]).check()
+        if (folder.parents[1] / "alflow.toml").is_file():  # in its run; a copy of samples alone has no chain
+            Store(folder.parents[1]).check()
     return sampled(read_file(path, SampleRecord, place), str(path), temperature, system)
 
 
