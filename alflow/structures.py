@@ -133,3 +133,9 @@ def _closest(atoms: Atoms) -> tuple[float, int, int, float]:
     ratio = distance / (radii[i] + radii[j])
     k = int(np.argmin(ratio))
     return float(ratio[k]), int(i[k]), int(j[k]), float(distance[k])
+
+
+def bits(atoms: Atoms) -> tuple[bytes, ...]:
+    """All that a structure's evaluation depends on."""
+    state = repr(charge_and_multiplicity(atoms)).encode()
+    return (*(array.tobytes() for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)), state)

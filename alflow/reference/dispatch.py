@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,16 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.data.labels import SHAPES
-from alflow.errors import AlflowError, LabelError
-from alflow.executors import TaskTimeoutError, WorkerMemoryError, shield
+from alflow.errors import LabelError
+from alflow.executors import shield
 from alflow.records.label import LabelRecord
 from alflow.reference.consistency import Limits, check_consistent
-from alflow.reference.method import ReferenceMethod, Result, labelled, reason_of
-from alflow.reference.programs import end_of_logs
+from alflow.reference.method import ReferenceMethod, Result, labelled
 from alflow.state.file import commit_file
+from alflow.workers.outcomes import reason_and_detail
 
 Array = NDArray[np.float64]
 
-_TAIL = 20  # lines of a traceback that are kept
 _NAME = re.compile(r"[A-Za-z_]\w*")  # of a property: it becomes the name of a dataset, and a key of extended XYZ
 
 
@@ -151,19 +149,7 @@ def baseline_result(atoms: Atoms, baseline: ReferenceMethod) -> tuple[float, Arr
 
 def failure(task: Task, error: Exception) -> LabelRecord:
     """The record of an attempt that failed, with its reason: one word of the taxonomy, and the details."""
-    if isinstance(error, LabelError):
-        reason, detail = error.reason, error.detail
-    elif isinstance(error, TaskTimeoutError):
-        reason, detail = "timed_out", str(error)
-    elif isinstance(error, WorkerMemoryError):
-        reason, detail = "out_of_memory", str(error)
-    elif isinstance(error, AlflowError):
-        reason, detail = "crashed", str(error)
-    else:
-        reason = reason_of(error, "")
-        detail = "".join(traceback.format_exception(error)[-_TAIL:])
-    if not isinstance(error, LabelError) and (log := end_of_logs(task.folder)):
-        detail = f"{detail}\n{log}"
+    reason, detail = reason_and_detail(error, task.folder)
     return LabelRecord.empty(task.method.identity()).with_failure(
         task.name, task.atoms, reason, detail, json.dumps(dict(task.changes)) if task.changes else ""
     )

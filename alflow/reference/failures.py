@@ -1,25 +1,11 @@
 """The table ``[failures]``: why reference calculations can fail, and what becomes of those that do."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from alflow.section import Positive, Section, Share
-
-_WORDS: dict[str, tuple[dict[str, Any], ...]] = {"retry": ({},), "give up": ()}
-
-
-def _attempts(value: Any) -> Any:
-    """Words for what is wanted most; a table is a list of one."""
-    if isinstance(value, dict):
-        return (value,)
-    if isinstance(value, str):
-        return _WORDS.get(value, value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-Attempts = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_attempts)]
-"""Further attempts: each a table of settings of [reference] that are changed for it."""
+from alflow.workers.attempts import Attempts
 
 
 class Failures(Section):

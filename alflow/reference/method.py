@@ -17,6 +17,8 @@ from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
 from alflow.reference.workflow import Workflow
 from alflow.section import Positive, Section
+from alflow.workers.programs import reason_of
+from alflow.workers.server import UnusableError, evaluated
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -150,7 +152,7 @@ class Weighted(MethodSection):
 
 
 def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
-    """Energy, forces and, if periodic in three directions and implemented, stress, by an ASE calculator.
+    """Energy, forces and, if periodic in three directions and there is one, stress, by an ASE calculator.
 
     Raises
     ------
@@ -164,27 +166,20 @@ def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
     for name in ("initial_magmoms", "initial_charges"):  # they name the calculation, so it has to know them
         if name in atoms.arrays:
             bare.arrays[name] = atoms.arrays[name].copy()
-    bare.calc = calculator
     try:
-        results: dict[str, Any] = {"energy": bare.get_potential_energy(), "forces": bare.get_forces()}
-        plain = results["energy"]
-        if "free_energy" in bare.calc.implemented_properties:  # with smearing, forces are the gradient of this one
-            results["energy"] = bare.get_potential_energy(force_consistent=True)
-        if atoms.pbc.all():
-            with suppress(PropertyNotImplementedError):
-                results["stress"] = bare.get_stress()
+        found = evaluated(calculator, bare)
     except ConfigError:
         raise
-    except PropertyNotImplementedError as error:
+    except (PropertyNotImplementedError, UnusableError) as error:
         raise LabelError("no_output", f"{code} gives no {error}") from error
     except Exception as error:  # calculators raise whatever they like
         text = str(error) or type(error).__name__
         raise LabelError(reason_of(error, text), text) from error
-    frame = labelled(atoms, **results)
-    of_structure, of_atoms = properties_of(bare.calc.results, len(atoms))
+    frame = labelled(atoms, **{name: found[name] for name in ("energy", "forces", "stress") if name in found})
+    of_structure, of_atoms = properties_of(found["extras"], len(atoms))
     told = float("nan")
     with suppress(ValueError):  # it is no label: one that is malformed is none
-        told = float(checked("energy", plain, len(atoms)))
+        told = float(checked("energy", found["plain_energy"], len(atoms)))
     if told == frame.calc.results["energy"]:  # two energies that are equal are one: nothing is told apart
         told = float("nan")
     return Result(frame, code, plain_energy=told, properties=of_structure, atom_properties=of_atoms)
@@ -226,21 +221,3 @@ def properties_of(results: Mapping[str, Any], n_atoms: int) -> tuple[dict[str, A
     of_structure = {name: x for name, x in good.items() if name in _OF_STRUCTURE and x.shape == _OF_STRUCTURE[name]}
     of_atoms = {name: x for name, x in good.items() if name in _OF_ATOMS and x.shape[:1] == (n_atoms,)}
     return of_structure, of_atoms
-
-
-_NOT_CONVERGED = ("not converge", "converge failure", "no convergence", "unconverged", "failed to converge",
-                  "convergence not achieved")  # fmt: skip
-_NO_MEMORY = ("out of memory", "cannot allocate memory", "bad_alloc", "memoryerror", "oom-kill", "oom_kill",
-              "insufficient memory", "allocation failed")  # fmt: skip
-
-
-def reason_of(error: BaseException | None, text: str) -> str:
-    """One word of the taxonomy for an exception, or for what a program printed before it gave up."""
-    text = text.lower()
-    if isinstance(error, MemoryError) or any(word in text for word in _NO_MEMORY):
-        return "out_of_memory"
-    if any(word in text for word in _NOT_CONVERGED):
-        return "not_converged"
-    if error is not None and "converge" in f"{type(error).__name__} {text}".lower():
-        return "not_converged"
-    return "crashed"

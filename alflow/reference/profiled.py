@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
-from alflow.reference import programs
-from alflow.reference.method import MethodSection, reason_of
+from alflow.reference.method import MethodSection
 from alflow.section import kind_of
+from alflow.workers import programs
+from alflow.workers.programs import reason_of
 
 OF_SYSTEM = "charge and multiplicity are those of [[system]]"
 OF_ALFLOW = "alflow sets it"

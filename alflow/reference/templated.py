@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from alflow.errors import ConfigError, LabelError
-from alflow.reference import programs
 from alflow.reference.method import MethodSection
 from alflow.section import kind_of
+from alflow.workers import programs
 
 NAME = "reference.template"
 _FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")

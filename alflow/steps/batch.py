@@ -21,9 +21,9 @@ from alflow.records.label import LabelRecord, label_place
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import Limits, limits_of
 from alflow.reference.dispatch import Task, failure, label_one
-from alflow.reference.failures import Failures
 from alflow.state.file import commit_file
 from alflow.steps.context import Context
+from alflow.workers.attempts import changes_for
 
 TO_LABEL = "to-label.xyz"
 """File of the structures that are to be calculated by hand."""
@@ -74,18 +74,6 @@ def calculate(
     context.progress.begin(what, len(names))
     with ExitStack() as stack:
         batch.run(frames, stack)
-
-
-def changes_for(policy: Failures, reasons: Sequence[str]) -> dict[str, Any] | None:
-    """Settings changed for the next attempt, after those that failed for these reasons; None when there is none.
-
-    The n-th failure for a reason takes the n-th entry of the policy for it.
-    """
-    if not reasons:
-        return {}
-    attempts: Sequence[dict[str, Any]] = getattr(policy, reasons[-1])
-    number = reasons.count(reasons[-1]) - 1
-    return attempts[number] if number < len(attempts) else None
 
 
 @dataclass(frozen=True)

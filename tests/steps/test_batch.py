@@ -9,7 +9,7 @@ import pytest
 from alflow.records.label import LabelRecord
 from alflow.reference.failures import REASONS, Failures
 from alflow.state.file import read_file
-from alflow.steps.batch import changes_for
+from alflow.workers.attempts import changes_for
 
 from conftest import WATER, alflow, make_run
 

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
-from alflow.reference import programs
 from alflow.reference.method import Result, labelled, properties_of
 from alflow.reference.profiled import (
     OF_SYSTEM,
@@ -27,6 +26,7 @@ from alflow.reference.profiled import (
 )
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
 
 _CONVERGED = "Self-consistency cycle converged"
 _NOT_CONVERGED = re.compile(

@@ -11,10 +11,10 @@ from pydantic import Field
 from alflow.data.labels import electrons_of, labels_of
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
-from alflow.reference import programs
 from alflow.reference.method import MethodSection, Result, labelled, properties_of
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
 
 _INPUT, _OUTPUT, _LOG = "input.xyz", "output.xyz", "command.log"
 _TOLERANCE = 1e-6
@@ -102,8 +102,7 @@ class CommandMethod(MethodSection):
     def identity(self) -> str:
         """Canonical JSON of the command, with the content of its files in place of where they are."""
         words = programs.words_of(self.command, "reference")
-        contents = [{"sha256": programs.content_hash(Path(word))} if _is_file(word) else word for word in words]
-        return json.dumps({"kind": "command", "command": contents}, sort_keys=True)
+        return json.dumps({"kind": "command", "command": programs.contents_of(words)}, sort_keys=True)
 
     def code(self) -> str:
         """The command: what it runs is known when it has run."""
@@ -169,11 +168,6 @@ def read_output(path: Path, atoms: Atoms, code: str, log: str) -> Result:
         properties=of_structure,
         atom_properties=of_atoms,
     )
-
-
-def _is_file(word: str) -> bool:
-    """Whether it names a file wherever the program runs."""
-    return Path(word).is_absolute() and Path(word).is_file()
 
 
 def _bare(atoms: Atoms) -> Atoms:

@@ -12,11 +12,11 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
-from alflow.reference import programs
 from alflow.reference.method import Result, labelled
 from alflow.reference.templated import NAME, TemplateMethod, fill, periodic_needs_cell, vector_lines
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
 
 _NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
 _ENERGY = re.compile(rf"^ ENERGY\| Total FORCE_EVAL .*?({_NUMBER})\s*$", re.MULTILINE)

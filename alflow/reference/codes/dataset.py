@@ -18,9 +18,9 @@ from alflow.data.labels import NotFiniteError, checked, electrons_of, labels_of
 from alflow.errors import ConfigError, LabelError, StructureError
 from alflow.records.electrons import Electrons
 from alflow.reference.method import MethodSection, Result, labelled, properties_of
-from alflow.reference.programs import content_hash
 from alflow.reference.workflow import Workflow
 from alflow.section import Positive
+from alflow.workers.programs import content_hash
 
 _STATE = ("charge", "multiplicity")
 _Key = tuple[tuple[int, ...], tuple[bool, ...]]

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
-from alflow.reference import programs
 from alflow.reference.method import Result, labelled, properties_of
 from alflow.reference.templated import NAME, TemplateMethod, fill, vector_lines
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
 
 _DEMANDS = (
     (r"\btprnfor\s*=\s*\.t", "does not print forces: write tprnfor = .true. in &CONTROL"),

@@ -14,11 +14,12 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
-from alflow.reference import programs
-from alflow.reference.method import MethodSection, Result, labelled, properties_of, reason_of
+from alflow.reference.method import MethodSection, Result, labelled, properties_of
 from alflow.reference.profiled import OF_ALFLOW, OF_SYSTEM, bare_atoms, canonical, check_parameters, one_line
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
+from alflow.workers.programs import reason_of
 
 _ENTROPY = re.compile(r"^Entropy \(-ST\):\s+([-+]?\d+\.\d+)\s*$", re.MULTILINE)
 """-TS, eV: part of the free energy. The energy that GPAW extrapolates to no smearing is neither of the two."""

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
-from alflow.reference import programs
 from alflow.reference.method import Result, labelled
 from alflow.reference.profiled import (
     OF_SYSTEM,
@@ -27,6 +26,7 @@ from alflow.reference.profiled import (
 )
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
 
 _MOVES = re.compile(
     r"(?<!\S)(?:[\w-]*opt(?:h|ts)?|[\w-]*neb[\w-]*|irc|md|goat[\w-]*|(?:num|an)?freq|scants)(?!\S)", re.IGNORECASE

@@ -17,11 +17,12 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
-from alflow.reference import programs
-from alflow.reference.method import MethodSection, Result, labelled, reason_of
+from alflow.reference.method import MethodSection, Result, labelled
 from alflow.reference.workflow import Workflow
 from alflow.section import Count, Positive
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
+from alflow.workers.programs import reason_of
 
 _VERBOSE = 4  # every iteration
 _LAST_ELEMENT = 103

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
-from alflow.reference import programs
 from alflow.reference.method import Result, labelled, properties_of
 from alflow.reference.profiled import (
     OF_ALFLOW,
@@ -29,6 +28,7 @@ from alflow.reference.profiled import (
 )
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
+from alflow.workers import programs
 
 _LOOP = re.compile(r"aborting loop (.*?)\s*-*\s*$", re.MULTILINE)
 _NOT_CONVERGED = re.compile(r"EDIFF was not reached")

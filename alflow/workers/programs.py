@@ -12,14 +12,19 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from alflow.errors import ConfigError, LabelError
-from alflow.reference.method import reason_of
 
 COMMAND = "program with its arguments, mpirun included; files of the run directory are found"
 """Description of the key ``command``."""
 
 _TAIL_LINES, _TAIL_CHARACTERS = 60, 6000
+
+_NOT_CONVERGED = ("not converge", "converge failure", "no convergence", "unconverged", "failed to converge",
+                  "convergence not achieved")  # fmt: skip
+_NO_MEMORY = ("out of memory", "cannot allocate memory", "bad_alloc", "memoryerror", "oom-kill", "oom_kill",
+              "insufficient memory", "allocation failed")  # fmt: skip
 
 
 @contextmanager
@@ -35,10 +40,24 @@ def working_folder(folder: Path | None) -> Iterator[Path]:
 
 def check_command(command: str, what: str) -> None:
     """ConfigError if a program is not to be found."""
-    words = words_of(command, what)
-    if shutil.which(words[0]) is None:
-        msg = f"{what}: command: no program {words[0]} on PATH: install it, or give its path"
+    check_program(words_of(command, what)[0], what)
+
+
+def check_program(name: str, what: str) -> None:
+    """ConfigError if a program is not to be found."""
+    if shutil.which(name) is None:
+        msg = f"{what}: command: no program {name} on PATH: install it, or give its path"
         raise ConfigError(msg)
+
+
+def contents_of(words: list[str]) -> list[Any]:
+    """The words of a command, with the content of files in the place of where they are."""
+    return [{"sha256": content_hash(Path(word))} if _is_file(word) else word for word in words]
+
+
+def _is_file(word: str) -> bool:
+    """Whether it names a file wherever the program runs."""
+    return Path(word).is_absolute() and Path(word).is_file()
 
 
 def words_of(command: str, what: str) -> list[str]:
@@ -90,6 +109,18 @@ def run(words: list[str], folder: Path, output: Path) -> str:
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     msg = f"{words[0]} ended {how}\n{log}"
     raise LabelError(reason, msg)
+
+
+def reason_of(error: BaseException | None, text: str) -> str:
+    """One word of the taxonomy for an exception, or for what a program printed before it gave up."""
+    text = text.lower()
+    if isinstance(error, MemoryError) or any(word in text for word in _NO_MEMORY):
+        return "out_of_memory"
+    if any(word in text for word in _NOT_CONVERGED):
+        return "not_converged"
+    if error is not None and "converge" in f"{type(error).__name__} {text}".lower():
+        return "not_converged"
+    return "crashed"
 
 
 def tail(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Calculations in another process or interpreter: programs, and ASE calculators; plain data in and out."""
