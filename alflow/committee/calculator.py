@@ -15,6 +15,8 @@ from alflow.committee.weighting import spread
 class Driver(Protocol):
     """What the calculator needs of a committee."""
 
+    has_baseline: bool
+
     @property
     def judgement(self) -> Judgement:
         """Errors and calibration."""
@@ -33,10 +35,11 @@ class CommitteeCalculator(Calculator):
 
     ``results`` holds besides ``energy_spread`` (raw, eV), ``energy_sigma`` (calibrated, eV), ``committee_energies``
     (calibrated members, baseline included, shape (M,), eV), ``weight`` (of the learned correction, shape () or (N,))
-    and ``calibrated``. The uncertainty of forces costs as much as M forces: ask ``Committee.predict`` for it.
+    and ``calibrated``; without a baseline, where members tell them, the mean ``energies`` of atoms, shape (N,). The
+    uncertainty of forces costs as much as M forces: ask ``Committee.predict`` for it.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as ASE declares it
+    implemented_properties = ["energy", "free_energy", "forces", "stress", "energies"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(
         self, committee: Driver, weighting: Weighting | None = None, error: float | None = None, **kwargs: Any
@@ -70,3 +73,6 @@ class CommitteeCalculator(Calculator):
         }
         if driving.stress is not None:
             self.results["stress"] = driving.stress
+        of_atoms = driving.forward.atom_energies
+        if of_atoms is not None and not self.committee.has_baseline:
+            self.results["energies"] = of_atoms.mean(axis=1)

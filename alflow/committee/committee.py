@@ -1,9 +1,10 @@
 """A committee: what its members say together, how sure they are, and what to simulate with."""
 
 import copy
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from alflow.committee.calculator import CommitteeCalculator
 from alflow.committee.judgement import Judgement
-from alflow.committee.protocol import Driving, Forward, Gradient, Model, Prediction, Weighting
+from alflow.committee.protocol import Driving, Forward, Gradient, KeepsFiles, Model, Prediction, Weighting
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import (
     BaselineResult,
@@ -51,6 +52,8 @@ class Committee:
         Out-of-bag errors and calibration.
     strength : float
         Of the model's regularisation, the ridge of a linear one.
+    remarks : tuple of str
+        What the user should know of the members, a line each.
     baseline : ASE calculator or None
         What the members add to.
     has_baseline : bool
@@ -82,6 +85,8 @@ class Committee:
         self.baseline_identity = baseline_identity
         self.energy_zero = self.atom_zero = np.zeros(0)
         self.baseline_error = self.baseline_atom_error = float("nan")
+        self.remarks: tuple[str, ...] = ()
+        self._below: tuple[float, Gradient] | None = None  # what is taken off the members of the last forward
 
     @property
     def n_members(self) -> int:
@@ -136,13 +141,14 @@ class Committee:
         """
         if self.has_baseline and self.baseline is None:
             raise PotentialError(_NO_BASELINE)
-        new = without_duplicates(self.training, make_training_set(frames, self.baseline, baseline_results))
+        given = make_training_set(frames, self.baseline, baseline_results, keep=self.model.whole)
+        new = without_duplicates(self.training, given)
         training, first = self.training.joined(new), len(self.training)
         # Before the fit: where that fails because of a wild label, the warning says which one.
         warn_of_outliers(training, first)
-        fitted = self.model.update(training, first, self.resampling, repels=not self.has_baseline)
+        fitted = self.model.update(training.whole(), first, self.resampling, repels=not self.has_baseline)
         self.training = training
-        self.judgement, self.strength = fitted.judgement, fitted.strength
+        self.judgement, self.strength, self.remarks = fitted.judgement, fitted.strength, fitted.remarks
         self.energy_zero, self.baseline_error = training.scatter()
         self.atom_zero, self.baseline_atom_error = fitted.atom_zero, fitted.atom_error
 
@@ -154,7 +160,13 @@ class Committee:
         PotentialError
             Unknown species, no atoms, positions that are not finite, atoms that coincide.
         """
-        return self.model.forward(atoms)
+        self._below = None
+        forward = self.model.forward(atoms)
+        if not (self.has_baseline and self.model.whole):
+            return forward
+        energy, forces, stress = self._baseline_of(atoms, stress=bool(atoms.pbc.all()))
+        self._below = energy, Gradient.of(atoms, forces, stress)
+        return Forward(forward.energies - energy, None)
 
     def backward(self, weights: Array) -> Gradient:
         """Forces and stress of a weighted sum of the learned member energies of the last :meth:`forward`.
@@ -164,7 +176,14 @@ class Committee:
         weights : ndarray, shape (M,) or (N, M)
             Of each member, or of each member of each atom.
         """
-        return self.model.backward(weights)
+        gradient = self.model.backward(weights)
+        if self._below is None:
+            return gradient
+        share, (_, below) = float(np.sum(weights)), self._below
+        stress = None
+        if gradient.stress is not None and below.stress is not None:
+            stress = gradient.stress - share * below.stress
+        return Gradient(gradient.forces - share * below.forces, stress, gradient.virial - share * below.virial)
 
     def grade(self, atoms: Atoms) -> Array:
         """Extrapolation grade of every atom, shape (N,): about 1 in the training set, far above 1 for the unknown."""
@@ -186,7 +205,8 @@ class Committee:
         forward = self.forward(atoms)
         mean = self.backward(self._mean_weights)
         forces_spread = spread(np.array([self.backward(one).forces for one in np.eye(self.n_members)]), axis=0)
-        energy_spread, atom_spread = float(spread(forward.energies)), spread(forward.atom_energies)
+        energy_spread = float(spread(forward.energies))
+        atom_spread = None if forward.atom_energies is None else spread(forward.atom_energies)
         energy, forces, stress = self._with_baseline(atoms, float(forward.energies.mean()), mean)
         of_energy, of_force = self.judgement.energy, self.judgement.force
         return Prediction(
@@ -198,7 +218,7 @@ class Committee:
             forces_spread=forces_spread,
             forces_sigma=of_force.sigma(forces_spread),
             atom_spread=atom_spread,
-            atom_sigma=of_energy.factor * atom_spread,
+            atom_sigma=None if atom_spread is None else of_energy.factor * atom_spread,
             stress=stress,
             grade=self.grade(atoms),
             calibrated=not self.judgement.note,
@@ -254,14 +274,15 @@ class Committee:
         # between two methods, would push atoms about wherever w changes. So V counts from the mean of the corrections.
         species = np.searchsorted(self.model.numbers, atoms.numbers)
         zero = (self.energy_zero if total else self.atom_zero)[species]
-        values = forward.energies - zero.sum() if total else forward.atom_energies - zero[:, None]
+        values = forward.energies - zero.sum() if total else cast("Array", forward.atom_energies) - zero[:, None]
         correction, weight, member_weights = weighted(values, self.judgement.energy.factor, s_b)
         return float(zero.sum() + correction.sum()), weight, self.backward(member_weights)
 
     def check_weighting(self, weighting: Weighting | None, error: float | None) -> None:
         """Refuse, as :meth:`drive` does, what no structure can be driven with."""
         if weighting not in {None, "none"} or (weighting is None and self.has_baseline):
-            self._baseline_uncertainty(weighting or "total", error, 1)
+            largest = max((len(frame) for frame in self.training.frames), default=1)
+            self._baseline_uncertainty(weighting or "total", error, largest)
 
     def _baseline_uncertainty(self, weighting: Weighting, error: float | None, n_atoms: int) -> float:
         if weighting not in {"total", "atom"}:
@@ -269,6 +290,12 @@ class Committee:
             raise PotentialError(msg)
         if not self.has_baseline:
             msg = f"weighting = {weighting!r}: this committee was trained without a baseline, expected 'none'"
+            raise PotentialError(msg)
+        if weighting == "atom" and not self.model.by_atom:
+            msg = (
+                f"weighting = 'atom': members of kind {self.model.kind!r} have no gradients of the energies of atoms: "
+                "expected total or none"
+            )
             raise PotentialError(msg)
         if error is None:
             total = self.baseline_error * np.sqrt(n_atoms)
@@ -279,16 +306,27 @@ class Committee:
                 "there are more structures than species"
             )
             raise PotentialError(msg)
+        noise = self.judgement.noise * (np.sqrt(n_atoms) if weighting == "total" else 1.0)
+        if error <= noise:
+            msg = (
+                f"error of the baseline: {error:.3g} eV is not above the noise of the members' energies, {noise:.3g} "
+                "eV, so weights would be noise: use members in double precision, give another error, or weighting none"
+            )
+            raise PotentialError(msg)
         return float(error)
 
     def _with_baseline(self, atoms: Atoms, energy: float, gradient: Gradient) -> tuple[float, Array, Array | None]:
         if not self.has_baseline:
             return energy, gradient.forces, gradient.stress
-        if self.baseline is None:
-            raise PotentialError(_NO_BASELINE)
-        below, pull, pressed = evaluated(self.baseline, atoms.copy(), stress=gradient.stress is not None)
+        below, pull, pressed = self._baseline_of(atoms, stress=gradient.stress is not None)
         stress = None if gradient.stress is None or pressed is None else gradient.stress + pressed
         return energy + below, gradient.forces + pull, stress
+
+    def _baseline_of(self, atoms: Atoms, *, stress: bool) -> tuple[float, Array, Array | None]:
+        """Energy, forces and stress of the baseline; calculators that are asked twice of a structure remember it."""
+        if self.baseline is None:
+            raise PotentialError(_NO_BASELINE)
+        return evaluated(self.baseline, atoms.copy(), stress=stress)
 
     def with_baseline(self, baseline: Calculator) -> "Committee":
         """The same committee with the baseline it was trained with, which no file can hold."""
@@ -309,9 +347,15 @@ class Committee:
         """
         header = Header(kind=type(self).__name__)
         try:
-            write_file(Path(path), header, lambda file: self.write(file.create_group("model")), overwrite=True)
+            write_file(Path(path), header, lambda file: self._write_whole(file.create_group("model")), overwrite=True)
         except StoreError as error:
             raise PotentialError(str(error)) from error
+
+    def _write_whole(self, group: h5py.Group) -> None:
+        """Write all that evaluation needs, files of the members included."""
+        self.write(group)
+        if isinstance(self.model, KeepsFiles):
+            self.model.enclose(group)
 
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group: the model, its judgement and the training set."""
@@ -326,6 +370,8 @@ class Committee:
             baseline_atom_error=self.baseline_atom_error,
             strength=self.strength,
         )
+        if self.remarks:
+            group.attrs["remarks"] = json.dumps(self.remarks)
         group["energy_zero"] = self.energy_zero
         group["atom_zero"] = self.atom_zero
         self.judgement.write(group.create_group("judgement"))
@@ -333,7 +379,9 @@ class Committee:
         self.model.write(group)
 
     @classmethod
-    def read(cls, group: h5py.Group, find: Callable[[str], type[Model]]) -> "Committee":
+    def read(
+        cls, group: h5py.Group, find: Callable[[str], type[Model]], path: Path | None = None, *, trust: bool = False
+    ) -> "Committee":
         """Read what :meth:`write` wrote.
 
         Parameters
@@ -342,6 +390,10 @@ class Committee:
             Of an HDF5 file.
         find : callable
             From the kind of a model to its class.
+        path : Path, optional
+            Of that file: members that keep files are looked for near it.
+        trust : bool
+            Whether calculators and interpreters that it names may be run.
 
         Raises
         ------
@@ -356,6 +408,10 @@ class Committee:
                 raise PotentialError(msg)
             training = TrainingSet.read(group["training"])
             model = find(str(group.attrs["kind"])).read(group, training)
+            if isinstance(model, KeepsFiles):
+                model.trusted = trust
+                if path is not None:
+                    model.found_at(path)
             committee = cls(model, int(group.attrs["seed"]), None, str(group.attrs["baseline_identity"]))
             committee.training = training
             committee.has_baseline = bool(group.attrs["has_baseline"])
@@ -364,6 +420,7 @@ class Committee:
             committee.energy_zero, committee.atom_zero = group["energy_zero"][()], group["atom_zero"][()]
             committee.strength = float(group.attrs["strength"])
             committee.judgement = Judgement.read(group["judgement"])
+            committee.remarks = tuple(json.loads(group.attrs.get("remarks", "[]")))
         except KeyError as error:
             msg = f"not a model of alflow: {error}"
             raise PotentialError(msg) from error

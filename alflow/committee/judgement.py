@@ -27,12 +27,15 @@ class Judgement:
     energy, force : Calibration
         Of energies (of whole structures, eV; the floor per square root of the number of atoms) and of force components
         (eV/Å).
+    noise : float
+        Of the members' energies, per square root of the number of atoms, eV: no spread below it means anything.
     """
 
     energy_rmse: float = float("nan")
     force_rmse: float = float("nan")
     energy: Calibration = field(default_factory=lambda: Calibration(note="nothing was judged"))
     force: Calibration = field(default_factory=lambda: Calibration(note="nothing was judged"))
+    noise: float = 0.0
 
     @property
     def note(self) -> str:
@@ -43,6 +46,8 @@ class Judgement:
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group."""
         group.attrs.update(energy_rmse=self.energy_rmse, force_rmse=self.force_rmse)
+        if self.noise:
+            group.attrs["noise"] = self.noise
         for name in ("energy", "force"):
             calibration: Calibration = getattr(self, name)
             mine = group.create_group(name)
@@ -62,7 +67,8 @@ class Judgement:
             parts[name] = Calibration(
                 float(attributes["alpha"]), float(attributes["floor"]), str(attributes["note"]), found
             )
-        return cls(float(group.attrs["energy_rmse"]), float(group.attrs["force_rmse"]), **parts)
+        noise = float(group.attrs.get("noise", 0.0))
+        return cls(float(group.attrs["energy_rmse"]), float(group.attrs["force_rmse"]), **parts, noise=noise)
 
 
 @dataclass(frozen=True, eq=False)

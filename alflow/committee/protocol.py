@@ -6,11 +6,13 @@ one model costs. :func:`alflow.committee.testing.check_model` tries whether a mo
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import h5py
 import numpy as np
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from alflow.committee.judgement import Judgement
@@ -31,12 +33,12 @@ class Forward:
     ----------
     energies : ndarray, shape (M,)
         Of each member, eV.
-    atom_energies : ndarray, shape (N, M)
-        The same per atom; their sum over the atoms is ``energies``.
+    atom_energies : ndarray, shape (N, M), or None
+        The same per atom; their sum over the atoms is ``energies``. None of a model that has no energies of atoms.
     """
 
     energies: Array
-    atom_energies: Array
+    atom_energies: Array | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +51,27 @@ class Gradient:
         Minus the derivative with respect to the positions, eV/Å.
     stress : ndarray, shape (6,), or None
         Derivative with respect to the strain over the volume, eV/Å^3, in ASE's sign and Voigt order (xx, yy, zz, yz,
-        xz, xy); None unless the structure is periodic in three directions.
+        xz, xy); None unless the structure is periodic in three directions, and where the model gives none.
     virial : ndarray, shape (3, 3)
         Minus the derivative with respect to the strain, eV, whatever the periodicity; without periodicity it is
-        ``sum_i r_i F_i``.
+        ``sum_i r_i F_i``. NaN where a model cannot tell it.
     """
 
     forces: Array
     stress: Array | None
     virial: Array
+
+    @classmethod
+    def of(cls, atoms: Atoms, forces: Array, stress: Array | None) -> "Gradient":
+        """From forces and stress alone: the virial of a structure that is periodic in some directions is not known."""
+        if atoms.pbc.any():
+            virial = np.full((3, 3), np.nan)
+            if stress is not None:
+                virial = -atoms.get_volume() * voigt_6_to_full_3x3_stress(stress)
+        else:
+            moment = atoms.positions.T @ forces
+            virial = (moment + moment.T) / 2
+        return cls(forces, stress, virial)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +85,18 @@ class Fitted:
     strength : float
         Of the regularisation; NaN for a model that has no such number.
     atom_zero : ndarray, shape (S,)
-        Mean learned energy of the atoms of each species, over the training set, eV.
+        Mean learned energy of the atoms of each species, over the training set, eV; NaN without energies of atoms.
     atom_error : float
-        Root mean square deviation of the atoms' learned energies from it, eV.
+        Root mean square deviation of the atoms' learned energies from it, eV; likewise.
+    remarks : tuple of str
+        What the user should know of these members, a line each.
     """
 
     judgement: Judgement
     strength: float
     atom_zero: Array
     atom_error: float
+    remarks: tuple[str, ...] = ()
 
 
 class Potential(Protocol):
@@ -106,7 +123,7 @@ class Potential(Protocol):
         Raises
         ------
         PotentialError
-            No forward before; weights of another shape, or of atoms where the model has no energies of atoms.
+            No forward before; weights of another shape, or of atoms where the model has no gradients of their energies.
         """
 
 
@@ -118,6 +135,15 @@ class Model(Potential, Protocol):
 
     kind: ClassVar[str]
     """Name in ``[potential]`` of alflow.toml and in files."""
+
+    by_atom: ClassVar[bool]
+    """Whether it has energies of atoms, and their gradients: baselines can then be weighted atom by atom."""
+
+    whole: ClassVar[bool]
+    """Whether its members are potentials for themselves, and not fitted to the differences from a baseline.
+
+    :meth:`update` is then given whole energies, and the committee takes the baseline off what members say.
+    """
 
     threads: int
     """How many threads evaluate a structure; results do not depend on it."""
@@ -173,6 +199,20 @@ class Model(Potential, Protocol):
         """Read what :meth:`write` wrote; KeyError when something is missing."""
 
 
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A model that keeps files of its own beside that of its committee, and lets calculators of others read them."""
+
+    trusted: bool
+    """Whether what it names may be run: a file that somebody else wrote must not start programs unasked."""
+
+    def found_at(self, path: Path) -> None:
+        """Told where the file of the committee that it was read from lies: what it names is looked for near it."""
+
+    def enclose(self, group: h5py.Group) -> None:
+        """Write these files too: the file of the committee is to stand for itself."""
+
+
 @dataclass(frozen=True, eq=False)
 class Driving:
     """A potential to simulate with.
@@ -220,9 +260,9 @@ class Prediction:
         Of the mean, eV/Å.
     forces_spread, forces_sigma : ndarray, shape (N, 3)
         The same two of each force component, eV/Å.
-    atom_spread : ndarray, shape (N,)
-        Raw spread of each atom's energy, eV.
-    atom_sigma : ndarray, shape (N,)
+    atom_spread : ndarray, shape (N,), or None
+        Raw spread of each atom's energy, eV; None where the members do not tell energies of atoms.
+    atom_sigma : ndarray, shape (N,), or None
         The same times the alpha of energies, eV: *where* the structure is unknown. Compare atoms with each
         other only: labels do not say how neighbours share their energy, so these may be larger than a share of
         ``energy_sigma``.
@@ -243,8 +283,8 @@ class Prediction:
     forces: Array
     forces_spread: Array
     forces_sigma: Array
-    atom_spread: Array
-    atom_sigma: Array
+    atom_spread: Array | None
+    atom_sigma: Array | None
     stress: Array | None
     grade: Array
     calibrated: bool

@@ -17,7 +17,7 @@ from alflow.randomness import generator
 _SHARE = 0.5  # of the members see a structure; see tests/benchmarks/uncertainty.py for others
 
 # Last elements of the random keys: what is drawn for a deal of structures, for a structure and for a group.
-_DEAL, _STRUCTURE, _GROUP = 0, 1, 2
+_DEAL, _STRUCTURE, _GROUP, _HALVES = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class Resampling:
                 seen[rng.permutation(self.n_members)[: int(_SHARE * self.n_members)], group] = True
             attempt = (attempt[0] + 1 if attempt else 0,)
         return seen
+
+    def halves(self) -> NDArray[np.bool_]:
+        """The same, but every member sees M // 2 groups, too: for members whose training costs much.
+
+        Members and groups stand on a circle in random order, and each member sees the half of it that follows.
+        """
+        rng = generator(self.seed, _HALVES)
+        members, groups = rng.permutation(self.n_members), rng.permutation(self.n_members)
+        behind = (groups[None, :] - members[:, None]) % self.n_members
+        return np.asarray(behind < int(_SHARE * self.n_members))
 
     def draws(self, index: int) -> np.random.Generator:
         """Random numbers with which a model chooses among what a structure brings, such as its force components."""

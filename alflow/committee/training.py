@@ -3,7 +3,6 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from numpy.typing import NDArray
 
-from alflow.errors import PotentialError, PotentialWarning
+from alflow.errors import ConfigError, PotentialError, PotentialWarning
+from alflow.structures import charge_and_multiplicity
+from alflow.workers import server
 
 Array = NDArray[np.float64]
 
@@ -21,6 +22,7 @@ BaselineResult = tuple[float, Array]
 """Energy (eV) and forces (eV/Å, (N, 3)) of a structure by the baseline."""
 
 _SAME_ENERGY = 1e-6  # eV
+_NEUTRAL = (0, 1)  # charge, e, and multiplicity
 _WILD, _WILD_RATIO = 1.0, 20.0  # eV/atom; of the median
 
 
@@ -31,16 +33,19 @@ class TrainingSet:
     Attributes
     ----------
     frames : tuple of Atoms
-        Bare structures.
+        Bare structures; ``info`` holds charge (e) and multiplicity, where these are not 0 and 1.
     energies : ndarray, shape (n,)
         eV.
     forces : tuple of ndarray, shape (N, 3), or None
         eV/Å; None where there are none.
+    baseline : tuple of (float, ndarray), optional
+        What was subtracted from each; kept for members that are fitted to whole energies.
     """
 
     frames: tuple[Atoms, ...]
     energies: Array
     forces: tuple[Array | None, ...]
+    baseline: tuple[BaselineResult, ...] = ()
 
     @classmethod
     def empty(cls) -> "TrainingSet":
@@ -62,13 +67,30 @@ class TrainingSet:
         """Some of the structures."""
         kept = list(indices)
         return TrainingSet(
-            tuple(self.frames[k] for k in kept), self.energies[kept], tuple(self.forces[k] for k in kept)
+            tuple(self.frames[k] for k in kept),
+            self.energies[kept],
+            tuple(self.forces[k] for k in kept),
+            tuple(self.baseline[k] for k in kept) if self.baseline else (),
         )
 
     def joined(self, other: "TrainingSet") -> "TrainingSet":
         """These structures, then the others."""
         energies = np.concatenate([self.energies, other.energies])
-        return TrainingSet(self.frames + other.frames, energies, self.forces + other.forces)
+        baseline = self.baseline + other.baseline
+        return TrainingSet(self.frames + other.frames, energies, self.forces + other.forces, baseline)
+
+    def whole(self) -> "TrainingSet":
+        """With what was subtracted, where that was kept."""
+        if not self.baseline:
+            return self
+        return TrainingSet(
+            self.frames,
+            self.energies + [energy for energy, _ in self.baseline],
+            tuple(
+                None if forces is None else forces + below
+                for forces, (_, below) in zip(self.forces, self.baseline, strict=True)
+            ),
+        )
 
     def composition(self) -> Array:
         """Number of atoms of each species in each structure, shape (n, species)."""
@@ -105,6 +127,12 @@ class TrainingSet:
         group["energies"] = self.energies
         group["has_forces"] = np.array([f is not None for f in self.forces])
         group["forces"] = np.concatenate([np.zeros((0, 3)), *(f for f in self.forces if f is not None)])
+        states = np.array([charge_and_multiplicity(frame) for frame in self.frames])
+        if len(states) and np.any(states != _NEUTRAL):
+            group["charge_and_multiplicity"] = states
+        if self.baseline:
+            group["baseline_energies"] = np.array([energy for energy, _ in self.baseline])
+            group["baseline_forces"] = np.concatenate([forces for _, forces in self.baseline])
 
     @classmethod
     def read(cls, group: h5py.Group) -> "TrainingSet":
@@ -120,17 +148,27 @@ class TrainingSet:
         )
         frames = tuple(Atoms(numbers=n, positions=x, cell=c, pbc=p) for n, x, c, p in parts)
         pieces = iter(np.split(group["forces"][()], np.cumsum(lengths[has_forces])[:-1]))
-        return cls(frames, group["energies"][()], tuple(next(pieces) if has else None for has in has_forces))
+        if "charge_and_multiplicity" in group:
+            for frame, state in zip(frames, group["charge_and_multiplicity"][()].tolist(), strict=True):
+                frame.info = _state(*state)
+        forces = tuple(next(pieces) if has else None for has in has_forces)
+        baseline: tuple[BaselineResult, ...] = ()
+        if "baseline_energies" in group:
+            parts_of = np.split(group["baseline_forces"][()], cuts)
+            baseline = tuple(zip(group["baseline_energies"][()].tolist(), parts_of, strict=True))
+        return cls(frames, group["energies"][()], forces, baseline)
 
 
 def make_training_set(
     frames: Sequence[Atoms],
     baseline: Calculator | None,
     baseline_results: Sequence[BaselineResult | None] | None = None,
+    *,
+    keep: bool = False,
 ) -> TrainingSet:
     """Take energies and forces from the structures' calculators and subtract the baseline.
 
-    Of which the results may be known already for some structures.
+    Of which the results may be known already for some structures; with ``keep`` they are kept.
 
     Raises
     ------
@@ -149,34 +187,41 @@ def make_training_set(
     bare: list[Atoms] = []
     energies: list[float] = []
     all_forces: list[Array | None] = []
+    subtracted: list[BaselineResult] = []
     for index, (frame, result) in enumerate(zip(frames, known, strict=True)):
         energy, forces = _labels(frame, index)
         structure = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         if baseline is not None:
             structure.info = dict(frame.info)  # a baseline may need the charge
             below, pull = evaluated(baseline, structure)[:2] if result is None else result
+            subtracted.append((below, pull))
             energy -= below
             forces = None if forces is None else forces - pull
-            structure.info = {}
+        structure.info = _state(*charge_and_multiplicity(frame))
         bare.append(structure)
         energies.append(energy)
         all_forces.append(forces)
-    return TrainingSet(tuple(bare), np.array(energies), tuple(all_forces))
+    return TrainingSet(tuple(bare), np.array(energies), tuple(all_forces), tuple(subtracted) if keep else ())
+
+
+def _state(charge: int, multiplicity: int) -> dict[str, int]:
+    """What is kept of a structure's electrons: nothing of a neutral singlet."""
+    given = zip(("charge", "multiplicity"), (charge, multiplicity), _NEUTRAL, strict=True)
+    return {name: value for name, value, usual in given if value != usual}
 
 
 def evaluated(baseline: Calculator, structure: Atoms, *, stress: bool = False) -> tuple[float, Array, Array | None]:
     """Energy, forces and, if asked for and there is one, stress by a baseline; PotentialError when it fails."""
-    pressed = None
     try:
-        energy, forces = float(baseline.get_potential_energy(structure)), np.array(baseline.get_forces(structure))
-        if stress:
-            with suppress(PropertyNotImplementedError):
-                pressed = np.array(baseline.get_stress(structure))
+        found = server.evaluated(baseline, structure, stress=stress)
+        energy, forces = float(found["energy"]), np.array(found["forces"])
+    except ConfigError:  # of one that cannot be made: no structure is to blame
+        raise
     except Exception as error:  # calculators raise whatever they like
         reason = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"the baseline failed on {structure.get_chemical_formula()}: {reason}"
         raise PotentialError(msg) from error
-    return energy, forces, pressed
+    return energy, forces, found.get("stress")
 
 
 def without_duplicates(training: TrainingSet, new: TrainingSet) -> TrainingSet:

@@ -13,13 +13,23 @@ from alflow.state.file import opened_file
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # with what models of the format before begin: they have no checksum in front
 
 
-def read_committee(group: h5py.Group) -> Committee:
-    """Read a committee that :meth:`Committee.write` wrote; errors as of :meth:`Committee.read`."""
-    return Committee.read(group, model_class)
+def read_committee(group: h5py.Group, path: Path | None = None) -> Committee:
+    """Read the committee of a run, whose settings name the same calculators; errors as of :meth:`Committee.read`."""
+    return Committee.read(group, model_class, path, trust=True)
 
 
-def load(path: str | Path, baseline: Calculator | None = None) -> Committee:
+def load(path: str | Path, baseline: Calculator | None = None, *, trust: bool = False) -> Committee:
     """Read a committee from a file of :meth:`Committee.save` or from the train.h5 of a run.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    baseline : ASE calculator, optional
+        What its members were fitted to the differences from.
+    trust : bool
+        Whether calculators and interpreters that the file names may be run: those of members of the kinds "trained" and
+        "calculators" are programs of others, and may do anything.
 
     Raises
     ------
@@ -36,7 +46,7 @@ def load(path: str | Path, baseline: Calculator | None = None) -> Committee:
             raise PotentialError(msg)
     try:
         with opened_file(path, remedy="restore it from a backup") as (_, content):
-            committee = read_committee(content["model"])
+            committee = Committee.read(content["model"], model_class, path, trust=trust)
     except (KeyError, PotentialError, StoreError) as error:
         msg = f"{path} is not a model that alflow can read ({error}): make it again with `alflow train`"
         raise PotentialError(msg) from error

@@ -77,7 +77,8 @@ class Observed:
         """Add all that the committee says of its uncertainty; the energies of its members."""
         p = self.committee.predict(self.atoms)
         row |= {"energy_spread": p.energy_spread, "energy_sigma": p.energy_sigma, "largest_grade": float(p.grade.max())}
-        row |= {name: float(getattr(p, of).max()) for name, of in _OF_FORCES.items()}
+        found = {name: getattr(p, of) for name, of in _OF_FORCES.items()}
+        row |= {name: np.nan if values is None else float(values.max()) for name, values in found.items()}
         return p.energies
 
     def segment(self, step: int, stop: str, *, walker: int, ensemble: Ensemble, timestep: float) -> Segment:

@@ -18,7 +18,8 @@ another dataclass          the group ``/record/<field>``, by the same rules
 tuple of a dataclass       the group ``/record/<field>`` with a column for each of its fields: numbers as
                            an array, arrays of any shapes one after the other, with their shapes beside
 anything else              the group ``/model``: it is written by its method ``write(group)``, and read by
-                           the function that the field's metadata name as ``read``
+                           the function that the field's metadata name as ``read``, from the group and
+                           the path of the file
 =========================  ============================================================================
 
 Of ``Atoms`` a record keeps species, positions, cell, periodicity, momenta, info, the energy, forces and stress of the
@@ -31,6 +32,7 @@ crashed program says, become replacement characters.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import h5py
@@ -84,8 +86,8 @@ def _write_fields(file: h5py.File, group: h5py.Group, record: Any) -> None:
             value.write(file.create_group("model"))
 
 
-def read(cls: type[Record], file: h5py.File) -> Record:
-    """Read a record of the given class.
+def read(cls: type[Record], file: h5py.File, path: Path | None = None) -> Record:
+    """Read a record of the given class; ``path`` is that of the file, for what names others near it.
 
     Raises
     ------
@@ -98,10 +100,10 @@ def read(cls: type[Record], file: h5py.File) -> Record:
     if group.attrs["kind"] != cls.__name__:
         msg = f"holds a {group.attrs['kind']}, not a {cls.__name__}"
         raise TypeError(msg)
-    return _read_fields(cls, file, group)
+    return _read_fields(cls, file, group, path)
 
 
-def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group) -> Record:
+def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group, path: Path | None) -> Record:
     values: dict[str, Any] = {}
     readers = {f.name: f.metadata.get("read") for f in fields(cls)}  # type: ignore[arg-type]
     for name, hint in _hints(cls).items():
@@ -116,12 +118,12 @@ def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group) -> Recor
         elif get_origin(hint) is dict:
             values[name] = {key: dataset[()] for key, dataset in group[name].items()}
         elif is_dataclass(hint) and not hasattr(hint, "write"):
-            values[name] = _read_fields(hint, file, group[name])  # type: ignore[arg-type]
+            values[name] = _read_fields(hint, file, group[name], path)  # type: ignore[arg-type]
         elif (item := _item(hint)) is not None:
             values[name] = _read_columns(item, group[name])
         else:
-            reader: Callable[[h5py.Group], Any] = readers[name] or hint.read
-            values[name] = reader(file["model"])
+            reader: Callable[[h5py.Group, Path | None], Any] = readers[name] or hint.read
+            values[name] = reader(file["model"], path)
     return cls(**values)
 
 

@@ -174,7 +174,7 @@ def read_file(path: Path, cls: type[T], place: Mapping[str, str | int] | None = 
 
     with opened_file(path, place) as (_, file):
         try:
-            return encoding.read(cls, file)
+            return encoding.read(cls, file, path)
         except _UNREADABLE as error:
             msg = f"{path} is not what it should be, a {cls.__name__} ({_line(error)}); {REMEDY}"
             raise StoreError(msg) from error

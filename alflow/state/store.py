@@ -136,6 +136,11 @@ class Store:
         return sorted({path.parent.name for path in (self.directory / "production").glob("*/[!.]*.h5")})
 
     @property
+    def models(self) -> Path:
+        """Folder of what training programs have written."""
+        return self.directory / "models"
+
+    @property
     def scratch(self) -> Path:
         """Folder of what can be made again at any time."""
         return self.directory / "work"

@@ -18,6 +18,8 @@ class Springs:
     """E_m = sum over pairs of k_m (r - 1)^2 / 2, half of it to each atom."""
 
     kind: ClassVar[str] = "springs"
+    by_atom: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
     threads = 1
 
     def __init__(self, n_members: int) -> None:

@@ -43,7 +43,7 @@ def test_another_model_is_a_committee(committee: Committee, tmp_path) -> None:
 def test_a_kind_that_is_not_there_is_named(committee: Committee, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     committee.save(tmp_path / "model.h5")
     monkeypatch.delitem(kinds.POTENTIALS, "springs")
-    with pytest.raises(Exception, match="kind of model: expected one of ace, found 'springs'"):
+    with pytest.raises(Exception, match="kind of model: expected one of ace, calculators, trained, found 'springs'"):
         load(tmp_path / "model.h5")
 
 

@@ -17,22 +17,23 @@ from alflow.committee.training import TrainingSet
 from alflow.errors import PotentialError
 from alflow.models.ace.core import make_core
 from alflow.models.ace.environment import Descriptor, Environment
-from alflow.models.ace.extrapolation import Leverage
+from alflow.models.ace.fingerprint import Fingerprint
 from alflow.models.ace.fit import Fit, make_descriptor
 from alflow.models.ace.kernels.core import Core
 from alflow.models.ace.settings import AceSettings
+from alflow.structures import bits
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class _Evaluated:
-    """A structure and what was found of it; of atoms (N, M) and members (M,) energies as of :class:`Forward`."""
+    """A structure and what was found of it; energies of atoms (N, M) as of :class:`Forward`."""
 
-    bits: tuple[bytes, ...]
+    key: tuple[bytes, ...]
     env: Environment
     volume: float | None
-    forward: Forward
+    atom_energies: Array
 
 
 class AceModel:
@@ -54,12 +55,15 @@ class AceModel:
         What holds atoms apart where nothing is known.
     fit : Fit or None
         Sums over the training set; None in a model that was read from a file.
-    frames : tuple of Atoms
-        In such a model, the training set.
+    fingerprint : Fingerprint
+        Where structures lie among those of the training set.
     """
 
     kind: ClassVar[str] = "ace"
+    by_atom: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
     descriptor: Descriptor
+    fingerprint: Fingerprint
 
     def __init__(self, settings: AceSettings, n_members: int) -> None:
         self.settings = settings
@@ -68,8 +72,6 @@ class AceModel:
         self.constants = np.zeros((0, n_members))
         self.core: Core | None = None
         self.fit: Fit | None = None
-        self._leverages: list[Leverage] = []
-        self.frames: tuple[Atoms, ...] = ()
         self._last: _Evaluated | None = None
 
     @classmethod
@@ -82,6 +84,7 @@ class AceModel:
         other = AceModel(self.settings, self.n_members)
         other.__dict__.update(self.__dict__)
         other.descriptor = copy.copy(self.descriptor)
+        other.fingerprint = self.fingerprint.with_descriptor(other.descriptor)
         other.fit = None
         return other
 
@@ -115,7 +118,8 @@ class AceModel:
         solution = fit.solve(training, repels=repels)
         self.fit, self.descriptor = fit, fit.descriptor
         self.set_coefficients(solution.coefficients)
-        self.constants, self.core, self._leverages = solution.constants, solution.core, solution.leverages
+        self.constants, self.core = solution.constants, solution.core
+        self.fingerprint = Fingerprint(self.descriptor, self.settings.smoothness, training.frames, solution.leverages)
         self._last = None
         return solution.fitted
 
@@ -127,17 +131,16 @@ class AceModel:
         PotentialError
             Unknown species, no atoms, positions that are not finite, atoms that coincide.
         """
-        bits, last = _bits(atoms), self._last
-        if last is None or last.bits != bits:
+        key, last = bits(atoms), self._last
+        if last is None or last.key != key:
             env = self.descriptor.environment(atoms)
             atom_energies = self.descriptor.atom_energies(env, self.coefficients, self.constants)
             if self.core is not None:
                 atom_energies += self.descriptor.core_energies(env, self.core)[:, None]
-            forward = Forward(atom_energies.sum(axis=0), atom_energies)
-            last = _Evaluated(bits, env, atoms.get_volume() if atoms.pbc.all() else None, forward)
+            last = _Evaluated(key, env, atoms.get_volume() if atoms.pbc.all() else None, atom_energies)
             self._last = last
         # What is kept is nobody else's to change.
-        return Forward(last.forward.energies.copy(), last.forward.atom_energies.copy())
+        return Forward(last.atom_energies.sum(axis=0), last.atom_energies.copy())
 
     def _environment(self, atoms: Atoms) -> Environment:
         """Neighbours and densities: those of the last :meth:`forward`, where that was of the same structure.
@@ -146,7 +149,7 @@ class AceModel:
         take ten kilobytes an atom, and are needed once.
         """
         last = self._last
-        if last is not None and last.bits == _bits(atoms):
+        if last is not None and last.key == bits(atoms):
             return last.env
         return self.descriptor.environment(atoms)
 
@@ -173,44 +176,12 @@ class AceModel:
         return Gradient(forces, stress, -symmetric)
 
     def grade(self, atoms: Atoms) -> Array:
-        """Extrapolation grade of every atom, shape (N,): leverage of its surroundings against the training set.
-
-        1 is usual in the training set (:class:`alflow.models.ace.extrapolation.Leverage`). For an atom with a
-        neighbour at a distance r below the shortest distance d seen, where features are at rest, (d/r)^12 if that is
-        larger.
-        """
-        if not self._leverages:
-            self._leverages.extend(self._leverages_of_training())  # in place: copies with a baseline share them
-        env = self._environment(atoms)
-        features = self.descriptor.features(env)
-        out = self.descriptor.closeness(env) ** 12
-        for s in np.unique(env.pairs.species):
-            mine = env.pairs.species == s
-            out[mine] = np.maximum(out[mine], self._leverages[s].grade(features[:, mine]))
-        return out
-
-    def _leverages_of_training(self) -> list[Leverage]:
-        """From the structures: a file holds those only, as the sums of their features would be far larger."""
-        n_features = self.descriptor.basis.n_features
-        sums = [(np.zeros((n_features, n_features)), np.zeros(n_features), 0) for _ in self.numbers]
-        for frame in self.frames:
-            env = self.descriptor.environment(frame)
-            features = self.descriptor.features(env)
-            for s in np.unique(env.pairs.species):
-                mine = features[:, env.pairs.species == s]
-                squares, total, n = sums[s]
-                sums[s] = squares + mine @ mine.T, total + mine.sum(axis=1), n + mine.shape[1]
-        return [Leverage.of(*of_species) for of_species in sums]
+        """Extrapolation grade of every atom, shape (N,), as of :class:`alflow.models.ace.fingerprint.Fingerprint`."""
+        return self.fingerprint.grade(self._environment(atoms))
 
     def features(self, atoms: Atoms) -> Array:
-        """A structure's place in feature space: summed features per atom, scaled like the prior; shape (S F,).
-
-        Euclidean distances between them tell how different two structures are for this potential.
-        """
-        env = self._environment(atoms)
-        features = self.descriptor.features(env) / self.descriptor.basis.degree[:, None] ** self.settings.smoothness
-        species = range(len(self.numbers))
-        return np.concatenate([features[:, env.pairs.species == s].sum(axis=1) for s in species]) / len(atoms)
+        """A structure's place in feature space, shape (S F,): how different two are for this potential."""
+        return self.fingerprint.features(self._environment(atoms))
 
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group: settings, coefficients, and where the core begins."""
@@ -231,10 +202,5 @@ class AceModel:
         model.constants = group["constants"][()]
         if "core_force" in group:
             model.core = make_core(training.numbers, inner, group["core_force"][()])
-        model.frames = training.frames
+        model.fingerprint = Fingerprint(model.descriptor, model.settings.smoothness, training.frames)
         return model
-
-
-def _bits(atoms: Atoms) -> tuple[bytes, ...]:
-    """All that a structure's evaluation depends on."""
-    return tuple(array.tobytes() for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc))
