@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from alflow.errors import AlflowError, warnings_told
+from alflow.errors import AlflowError
 from alflow.version import __version__
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ directory_argument = click.argument("directory", type=DIRECTORY, default=".", me
 baseline_option = click.option(
     "--baseline", type=FILE, help="A TOML file with the [baseline] to learn the difference from, as in alflow.toml."
 )
+retry_option = click.option("--retry", is_flag=True, help="Try trainings of members that have failed again.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
@@ -68,15 +69,18 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 @main.command()
-@click.argument("directory", type=DIRECTORY, metavar="DIR")
+@click.argument("directory", type=DIRECTORY, metavar="DIR", required=False)
 @click.option("--template", default="laptop", show_default=True, help="Which settings to start from; '?' lists them.")
-def init(directory: Path, template: str) -> None:
+def init(directory: Path | None, template: str) -> None:
     """Make a run directory with a commented alflow.toml."""
     from alflow.config import templates
 
     if template == "?":
         click.echo("\n".join(f"{name:20s} {about}" for name, about in templates.describe().items()))
         return
+    if directory is None:
+        msg = "Missing argument 'DIR': where to make the run directory."
+        raise click.UsageError(msg)
     for path in templates.copy(template, directory):
         click.echo(f"wrote {path}")
     click.echo(
@@ -87,24 +91,26 @@ def init(directory: Path, template: str) -> None:
 @main.command()
 @directory_argument
 @click.option("--cycles", type=click.IntRange(min=0), help="How many more cycles [default: as [converge] allows].")
-def iterate(directory: Path, cycles: int | None) -> None:
+@retry_option
+def iterate(directory: Path, cycles: int | None, retry: bool) -> None:
     """Finish an interrupted cycle, then run more."""
     from alflow import loop
     from alflow.report.progress import terminal_progress
 
     with terminal_progress() as progress:
-        loop.iterate(directory, progress, cycles)
+        loop.iterate(directory, progress, cycles, retry=retry)
 
 
 @main.command()
 @directory_argument
-def resume(directory: Path) -> None:
+@retry_option
+def resume(directory: Path, retry: bool) -> None:
     """Finish only the interrupted cycle."""
     from alflow import loop
     from alflow.report.progress import terminal_progress
 
     with terminal_progress() as progress:
-        if not loop.resume(directory, progress):
+        if not loop.resume(directory, progress, retry=retry):
             progress.note("no cycle was interrupted: nothing to do; `alflow iterate` runs the next one")
 
 
@@ -195,12 +201,13 @@ def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | No
 
 @main.command()
 @directory_argument
-def check(directory: Path) -> None:
-    """Check settings, initial structures, the reference method and the state of a run."""
+@click.option("--reference", is_flag=True, help="Try the reference as baselines and members are: some 15 calculations.")
+def check(directory: Path, reference: bool) -> None:
+    """Check settings, initial structures, reference, baseline, members that are calculators, and the state of a run."""
     from alflow.steps import check as checks
 
     failed = None
-    for what, problem in checks.run(directory):
+    for what, problem in checks.run(directory, reference=reference):
         click.echo(f"{'ok' if problem is None else 'FAILED':7s}{what}{'' if problem is None else f': {problem}'}")
         failed = failed or problem
     if failed is not None:
@@ -229,43 +236,38 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
 @main.command()
 @click.argument("data", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write (HDF5).")
-@click.option("--members", type=click.IntRange(min=2), default=16, show_default=True, help="Members of the committee.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which members see what.")
+@click.option("--config", "settings", type=FILE, help="An alflow.toml: its seed, [potential], [baseline], [executor].")
+@click.option("--members", type=click.IntRange(min=2), help="Members of the committee [default: 16, or of --config]")
+@click.option("--seed", type=click.IntRange(min=0), help="Which members see what [default: 0, or of --config]")
 @click.option("--cutoff", type=click.FloatRange(min=0, min_open=True), help="Radius in Å.")
 @baseline_option
-def train(data: Path, output: Path, members: int, seed: int, cutoff: float | None, baseline: Path | None) -> None:
+def train(data: Path, output: Path, **asked: Any) -> None:
     """Fit a committee to labelled structures."""
-    import alflow
-    from alflow.data.reading import read_structures
+    from alflow.report.progress import terminal_progress
+    from alflow.steps.fit_file import Asked, fit_file
 
-    frames = read_structures(data)
-    settings: dict[str, Any] = {} if cutoff is None else {"cutoff": cutoff}
-    method = _baseline_of(baseline)
-    if method is not None:
-        settings |= {"baseline": method.calculator(), "baseline_identity": method.identity()}
-    with warnings_told(lambda text: click.echo(text, err=True)):
-        committee = alflow.fit(frames, n_members=members, seed=seed, **settings)
-    committee.save(output)
+    with terminal_progress(errors=True) as progress:
+        committee = fit_file(data, output, Asked(**asked), progress)
+    judgement, n = committee.judgement, len(committee.training)
     click.echo(
-        f"{output}: {members} members, {len(frames)} structures; out-of-bag errors "
-        f"{1e3 * committee.judgement.energy_rmse:.3g} meV/atom and {1e3 * committee.judgement.force_rmse:.3g} meV/Å"
+        f"{output}: {committee.n_members} members, {n} structures; out-of-bag errors "
+        f"{1e3 * judgement.energy_rmse:.3g} meV/atom and {1e3 * judgement.force_rmse:.3g} meV/Å"
     )
-    if committee.judgement.note:
-        click.echo(committee.judgement.note, err=True)
 
 
 @main.command()
 @click.argument("model", type=FILE)
 @click.argument("data", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="Where to write the structures with predictions.")
+@click.option("--trust", is_flag=True, help="Run the calculators that MODEL names, programs of others.")
 @baseline_option
-def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> None:
+def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path | None) -> None:
     """Predict energies and forces with their uncertainties."""
     from alflow.data.reading import read_structures
     from alflow.data.writing import write_structures
     from alflow.report import exports
 
-    committee = exports.committee(model, _baseline_of(baseline))
+    committee = exports.committee(model, _baseline_of(baseline), trust=trust)
     frames = [exports.predicted(committee, frame, f"{data} frame {i}") for i, frame in enumerate(read_structures(data))]
     write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures")
@@ -289,7 +291,8 @@ def predict(model: Path, data: Path, output: Path, baseline: Path | None) -> Non
 @click.option(
     "--force-sigma-max", type=click.FloatRange(min=0, min_open=True), help="Stop above, eV/Å [default: never]"
 )
-def produce(directory: Path, **asked: Any) -> None:
+@retry_option
+def produce(directory: Path, retry: bool, **asked: Any) -> None:
     """Run walkers with the newest committee, for averages; the same command goes on, more steps make it longer."""
     from alflow import loop
     from alflow.report import averages
@@ -297,7 +300,7 @@ def produce(directory: Path, **asked: Any) -> None:
     from alflow.steps.produce import Asked
 
     with terminal_progress() as progress:
-        folder = loop.produce(directory, progress, Asked(**asked))
+        folder = loop.produce(directory, progress, Asked(**asked), retry=retry)
     for line in averages.walks(folder):
         click.echo(line)
     click.echo(f"next: alflow average {folder} --observable potential_energy")

@@ -76,6 +76,10 @@ class BatchError(AlflowError):
     """Too many reference calculations of a batch failed."""
 
 
+class TrainingError(AlflowError):
+    """Members of a committee could not be trained."""
+
+
 class WaitingError(AlflowError):
     """The user is to do something before the run can go on."""
 

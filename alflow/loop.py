@@ -26,6 +26,7 @@ from alflow.steps.produce import produce as produce_step
 from alflow.steps.sample import sample
 from alflow.steps.select import select
 from alflow.steps.train import fit_again, train
+from alflow.workers.interpreters import close_all
 
 _RUN: dict[str, Callable[[Context, int], Any]] = {
     "sample": sample,
@@ -54,7 +55,7 @@ _COMMITTEES: dict[str, tuple[int, ...]] = {
 """Whose committees a step works with, counted from its cycle: fitted again before it if the baseline was changed."""
 
 
-def iterate(directory: Path, progress: Reporter, cycles: int | None = None) -> list[Assessment]:
+def iterate(directory: Path, progress: Reporter, cycles: int | None = None, *, retry: bool = False) -> list[Assessment]:
     """Finish an interrupted cycle, then run more.
 
     Parameters
@@ -67,21 +68,26 @@ def iterate(directory: Path, progress: Reporter, cycles: int | None = None) -> l
         How many more cycles to run after the interrupted one (cycle 0, the initial structures, does not count); by
         default as many as ``[converge]`` allows. A number given goes on even when the run has converged.
 
+    retry : bool
+        Whether trainings of members that have failed are tried again.
+
     Returns
     -------
     list of Assessment
         Of the cycles finished by this call.
     """
-    return _run(directory, progress, cycles, start_new=True)
+    return _run(directory, progress, cycles, start_new=True, retry=retry)
 
 
-def resume(directory: Path, progress: Reporter) -> list[Assessment]:
+def resume(directory: Path, progress: Reporter, *, retry: bool = False) -> list[Assessment]:
     """Finish the interrupted cycle, if there is one, and stop; arguments and result as of :func:`iterate`."""
-    return _run(directory, progress, 0, start_new=False)
+    return _run(directory, progress, 0, start_new=False, retry=retry)
 
 
-def produce(directory: Path, progress: Reporter, asked: Asked) -> Path:
+def produce(directory: Path, progress: Reporter, asked: Asked, *, retry: bool = False) -> Path:
     """Begin a production run with the committee of a cycle, go on with it, or make it longer; returns its folder.
+
+    ``retry`` as of :func:`iterate`.
 
     Errors as of :func:`alflow.steps.produce.produce`.
     """
@@ -90,7 +96,7 @@ def produce(directory: Path, progress: Reporter, asked: Asked) -> Path:
     with store.lock():
         store.check()
         pool = local_pool(settings.executor)
-        return produce_step(Context(settings, store, pool, progress), asked)
+        return produce_step(Context(settings, store, pool, progress, retry), asked)
 
 
 def label(directory: Path, progress: Reporter) -> None:
@@ -144,21 +150,23 @@ def label_from(directory: Path, progress: Reporter, file: Path) -> None:
 
 
 @contextmanager
-def _opened(directory: Path, progress: Reporter) -> Iterator[Context]:
+def _opened(directory: Path, progress: Reporter, *, retry: bool = False) -> Iterator[Context]:
     """The run directory, locked, with its settings."""
     settings = config.load(directory)
     store = Store(directory)
     with store.lock():
         store.check()
         sweep_labels(store, store.cycles())
-        context = Context(settings, store, local_pool(settings.executor), progress)
+        context = Context(settings, store, local_pool(settings.executor), progress, retry)
         _same_method(context)
         yield context
 
 
-def _run(directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool) -> list[Assessment]:
+def _run(
+    directory: Path, progress: Reporter, cycles: int | None, *, start_new: bool, retry: bool = False
+) -> list[Assessment]:
     done: list[Assessment] = []
-    with _opened(directory, progress) as context:
+    with _opened(directory, progress, retry=retry) as context:
         store = context.store
         if context.baseline is not None:
             context.baseline.check()  # one that cannot be made is told before anything is begun
@@ -187,6 +195,7 @@ def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> Asse
     order = context.store.steps(cycle)
     for name in order[order.index(step) :]:
         _finish_step(context, cycle, name)
+    close_all()  # members in other interpreters take memory that the walkers' own need now
     now = context.store.read(cycle, "assess", AssessRecord).last
     progress.table(cycle_table(now))
     return now

@@ -17,3 +17,19 @@ class Progress(Protocol):
 
     def note(self, message: str) -> None:
         """One line worth reading."""
+
+
+class Silent:
+    """Nobody watches."""
+
+    def begin(self, what: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, done: int = 1) -> None:
+        """Nothing."""
+
+    def detail(self, text: str) -> None:
+        """Nothing."""
+
+    def note(self, message: str) -> None:
+        """Nothing."""

@@ -2,14 +2,16 @@
 
 from alflow.config.document import document
 from alflow.config.kinds import Kinds, installed
-from alflow.config.loading import FILE, load, load_baseline, load_observables, parse
+from alflow.config.loading import FILE, load, load_baseline, load_observables, load_parts, parse
 from alflow.config.schema import schema
 from alflow.config.settings import Converge, Settings, System
+from alflow.executors.settings import Local
 
 __all__ = [
     "FILE",
     "Converge",
     "Kinds",
+    "Local",
     "Settings",
     "System",
     "document",
@@ -17,6 +19,7 @@ __all__ = [
     "load",
     "load_baseline",
     "load_observables",
+    "load_parts",
     "parse",
     "schema",
 ]

@@ -1,5 +1,7 @@
 """docs/settings.md: every key with its default and its meaning."""
 
+from typing import get_origin
+
 from pydantic import BaseModel
 
 from alflow.config.kinds import Kinds
@@ -27,6 +29,10 @@ def document() -> str:
             if len(models) > 1:
                 lines += [f'With `kind = "{kind_of(model)}"`:', ""]
             lines += [*_table(model), ""]
+            for key, entry in model.model_fields.items():
+                for inner in sections(entry.annotation):
+                    title = f"[[{name}.{key}]]" if get_origin(entry.annotation) is tuple else f"[{name}.{key}]"
+                    lines += [f"In it `{title}`: {entry.description}", "", *_table(inner), ""]
     return "\n".join(lines)
 
 

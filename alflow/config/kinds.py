@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from alflow.averages.observables.base import Kind
 from alflow.errors import ConfigError
 from alflow.models.kinds import POTENTIALS
-from alflow.models.settings import Potential
+from alflow.models.settings import AnyPotential
 from alflow.reference.kinds import BASELINES, REFERENCES
 from alflow.reference.method import MethodSection, Weighted
 from alflow.section import Section, kind_of
@@ -40,7 +40,7 @@ class Kinds:
 
     references: Mapping[str, type[MethodSection]] = field(default_factory=lambda: dict(REFERENCES))
     baselines: Mapping[str, type[Weighted]] = field(default_factory=lambda: dict(BASELINES))
-    potentials: Mapping[str, type[Potential]] = field(default_factory=lambda: dict(POTENTIALS))
+    potentials: Mapping[str, type[AnyPotential]] = field(default_factory=lambda: dict(POTENTIALS))
     observables: Mapping[str, Kind] = field(default_factory=dict)
 
 
@@ -57,7 +57,7 @@ def installed() -> Kinds:
     return Kinds(
         _sections(points.select(group="alflow.references"), own.references, MethodSection),
         _sections(points.select(group="alflow.baselines"), own.baselines, Weighted),
-        _sections(points.select(group="alflow.models"), own.potentials, Potential),
+        _sections(points.select(group="alflow.models"), own.potentials, AnyPotential),
         _observables(points.select(group="alflow.observables")),
     )
 

@@ -54,6 +54,13 @@ def load_baseline(path: Path, kinds: Kinds | None = None) -> Weighted:
     return found
 
 
+def load_parts(path: Path, kinds: Kinds | None = None) -> Settings:
+    """``seed``, ``[potential]``, ``[baseline]`` and ``[executor]`` of a TOML file; ConfigError as of :func:`load`."""
+    data = _toml_of(path)
+    parts: dict[str, Any] = {name: data[name] for name in ("seed", "potential", "baseline", "executor") if name in data}
+    return parse({**parts, **_NO_SYSTEM}, str(path), kinds)
+
+
 def load_observables(path: Path, kinds: Kinds | None = None) -> tuple[UserObservable, ...]:
     """The ``[[observable]]`` of a TOML file, whatever else it holds; ConfigError as of :func:`load`."""
     return parse({"observable": _toml_of(path).get("observable", []), **_NO_SYSTEM}, str(path), kinds).observable

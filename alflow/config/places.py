@@ -87,6 +87,8 @@ def toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml(part) for part in value)}]"
+    if isinstance(value, BaseModel):
+        return toml(value.model_dump())
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key} = {toml(part)}' for key, part in value.items())}}}"
     return str(value)

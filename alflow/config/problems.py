@@ -41,7 +41,9 @@ def explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
     if problem["type"] in {"too_short", "string_too_short"}:
-        expected = "at least one" if problem["type"] == "too_short" else "at least one character"
+        least = int(problem["ctx"]["min_length"])
+        number = "one" if least == 1 else str(least)
+        expected = f"at least {number}" if problem["type"] == "too_short" else "at least one character"
     elif problem["type"] == "string_pattern_mismatch":
         expected = f"a match of {problem['ctx']['pattern']}"
     else:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from alflow.averages.observables.settings import UserObservable
 from alflow.config.kinds import Kinds
 from alflow.executors.settings import Executor, Local
-from alflow.models.settings import Potential
+from alflow.models.settings import AnyPotential
 from alflow.reference.failures import REASONS, Failures
 from alflow.reference.method import MethodSection, Weighted
 from alflow.sampling.settings import Sample, Select
@@ -64,7 +64,7 @@ class Settings(Section):
 
     seed: int = Field(0, ge=0, description="of every random choice")
     system: tuple[System, ...] = Field(min_length=1, description="what is to be learned", strict=False)
-    potential: Potential = Field(description="what is trained")
+    potential: AnyPotential = Field(description="what is trained")
     baseline: Weighted | None = Field(
         None, description="a cheaper potential; the committee learns the difference from it"
     )
@@ -103,6 +103,23 @@ class Settings(Section):
                 of_method = {key: value for key, value in changes.items() if key != "executor"}
                 _changed(self.reference, of_method, place)
                 _changed(self.executor, changes.get("executor", {}), f"{place}.executor")
+        return self
+
+    @model_validator(mode="after")
+    def _trainings_can_run(self) -> "Settings":
+        """Every change that [potential] makes gives an [executor] that is allowed."""
+        for place, changes in self.potential.executor_changes().items():
+            _changed(self.executor, changes, place)
+        return self
+
+    @model_validator(mode="after")
+    def _atoms_have_energies(self) -> "Settings":
+        if self.baseline is not None and self.baseline.weighting == "atom" and not self.potential.by_atom:
+            msg = (
+                f'baseline.weighting = "atom": members of kind "{self.potential.kind}" have no gradients of the '
+                'energies of atoms: expected "total" or "none"'
+            )
+            raise ValueError(msg)
         return self
 
 

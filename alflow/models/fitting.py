@@ -15,7 +15,7 @@ from alflow.models.kinds import model_class
 def fit(
     frames: Sequence[Atoms],
     *,
-    kind: str | type[Model] = "ace",
+    kind: str | type[Model] | Model = "ace",
     n_members: int = 16,
     seed: int = 0,
     baseline: Calculator | None = None,
@@ -29,10 +29,10 @@ def fit(
     ----------
     frames : sequence of Atoms
         Labelled structures: their calculators hold an energy (eV) and, if there are any, forces (eV/Å).
-    kind : str or type
-        Of the model, as in ``[potential]`` of alflow.toml, or its class.
+    kind : str, type or Model
+        Of the model, as in ``[potential]`` of alflow.toml, or its class; or a model that is still to be fitted.
     n_members : int
-        M.
+        M, of a model that is made here; members that are there already are as many as they are.
     seed : int
         Decides which members see which structures.
     baseline : ASE calculator, optional
@@ -42,7 +42,8 @@ def fit(
     baseline_results : sequence of (float, ndarray) or None, optional
         Its energy and forces for each structure where they are known already.
     **settings
-        Of the kind: for "ace" those of :class:`alflow.models.ace.settings.AceSettings`.
+        Of the kind: for "ace" those of :class:`alflow.models.ace.settings.AceSettings`, for others the keys of
+        ``[potential]``.
 
     Returns
     -------
@@ -52,10 +53,15 @@ def fit(
     Raises
     ------
     PotentialError
-        Unknown settings; no structures, or structures that cannot be used.
+        Unknown settings; no structures, or structures that cannot be used; a member that cannot be evaluated.
+    ConfigError
+        A member, or what trains it, cannot be made: a program or a file that is not there, another environment.
+    TrainingError
+        A program that trains members failed.
     """
-    chosen = model_class(kind) if isinstance(kind, str) else kind
-    model = chosen.make(n_members, settings)
+    if isinstance(kind, str):
+        kind = model_class(kind)
+    model = kind.make(n_members, settings) if isinstance(kind, type) else kind
     committee = Committee(model, seed, baseline, baseline_identity)
     committee.update(frames, baseline_results)
     return committee

@@ -115,8 +115,8 @@ def _production(folder: Path, output: Path) -> str:
     return f"{output}: {len(frames)} frames of {len(record.frames)} walkers"
 
 
-def committee(model: Path, baseline: BaselineMethod | None) -> Committee:
-    """A model from its file, with the baseline it was trained on.
+def committee(model: Path, baseline: BaselineMethod | None, *, trust: bool = False) -> Committee:
+    """A model from its file, with the baseline it was trained on; ``trust`` as of :func:`alflow.models.files.load`.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def committee(model: Path, baseline: BaselineMethod | None) -> Committee:
     PotentialError
         The file is not a model.
     """
-    found = load(model)
+    found = load(model, trust=trust)
     if not found.has_baseline:
         if baseline is not None:
             msg = f"{model} was trained without a baseline: leave out --baseline"
@@ -149,7 +149,8 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
 
     ``info`` gets ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``committee_energies`` (calibrated; all eV)
     and ``calibrated``, false where a factor is missing and the spread stands for sigma; ``arrays`` get
-    ``forces_spread``, ``forces_sigma`` (eV/Å), ``atom_spread``, ``atom_sigma`` (eV) and ``extrapolation_grade``.
+    ``forces_spread``, ``forces_sigma`` (eV/Å), ``extrapolation_grade`` and, where members tell energies of atoms,
+    ``atom_spread`` and ``atom_sigma`` (eV).
     """
     try:
         prediction = committee.predict(atoms)
@@ -163,8 +164,9 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     out.info["committee_energies"] = prediction.energies
     out.arrays["forces_spread"] = prediction.forces_spread
     out.arrays["forces_sigma"] = prediction.forces_sigma
-    out.arrays["atom_spread"] = prediction.atom_spread
-    out.arrays["atom_sigma"] = prediction.atom_sigma
+    for name in ("atom_spread", "atom_sigma"):
+        if (values := getattr(prediction, name)) is not None:
+            out.arrays[name] = values
     out.arrays["extrapolation_grade"] = prediction.grade
     results = {"energy": prediction.energy, "forces": prediction.forces}
     if prediction.stress is not None:

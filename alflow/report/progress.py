@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -46,6 +46,9 @@ class Reporter(Protocol):
 class _Plain:
     """One line when something begins, when it ends, at every tenth of what is long, and every minute that it takes."""
 
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream
+
     def begin(self, what: str, total: int) -> None:
         self.what, self.total, self.done, self.told = what, total, 0, 0
         self.said = time.monotonic()
@@ -63,8 +66,9 @@ class _Plain:
             self.note(f"{self.what}: {self.done}/{self.total}: {text}")
 
     def note(self, message: str) -> None:
-        sys.stdout.write(f"{datetime.now().astimezone():%H:%M:%S} {message}\n")
-        sys.stdout.flush()
+        stream = self.stream or sys.stdout
+        stream.write(f"{datetime.now().astimezone():%H:%M:%S} {message}\n")
+        stream.flush()
 
     def table(self, table: Table) -> None:
         show(table)
@@ -99,10 +103,11 @@ class _Bars:
 
 
 @contextmanager
-def terminal_progress() -> Iterator[Reporter]:
-    """Bars if standard output is a terminal, plain lines if it is not."""
-    if not sys.stdout.isatty():
-        yield _Plain()
+def terminal_progress(*, errors: bool = False) -> Iterator[Reporter]:
+    """Bars if standard output is a terminal, plain lines if it is not; with ``errors`` the same of standard error."""
+    stream = sys.stderr if errors else sys.stdout
+    if not stream.isatty():
+        yield _Plain(stream)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -112,5 +117,5 @@ def terminal_progress() -> Iterator[Reporter]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=Console()) as progress:
+    with Progress(*columns, console=Console(stderr=errors)) as progress:
         yield _Bars(progress)

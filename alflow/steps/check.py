@@ -1,15 +1,24 @@
 """What `alflow check` looks at: is everything there that a run needs, and is its state sound."""
 
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from alflow import config
 from alflow.averages.observables.base import Frame
-from alflow.errors import AlflowError, ConfigError, LabelError, StoreError
+from alflow.errors import AlflowError, ConfigError, PotentialError, StoreError
 from alflow.executors.opening import open_reference
+from alflow.models.independent import IndependentMembers
+from alflow.models.settings import Workshop
+from alflow.models.trained import keeping
+from alflow.models.trained.potential import TrainedPotential
+from alflow.models.trained.training import check_trainer
+from alflow.progress import Silent
 from alflow.records.assess import AssessRecord
 from alflow.records.label import LabelRecord
 from alflow.records.production import ProductionRecord
@@ -19,16 +28,24 @@ from alflow.records.train import TrainRecord
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import Limits
 from alflow.reference.dispatch import try_one
-from alflow.reference.method import BaselineMethod
+from alflow.reference.method import BaselineMethod, Result, evaluate
 from alflow.state.store import Store
 from alflow.steps.assess import wanted
 from alflow.steps.initial import initial_structures
+from alflow.workers.calculator import ServedCalculator
+from alflow.workers.interpreters import default_threads
+from alflow.workers.recipe import Recipe
+from alflow.workers.trial import Calculate, tried
+
+_OF_REFERENCES = 10.0  # lenience with grids and k-points
 
 
-def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
+def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, AlflowError | None]]:
     """Check one thing after the other; what was checked, and the error (with its remedy) if it is wrong.
 
-    Later checks that need what an earlier one found wrong are left out.
+    Later checks that need what an earlier one found wrong are left out. Members that are calculators, and the baseline,
+    are tried on one structure (:mod:`alflow.workers.trial`); with ``reference`` the reference is too, some fifteen
+    calculations instead of one.
     """
     try:
         settings = config.load(directory)
@@ -42,9 +59,10 @@ def run(directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
         yield "initial structures", error
     else:
         yield f"initial structures: {len(frames)}", None
-        yield _reference(settings, directory, frames[0])
+        yield _reference(settings, directory, frames[0], tries=reference)
         if settings.baseline is not None:
             yield _baseline(settings.baseline.at(directory), frames[0])
+        yield from _members(settings, directory, frames[0])
         if settings.converge.observable is not None:
             yield _measured(settings, directory, frames)
     wrong = problems(directory)
@@ -68,8 +86,10 @@ def _measured(settings: config.Settings, directory: Path, frames: list[Atoms]) -
     return name, None
 
 
-def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tuple[str, AlflowError | None]:
-    """Calculate one structure where all would be calculated."""
+def _reference(
+    settings: config.Settings, directory: Path, atoms: Atoms, *, tries: bool
+) -> tuple[str, AlflowError | None]:
+    """Calculate one structure where all would be calculated; with ``tries``, some more."""
     name = f"reference on {atoms.get_chemical_formula()}"
     try:
         method = settings.reference.at(directory)
@@ -81,6 +101,13 @@ def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tupl
         folder = Store(directory).calculation_folder("check").absolute()
         with open_reference(settings.executor, directory, "-check") as executor:
             result, seconds = executor.submit(try_one, atoms, method, limits, folder).result()
+            if tries:
+
+                def calculate(frame: Atoms) -> Said:
+                    return _said(executor.submit(try_one, frame, method, Limits(), folder).result()[0])
+
+                # Grids and k-points change with place and cell: that is told, and only much of it is wrong.
+                return _tried(name, calculate, atoms, lenience=_OF_REFERENCES)
     except AlflowError as error:
         return name, error
     energy, forces = result.frame.calc.results["energy"], result.frame.calc.results["forces"]
@@ -91,12 +118,83 @@ def _reference(settings: config.Settings, directory: Path, atoms: Atoms) -> tupl
 
 
 def _baseline(method: BaselineMethod, atoms: Atoms) -> tuple[str, AlflowError | None]:
-    """Calculate one structure."""
+    """Try the baseline on one structure."""
     name = f"baseline {method.code()} on {atoms.get_chemical_formula()}"
+    return _tried(name, lambda frame: _said(method.calculate(frame)), atoms)
+
+
+Said = tuple[float, NDArray[np.float64], NDArray[np.float64] | None]
+"""Energy (eV), forces (eV/Å), and stress (eV/Å^3) or None."""
+
+
+def _said(result: Result) -> Said:
+    results = result.frame.calc.results
+    return float(results["energy"]), np.array(results["forces"]), results.get("stress")
+
+
+def _tried(name: str, calculate: Calculate, atoms: Atoms, lenience: float = 1.0) -> tuple[str, AlflowError | None]:
+    """What was found of a calculator, and what is wrong with it."""
     try:
-        return f"{name}: {method.calculate(atoms).frame.calc.results['energy']:.6f} eV", None
-    except (ConfigError, LabelError) as error:
+        trial = tried(calculate, atoms)
+    except AlflowError as error:
         return name, error
+    wrong = trial.problems(lenience)
+    return f"{name}: {trial.text}", ConfigError("; ".join(wrong)) if wrong else None
+
+
+def _members(settings: config.Settings, directory: Path, atoms: Atoms) -> Iterator[tuple[str, AlflowError | None]]:
+    """Try each member that is a calculator; of members that are still to be trained, look at what trains them."""
+    try:
+        model = _independent(settings, directory)
+        if model is None:
+            return
+        recipes = model.recipes()
+        if isinstance(settings.potential, TrainedPotential):
+            yield "training", _trainer(settings.potential, directory)
+    except AlflowError as error:
+        yield "members", error
+        return
+    for number, recipe in enumerate(recipes):
+        yield _member(f"member {number} {recipe.name} on {atoms.get_chemical_formula()}", recipe, atoms)
+    if recipes:
+        began = time.perf_counter()
+        with suppress(PotentialError):
+            model.say([atoms])
+            seconds = time.perf_counter() - began
+            yield f"committee: {len(recipes)} members share nothing, a structure takes {seconds:.2g} s", None
+
+
+def _independent(settings: config.Settings, directory: Path) -> IndependentMembers | None:
+    """The members that are there: of the settings, or of the newest cycle."""
+    if isinstance(settings.potential, TrainedPotential):
+        store = Store(directory)
+        last = store.last("train")
+        if last >= 0:
+            found = store.read(last, "train", TrainRecord).model.model
+            return found if isinstance(found, IndependentMembers) else None
+    model = settings.potential.unfitted(_nowhere(directory))
+    return model if isinstance(model, IndependentMembers) else None
+
+
+def _nowhere(directory: Path) -> Workshop:
+    """Where nothing is trained."""
+    store = Store(directory)
+    return Workshop(directory, store.models, store.scratch, lambda _: nullcontext(), Silent())  # type: ignore[arg-type,return-value]
+
+
+def _trainer(section: TrainedPotential, directory: Path) -> AlflowError | None:
+    """ConfigError if there is no program, or no calculator for what it leaves."""
+    try:
+        check_trainer(section, directory)
+    except ConfigError as error:
+        return error
+    return None
+
+
+def _member(name: str, recipe: Recipe, atoms: Atoms) -> tuple[str, AlflowError | None]:
+    """Try one calculator."""
+    calculator = ServedCalculator(recipe, default_threads())
+    return _tried(name, lambda frame: _said(evaluate(frame, calculator, recipe.name)), atoms)
 
 
 def problems(directory: Path) -> list[str]:
@@ -109,6 +207,12 @@ def problems(directory: Path) -> list[str]:
         "assess": AssessRecord,
     }
     try:
-        return Store(directory).verify(steps, LabelRecord, Segment, ProductionRecord)
+        found = Store(directory).verify(steps, LabelRecord, Segment, ProductionRecord)
     except AlflowError as error:
         return [str(error)]
+    for folder in keeping.members(Store(directory).models):
+        try:
+            keeping.check_member(folder)
+        except StoreError as error:
+            found.append(str(error))
+    return found

@@ -13,9 +13,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.committee.committee import Committee
 from alflow.config import Settings
 from alflow.executors import Pool, run_all
 from alflow.executors.opening import open_reference
+from alflow.models.settings import Workshop
 from alflow.progress import Progress
 from alflow.records.label import LabelRecord
 from alflow.reference.dispatch import baseline_result
@@ -39,17 +41,33 @@ class Context:
         Opens the executor of everything but reference calculations: processes on this machine.
     progress : Progress
         Where to report.
+    retry : bool
+        Whether trainings that have failed are tried again.
     """
 
     settings: Settings
     store: Store
     pool: Pool
     progress: Progress
+    retry: bool = False
 
     @cached_property
     def method(self) -> ReferenceMethod:
         """The reference method of the settings."""
         return self.settings.reference.at(self.store.directory)
+
+    def workshop(self, before: Committee | None = None) -> Workshop:
+        """Where members are trained, with the committee of the cycle before."""
+        return Workshop(
+            directory=self.store.directory,
+            models=self.store.models,
+            scratch=self.store.scratch,
+            open_executor=lambda changes: self.open_reference(changes, "-train"),
+            progress=self.progress,
+            before=before,
+            retry=self.retry,
+            remedy="see `alflow inspect --failed`, correct [potential], or remove the cause and go on with --retry",
+        )
 
     @property
     def baseline(self) -> BaselineMethod | None:
@@ -57,12 +75,12 @@ class Context:
         section = self.settings.baseline
         return None if section is None else section.at(self.store.directory)
 
-    def open_reference(self, changes: Mapping[str, Any]) -> AbstractContextManager[Executor]:
+    def open_reference(self, changes: Mapping[str, Any], purpose: str = "") -> AbstractContextManager[Executor]:
         """Open the executor of reference calculations, with some settings of ``[executor]`` changed.
 
-        Jobs with changed settings have a name of their own.
+        Jobs with changed settings, or for another purpose, have a name of their own.
         """
-        purpose = f"-{zlib.crc32(json.dumps(changes, sort_keys=True).encode()):08x}" if changes else ""
+        purpose += f"-{zlib.crc32(json.dumps(changes, sort_keys=True).encode()):08x}" if changes else ""
         return open_reference(self.settings.executor.changed(changes), self.store.directory, purpose)
 
 

@@ -19,6 +19,7 @@ from ase import Atoms, units
 from scipy.special import gammainccinv
 
 from alflow.averages.sources.productions import is_production, read_beginning
+from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
 from alflow.errors import ConfigError, SampleError
 from alflow.executors import run_all
@@ -30,7 +31,7 @@ from alflow.state.file import commit_file, make_folder
 from alflow.state.store import BEGINNING, STEPS, check_beginning, segment_path
 from alflow.steps.context import Context, labelled_frames, largest_force
 from alflow.steps.sample import Walk, driver_of, walk
-from alflow.steps.train import fit_again, read_trained, trained_file
+from alflow.steps.train import fit_again, load_model, read_trained, trained_file
 
 T = TypeVar("T")
 
@@ -230,7 +231,7 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
     starts = _starts(context, cycle, system, temperature, asked, seed)
     weighting, error = _weighting(context)
     if asked.pressure is not None:
-        _check_pressure(context, starts)
+        _check_pressure(load_model(path, context.baseline), starts)
     return ProductionRecord(
         frames=tuple(starts),
         system=system,
@@ -326,15 +327,16 @@ def _end(record: SampleRecord, walker: int) -> float:
     return float(record.time[record.walker == walker].max())
 
 
-def _check_pressure(context: Context, starts: list[Atoms]) -> None:
-    """Constant pressure needs a cell, and a stress."""
+def _check_pressure(committee: Committee, starts: list[Atoms]) -> None:
+    """Constant pressure needs a cell, and a stress of all that drives it."""
     if not all(start.pbc.all() for start in starts):
         msg = "constant pressure needs structures that are periodic in three directions: leave out --pressure"
         raise SampleError(msg)
     if any(start.constraints for start in starts):
         msg = "constant pressure needs structures without constraints, which a changing cell would break: leave out one"
         raise SampleError(msg)
-    baseline = context.baseline
-    if baseline is not None and "stress" not in baseline.calculator().implemented_properties:
-        msg = f"constant pressure needs a baseline with stress, {baseline.code()} has none: leave out --pressure"
+    # Calculated, not asked for: what calculators declare and what they give are two things.
+    if committee.drive(starts[0], "none").stress is None:
+        whose = "members" if committee.model.backward(np.ones(committee.n_members)).stress is None else "the baseline"
+        msg = f"constant pressure needs a stress, of which there is none from {whose}: leave out --pressure"
         raise SampleError(msg)

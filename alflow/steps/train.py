@@ -24,8 +24,7 @@ Array = NDArray[np.float64]
 def train(context: Context, cycle: int) -> TrainRecord:
     """Fit the committee to every label there is."""
     _, frames = labelled_frames(context.store, cycle)
-    potential = context.settings.potential
-    options: dict[str, Any] = {**potential.model_dump(), "kind": potential.model_class()}
+    options: dict[str, Any] = {"kind": context.settings.potential.unfitted(context.workshop(_before(context, cycle)))}
     left_out = ""
     if context.baseline is not None:
         frames, results, left_out = _with_baseline_results(context, context.baseline, cycle, frames)
@@ -36,10 +35,22 @@ def train(context: Context, cycle: int) -> TrainRecord:
     context.progress.begin(f"cycle {cycle} train", 1)
     with warnings_told(context.progress.note):
         model = fit(frames, seed=context.settings.seed, **options)
-    if model.judgement.note:
-        context.progress.note(model.judgement.note)
+    for note in (model.judgement.note, *model.remarks):
+        if note:
+            context.progress.note(note)
     context.progress.advance()
     return TrainRecord(model=model, n_frames=len(frames), left_out=left_out)
+
+
+def _before(context: Context, cycle: int) -> Committee | None:
+    """The committee of the cycle before, where it is of use.
+
+    As it was committed, not as it may have been fitted again to another baseline: that is scratch, and what a step
+    gives must not depend on whether it is still there.
+    """
+    if not (cycle and context.settings.potential.goes_on):
+        return None
+    return read_trained(context.store.path(cycle - 1, "train")).model
 
 
 def _with_baseline_results(

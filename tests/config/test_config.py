@@ -13,6 +13,8 @@ from alflow.config import load, parse, templates
 from alflow.config.places import sections
 from alflow.errors import ConfigError
 from alflow.executors.settings import Parsl, Slurm
+from alflow.models.calculators.potential import CalculatorsPotential
+from alflow.models.trained.potential import TrainedPotential
 from alflow.reference.kinds import BASELINES as BUILT_IN
 from alflow.reference.kinds import REFERENCES
 from alflow.reference.method import Weighted
@@ -31,6 +33,16 @@ REQUIRED: dict[type[Section], dict[str, Any]] = {
     UserObservable: {"name": "gap", "function": "gaps:largest"},
     BUILT_IN["ase"]: {"kind": "ase", "name": "ase.calculators.lj.LennardJones"},
     BUILT_IN["model"]: {"kind": "model", "file": "model.h5"},
+    TrainedPotential: {
+        "kind": "trained",
+        "command": "train {train} {output}",
+        "calculator": "trainer.Calculator",
+        "parameters": {"model": "{model}"},
+    },
+    CalculatorsPotential: {
+        "kind": "calculators",
+        "members": [{"file": "a.h5"}, {"calculator": "ase.calculators.emt.EMT"}],
+    },
     **{
         REFERENCES[kind]: {"kind": kind, **options}
         for kind, options in {

@@ -104,7 +104,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def test_what_alflow_has() -> None:
     kinds = Kinds()
     assert next(iter(kinds.references)) == next(iter(kinds.baselines)) == "tblite"
-    assert list(kinds.potentials) == ["ace"]
+    assert list(kinds.potentials) == ["ace", "trained", "calculators"]
     assert dict(kinds.observables) == {}
 
 
@@ -127,7 +127,10 @@ def test_problems_are_told_of_kinds_of_a_package(install: Callable[..., Path], t
     for text, message in (
         ('[reference]\nkind = "springs"\nstifness = 2\n', "unknown key reference.stifness: did you mean stiffness?"),
         ('[reference]\nkind = "springs"\nstiffness = -1\n', "reference.stiffness: expected greater than 0 (eV/Å^2), "),
-        ('[potential]\nkind = "none"\n', 'potential.kind: expected one of "ace", "other", found "none"'),
+        (
+            '[potential]\nkind = "none"\n',
+            'potential.kind: expected one of "ace", "trained", "calculators", "other", found "none"',
+        ),
         ("[potential]\nn_members = 4\n", "potential.n_members: expected greater than or equal to 8"),
         ("[potential]\ndepth = 4\n", "unknown key potential.depth: expected one of cutoff, "),
     ):
@@ -201,7 +204,7 @@ def test_observables_of_a_package(install: Callable[..., Path], tmp_path: Path) 
         ),
         (
             {"models": "springs = springs:size"},
-            r": expected a subclass of alflow\.models\.settings\.Potential, found Kin",
+            r": expected a subclass of alflow\.models\.settings\.AnyPotential, found",
         ),
         (
             {"observables": "size = springs:build"},

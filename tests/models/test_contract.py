@@ -6,8 +6,8 @@ import alflow
 import numpy as np
 import pytest
 from alflow.committee.committee import Committee
-from alflow.committee.testing import check_model
 from alflow.errors import PotentialError
+from alflow.testing import SINGLE, check_potential
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
@@ -18,21 +18,65 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from differences import STARTS, assert_close, derivative, moved, strained
 from lj_frames import SMALL, bonded, labelled, water
+from members import KINDS, calculators, trained
+
+
+def morse() -> MorsePotential:
+    return MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)
+
+
+def check_kind(kind: str, name: str, based: bool) -> None:
+    frames = labelled(STARTS[name](), 24)
+    committee = KINDS[kind](frames, morse() if based else None)
+    check_potential(committee, [labelled(STARTS[name](), 1, seed=99)[0].copy()])
+
+
+QUICK = {("ace", "triclinic", False), ("ace", "triclinic", True), ("trained", "triclinic", False),
+         ("calculators", "triclinic", True)}  # fmt: skip
+MORE = {
+    *(("ace", name, based) for name in STARTS for based in (False, True)),
+    ("trained", "triclinic", True), ("trained", "slab", False), ("trained", "molecule", True),
+    ("calculators", "cell smaller than the cutoff", False), ("calculators", "slab", True),
+    ("calculators", "molecule", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name", "based"), sorted(QUICK))
+def test_the_published_contract(kind: str, name: str, based: bool) -> None:
+    """Of every kind, weighted baselines included: forces within 1e-6 of differences."""
+    check_kind(kind, name, based)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name", "based"), sorted(MORE - QUICK))
+def test_the_published_contract_for_other_structures(kind: str, name: str, based: bool) -> None:
+    check_kind(kind, name, based)
+
+
+@pytest.mark.parametrize("kind", ["trained", "calculators"])
+def test_the_contract_in_single_precision(kind: str) -> None:
+    """Within 1e-3 eV/Å, at steps of 0.01 Å; and the noise of energies of hundreds of eV is found."""
+    frames = labelled(STARTS["triclinic"](), 24)
+    for frame in frames:
+        frame.calc.results["energy"] -= 50 * len(frame)
+    single = {"parameters": {"model": "{model}", "single": True}} if kind == "trained" else {"what": "single"}
+    committee = {"trained": trained, "calculators": calculators}[kind](frames, None, **single)
+    check_potential(committee, [labelled(STARTS["triclinic"](), 1, seed=99)[0].copy()], precision=SINGLE)
+    digits = np.spacing(np.float32(100)) / np.sqrt(12) / np.sqrt(2) if kind == "trained" else 0.0  # of two atoms
+    assert committee.judgement.noise == pytest.approx(digits, rel=0.3, abs=1e-7)
+    assert committee.judgement.energy.floor >= committee.judgement.noise
+    told = any(remark.startswith("noise of the members") for remark in committee.remarks)
+    assert told == (kind == "trained")
 
 
 @pytest.fixture(scope="module", params=[(name, based) for name in STARTS for based in (False, True)], ids=str)
 def case(request: pytest.FixtureRequest) -> tuple[Committee, Atoms, Calculator | None]:
     name, based = request.param
     frames = labelled(STARTS[name](), 16)
-    baseline = MorsePotential(epsilon=0.1, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0) if based else None
+    baseline = morse() if based else None
     test = labelled(STARTS[name](), 1, seed=99)[0].copy()
     test.calc = None
     return alflow.fit(frames, baseline=baseline, **SMALL), test, baseline
-
-
-def test_the_published_contract(case) -> None:
-    committee, atoms, _ = case
-    check_model(committee.model, atoms, committee.training)
 
 
 def test_forces_are_minus_the_gradient(case) -> None:

@@ -18,6 +18,7 @@ import pytest
 from alflow.executors.settings import Slurm
 from alflow.executors.slurm import SlurmExecutor, job_name
 from alflow.executors.slurm_commands import queued_jobs
+from alflow.models.fitting import fit
 from alflow.records.label import LabelRecord
 from alflow.state.file import read_file
 from ase.build import bulk
@@ -45,6 +46,16 @@ KINDS = {
     "slurm": 'kind = "slurm"\nwall_time = 3\nmemory = 0.5\nenvironment = {ALFLOW_SEEN = "1"}',
     "parsl": 'kind = "parsl"\nloopback = true\nwall_time = 5\nmemory = 1\nper_pilot = 2',
 }
+COMMAND = "{python} pair_trainer.py {train} {validation} {output} {seed} --sleep {sleep}"
+TRAINED = f"""
+[potential]
+kind = "trained"
+n_members = 4
+command = "{COMMAND}"
+calculator = "pair_trainer.Pairs"
+parameters = {{{{ model = "{{{{model}}}}" }}}}
+{{executor}}
+""".replace("{{", "{").replace("}}", "}")
 WHY_NOT = next(
     (
         reason
@@ -178,6 +189,36 @@ class TestReal:
             other = same[frame.positions.tobytes()]
             np.testing.assert_array_equal(frame.get_forces(), other.get_forces())
             assert frame.get_potential_energy() == other.get_potential_energy()
+
+    def test_members_are_trained_by_jobs_of_their_own(self, tmp_path: Path, slurm: dict[str, str], kind: str) -> None:
+        """With resources of their own, alflow killed meanwhile: the members are those that this machine trains."""
+        run = Run(tmp_path / "run", {**slurm, "LOG": str(tmp_path / "trainings")}, KINDS[kind], seconds=0, copies=11)
+        shutil.copy(HERE.parents[1] / "pair_trainer.py", run.folder)
+        settings = (run.folder / "alflow.toml").read_text()
+        head, _, rest = settings.partition("[potential]")
+        sleeping = TRAINED.replace("{sleep}", "2").replace("{executor}", "executor = {wall_time = 4}")
+        (run.folder / "alflow.toml").write_text(f"{head}{sleeping}[reference]{rest.partition('[reference]')[2]}")
+        trainings = tmp_path / "trainings"
+        process = run.start("iterate", "--cycles", "0")
+        run.wait(lambda: trainings.exists() and len(trainings.read_text().splitlines()) >= 2, 90)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        run.finish(run.start("resume"))
+        logs = [path.read_text() for path in (run.folder / "models").glob("*/training.log")]
+        assert len(logs) == 4
+        assert all("in job" in log for log in logs)
+        began = Counter(trainings.read_text().splitlines())
+        assert len(began) == 4
+        assert max(began.values()) <= (1 if kind == "slurm" else 2), "a job that went on is attached to"
+        here = fit(
+            list(run.record().frames), kind="trained", seed=3, n_members=4, workers=2,
+            directory=run.folder, models=tmp_path / "here", command=COMMAND.replace("{sleep}", "2"),
+            calculator="pair_trainer.Pairs", parameters={"model": "{model}"},
+        )  # fmt: skip
+        for name in here.model.names:
+            a, b = (folder / name / "model" for folder in (run.folder / "models", tmp_path / "here"))
+            assert a.read_bytes() == b.read_bytes()
 
     def test_a_cancelled_job_is_a_recorded_failure_and_is_tried_again(
         self, tmp_path: Path, slurm: dict[str, str], kind: str

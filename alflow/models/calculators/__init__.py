@@ -1,0 +1,1 @@
+"""A committee of ASE calculators that are there already: nothing is trained."""

@@ -1,0 +1,1 @@
+"""A committee whose members a program trains."""
