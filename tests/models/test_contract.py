@@ -53,6 +53,19 @@ def test_the_published_contract_for_other_structures(kind: str, name: str, based
     check_kind(kind, name, based)
 
 
+def check_absolutely(committee: Committee, atoms: Atoms, step: float, limit: float) -> None:
+    """Forces of the mean within a limit of differences of its energy, eV/Å."""
+    atoms = atoms.copy()
+    forces = committee.predict(atoms).forces
+    for i, x in ((0, 0), (1, 2), (len(atoms) - 1, 1)):
+        slope = derivative(lambda h, i=i, x=x: committee.forward(moved(atoms, i, x, h)).energies.mean(), step)
+        assert abs(forces[i, x] + slope) < limit
+
+
+def test_forces_of_the_built_in_potential_within_a_millionth() -> None:
+    check_absolutely(alflow.fit(bonded(water(), 24), **SMALL), bonded(water(), 1, seed=99)[0], 2e-3, 1e-6)
+
+
 @pytest.mark.parametrize("kind", ["trained", "calculators"])
 def test_the_contract_in_single_precision(kind: str) -> None:
     """Within 1e-3 eV/Å, at steps of 0.01 Å; and the noise of energies of hundreds of eV is found."""
@@ -62,11 +75,13 @@ def test_the_contract_in_single_precision(kind: str) -> None:
     single = {"parameters": {"model": "{model}", "single": True}} if kind == "trained" else {"what": "single"}
     committee = {"trained": trained, "calculators": calculators}[kind](frames, None, **single)
     check_potential(committee, [labelled(STARTS["triclinic"](), 1, seed=99)[0].copy()], precision=SINGLE)
-    digits = np.spacing(np.float32(100)) / np.sqrt(12) / np.sqrt(2) if kind == "trained" else 0.0  # of two atoms
-    assert committee.judgement.noise == pytest.approx(digits, rel=0.3, abs=1e-7)
+    check_absolutely(committee, labelled(STARTS["triclinic"](), 1, seed=99)[0], 1e-2, 1e-3)
+    # Of sixteen atoms, the largest structure that is tried: a number of 800 eV with the digits of single precision.
+    digits = np.spacing(np.float32(800)) / np.sqrt(12) / np.sqrt(16) if kind == "trained" else 0.0
+    assert committee.judgement.noise == pytest.approx(digits, rel=0.5, abs=1e-6)
     assert committee.judgement.energy.floor >= committee.judgement.noise
-    told = any(remark.startswith("noise of the members") for remark in committee.remarks)
-    assert told == (kind == "trained")
+    if kind == "trained":
+        assert any(remark.startswith("noise of the members") for remark in committee.remarks)
 
 
 @pytest.fixture(scope="module", params=[(name, based) for name in STARTS for based in (False, True)], ids=str)
