@@ -106,15 +106,16 @@ def right_handed(cell: np.ndarray) -> np.ndarray:
 
 
 def near_origin(atoms: Atoms) -> Atoms:
-    """The same structure with its atoms near the origin, where single precision has most digits."""
+    """The same structure with its atoms near the origin, where single precision has most digits, if they are far."""
     import numpy as np
 
+    if not np.abs(atoms.positions).max(initial=0.0) > _FAR:  # atoms that cross a border have no reason to jump
+        return atoms
     out: Atoms = atoms.copy()
     if out.pbc.any():
         out.wrap()
     else:
-        centre = out.positions.mean(axis=0)
-        out.positions -= np.where(np.abs(centre) > _FAR, centre, 0.0)
+        out.positions -= out.positions.mean(axis=0)
     return out
 
 
