@@ -138,7 +138,7 @@ def test_not_toml_names_the_line(tmp_path: Path) -> None:
         ),
         (
             SYSTEM + '[baseline]\nkind = "model"\nfile = "m.h5"\nmethod = "GFN1-xTB"\n',
-            "unknown key baseline.method: expected one of error, file, kind, weighting",
+            "unknown key baseline.method: expected one of error, file, kind, trust, weighting",
         ),
         (
             SYSTEM + '[baseline]\nweighting = "some"\n',

@@ -11,10 +11,12 @@ import pytest
 from alflow import config
 from alflow.cli import main
 from alflow.errors import ConfigError
+from alflow.reference.codes.model import ModelBaseline
 from alflow.steps.check import problems
 from click.testing import CliRunner, Result
 
 from conftest import TINY, alflow, make_run
+from lj_frames import labelled, water
 
 HERE = Path(__file__).parents[1]
 TRAINED = """
@@ -219,3 +221,15 @@ def test_members_of_a_file_are_not_found_elsewhere(trained_run: Path, tmp_path: 
     shutil.copy(trained_run / "cycles/000/train.h5", tmp_path / "train.h5")
     with pytest.raises(ConfigError, match=r"member\.h5"):
         package.load(tmp_path / "train.h5", trust=True).predict(ase.io.read(trained_run / "water.xyz"))
+
+
+def test_a_committee_of_other_programs_is_a_baseline_if_it_is_trusted(tmp_path: Path) -> None:
+    frames = labelled(water(), 12, scale=0.02)
+    members = [{"calculator": "odd_calculators.Odd", "parameters": {"epsilon": e}} for e in (0.3, 0.31)]
+    package.fit(frames, kind="calculators", members=members, directory=str(HERE)).save(tmp_path / "cheap.h5")
+    section = {"kind": "model", "file": str(tmp_path / "cheap.h5")}
+    with pytest.raises(ConfigError, match="calculators that the file names"):
+        ModelBaseline.model_validate(section).calculate(frames[0])
+    trusted = ModelBaseline.model_validate({**section, "trust": True})
+    assert trusted.identity() == ModelBaseline.model_validate(section).identity()
+    assert np.isfinite(trusted.calculate(frames[0]).frame.get_potential_energy())

@@ -24,6 +24,7 @@ class ModelBaseline(Weighted):
 
     kind: Literal["model"] = Field(description="another committee of alflow, its mean")
     file: str = Field(min_length=1, description="of `alflow train` or `alflow export`; relative to here")
+    trust: bool = Field(False, description="run the calculators that the file names, programs of others")
 
     def at(self, directory: Path) -> Self:
         """The baseline in a run directory: its file is found from anywhere."""
@@ -45,7 +46,7 @@ class ModelBaseline(Weighted):
     def calculator(self) -> "Calculator":
         """Of the mean; ConfigError when the file is not that of a model."""
         try:
-            committee = _loaded(self.file, self.identity())
+            committee = _loaded(self.file, self.identity(), self.trust)
         except PotentialError as error:
             raise ConfigError(str(error)) from error
         if committee.has_baseline:
@@ -63,7 +64,7 @@ class ModelBaseline(Weighted):
 
 
 @lru_cache(maxsize=1)
-def _loaded(file: str, _identity: str) -> "Committee":
+def _loaded(file: str, _identity: str, trust: bool) -> "Committee":
     from alflow.models.files import load  # it compiles the kernels
 
-    return load(file)
+    return load(file, trust=trust)
