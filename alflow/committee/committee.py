@@ -100,9 +100,10 @@ class Committee:
 
     @property
     def threads(self) -> int:
-        """How many threads evaluate a structure; results do not depend on it.
+        """How many threads evaluate a structure; results of the built-in potential do not depend on it.
 
-        By default OMP_NUM_THREADS where it is set, else all cores this process may use.
+        By default OMP_NUM_THREADS where it is set, else all cores this process may use or, for members that are
+        calculators of other packages, whose last digits may depend on it, 1.
         """
         return self.model.threads
 

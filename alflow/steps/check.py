@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alflow import config
 from alflow.averages.observables.base import Frame
-from alflow.errors import AlflowError, ConfigError, PotentialError, StoreError
+from alflow.errors import AlflowError, ConfigError, StoreError
 from alflow.executors.opening import open_reference
 from alflow.models.independent import IndependentMembers
 from alflow.models.settings import Workshop
@@ -158,7 +158,7 @@ def _members(settings: config.Settings, directory: Path, atoms: Atoms) -> Iterat
         yield _member(f"member {number} {recipe.name} on {atoms.get_chemical_formula()}", recipe, atoms)
     if recipes:
         began = time.perf_counter()
-        with suppress(PotentialError):
+        with suppress(AlflowError):  # told of the member that is to blame
             model.say([atoms])
             seconds = time.perf_counter() - began
             yield f"committee: {len(recipes)} members share nothing, a structure takes {seconds:.2g} s", None

@@ -185,6 +185,11 @@ def test_check_says_what_is_wrong_with_members(tmp_path: Path) -> None:
     (line,) = [line for line in found.stdout.splitlines() if line.startswith("FAILED")]
     assert line.startswith("FAILED member 1 odd_calculators.Odd on H2O: ")
     assert "its forces are off by " in line
+    (other / "odd_calculators.py").unlink()
+    found = alflow("check", other)
+    assert found.returncode == 2
+    assert "FAILED member 1 odd_calculators.Odd on H2O: " in found.stdout
+    assert "ok     state" in found.stdout  # what comes after it is looked at all the same
 
 
 @pytest.mark.slow

@@ -37,7 +37,8 @@ Array = NDArray[np.float64]
 _LEAST = 2  # structures of a member's half: one to train on, one to validate
 _DIGITS = 16  # of the hash that names a member
 _PARENTS = 4  # folders above the file of a committee in which members are looked for
-_SEED, _SHARE = 3, 4  # last elements of random keys: a member's seed, and what of its half it is validated on
+_SEED = 3  # last element of a random key: of a member's seed
+_SHARE = 0x76616C69  # first element of another, no cycle's number: what of its half a member is validated on
 
 
 class _Temporary:
@@ -152,7 +153,7 @@ class TrainedModel(IndependentMembers):
             )
             raise PotentialError(msg)
         # Keyed by structure: what is validated on stays so when structures are added.
-        draws = [float(generator(resampling.seed, int(k), member, _SHARE).random()) for k in half]
+        draws = [float(generator(resampling.seed, _SHARE, member, int(k)).random()) for k in half]
         aside = {int(k) for k, x in zip(half, draws, strict=True) if x < self.section.validation}
         aside = aside or {int(half[np.argmin(draws)])}
         if len(aside) == len(half):
