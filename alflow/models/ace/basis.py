@@ -268,22 +268,25 @@ def _couplings(product: tuple[_Channel, ...]) -> list[int]:
 def _gaunt(l_max: int) -> dict[tuple[int, int, int], list[tuple[int, int, int, float]]]:
     """Integrals of three real spherical harmonics over the sphere, as (m1, m2, m3, integral), m counted from 0.
 
-    By a quadrature: Gauss-Legendre points in cos(theta) and equidistant ones in phi are exact up to degree 3 l_max.
+    Of two channels, and of an l to which they can couple, 2 l_max at most. By a quadrature: Gauss-Legendre points in
+    cos(theta) and equidistant ones in phi are exact up to degree 4 l_max.
     """
     x, weight = np.polynomial.legendre.leggauss(2 * l_max + 2)
-    n_phi = 3 * l_max + 1
+    n_phi = 4 * l_max + 1
     phi = 2 * np.pi * np.arange(n_phi) / n_phi
     sin = np.sqrt(1 - x**2)
     points = np.stack(
         [np.outer(sin, np.cos(phi)), np.outer(sin, np.sin(phi)), np.outer(x, np.ones(n_phi))], axis=-1
     ).reshape(-1, 3)
-    y = SphericalHarmonics(l_max).compute(points)
-    integrals = np.einsum("p,pa,pb,pc->abc", np.repeat(weight, n_phi) * 2 * np.pi / n_phi, y, y, y, optimize=True)
+    coupled = SphericalHarmonics(2 * l_max).compute(points)
+    y = coupled[:, : (l_max + 1) ** 2]
+    weights = np.repeat(weight, n_phi) * 2 * np.pi / n_phi
+    integrals = np.einsum("p,pa,pb,pc->abc", weights, y, y, coupled, optimize=True)
     integrals[np.abs(integrals) < 1e-12] = 0.0
     tables = {}
     for l1 in range(l_max + 1):
         for l2 in range(l_max + 1):
-            for l3 in range(l_max + 1):
+            for l3 in range(2 * l_max + 1):
                 o1, o2, o3 = l1**2, l2**2, l3**2
                 block = integrals[o1 : (l1 + 1) ** 2, o2 : (l2 + 1) ** 2, o3 : (l3 + 1) ** 2]
                 tables[l1, l2, l3] = [(int(a), int(b), int(c), float(block[a, b, c])) for a, b, c in np.argwhere(block)]
