@@ -248,10 +248,8 @@ def train(data: Path, output: Path, **asked: Any) -> None:
 
     with terminal_progress(errors=True) as progress:
         committee = fit_file(data, output, Asked(**asked), progress)
-    judgement, n = committee.judgement, len(committee.training)
     click.echo(
-        f"{output}: {committee.n_members} members, {n} structures; out-of-bag errors "
-        f"{1e3 * judgement.energy_rmse:.3g} meV/atom and {1e3 * judgement.force_rmse:.3g} meV/Å"
+        f"{output}: {committee.n_members} members, {len(committee.training)} structures; {committee.judgement.accuracy}"
     )
 
 

@@ -8,9 +8,13 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.geometry import complete_cell
+from numpy.typing import NDArray
 from vesin import NeighborList
 
 from alflow.errors import StructureError
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 OF_ATOMS = ("masses", "initial_charges", "initial_magmoms")
 """What a structure may say of its atoms besides, by the names of ``Atoms.arrays``."""
@@ -122,17 +126,23 @@ def _radii(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 def _closest(atoms: Atoms) -> tuple[float, int, int, float]:
     """Smallest ratio, the two atoms, and their distance in Å; infinity when nothing is near."""
-    # Cell vectors of directions that are not periodic mean nothing, and may depend on the others: they are replaced.
-    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)) if atoms.pbc.any() else np.zeros((3, 3))
     radii = _radii(atoms)
-    i, j, distance = NeighborList(cutoff=max(_NEAR, 2 * float(radii.max())), full_list=False).compute(
-        points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijd"
-    )
+    i, j, distance = neighbours(atoms, max(_NEAR, 2 * float(radii.max())), full=False)
     if not len(i):
         return math.inf, 0, 0, math.inf
     ratio = distance / (radii[i] + radii[j])
     k = int(np.argmin(ratio))
     return float(ratio[k]), int(i[k]), int(j[k]), float(distance[k])
+
+
+def neighbours(atoms: Atoms, cutoff: float, *, full: bool) -> tuple[IntArray, IntArray, Array]:
+    """Pairs of atoms (i, j) within a cutoff, periodic images included, and their distances, Å; ``full``: and (j, i)."""
+    # Cell vectors of directions that are not periodic mean nothing, and may depend on the others: they are replaced.
+    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)) if atoms.pbc.any() else np.zeros((3, 3))
+    i, j, distance = NeighborList(cutoff=cutoff, full_list=full).compute(
+        points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijd"
+    )
+    return i, j, distance
 
 
 def bits(atoms: Atoms) -> tuple[bytes, ...]:

@@ -29,6 +29,7 @@ _FORBIDDEN = 1e-2  # share of its root mean square below which a spread is nothi
 _NOISE = 1e-1  # share of the median error that the reference's noise in a forbidden force is below
 _LARGEST = 1e100  # of what can be squared twice
 _WIDTH = 0.5  # prior standard deviation of log(alpha) around what it would be without a floor
+_LIKE_FORCES = 0.2  # the same around that of the forces
 _DEGREES = 30.0  # of freedom, at most: one wild label must not rule
 _LIKE = 1e4  # degrees of freedom of spreads that are all alike
 _MEDIAN = 0.4549364231195728  # of the square of a standard normal number
@@ -110,7 +111,14 @@ def reliability(errors: Array, sigma: Array, spread: Array | None = None) -> Rel
 
 
 def calibrate(
-    errors: Array, spread: Array, n_judges: int, structure: IntArray, size: Array | None = None
+    errors: Array,
+    spread: Array,
+    n_judges: IntArray | int,
+    structure: IntArray,
+    size: Array | None = None,
+    *,
+    own: float = 1.0,
+    expected: float = float("nan"),
 ) -> Calibration:
     r"""Find alpha and floor from errors of members that have not seen what they judge.
 
@@ -126,6 +134,8 @@ def calibrate(
       Mol. Biol. 3, 3 (2004), doi:10.2202/1544-6115.1027).
     - Where all spreads are alike no data can tell the two apart: log(alpha) has a normal prior, of standard deviation
       0.5, around its value without a floor (from the median), against which every structure counts as one observation.
+      Energies have one around the alpha of the forces, of standard deviation 0.2: energies and forces of a member are
+      wrong by the same coefficients, and of the forces there are hundreds of times as many labels.
 
     Parameters
     ----------
@@ -133,8 +143,8 @@ def calibrate(
         Reference minus mean of the judges.
     spread : ndarray, shape (n,)
         Standard deviation of the judges (J - 1), same unit.
-    n_judges : int
-        J: how many members judged each value.
+    n_judges : ndarray of int, shape (n,), or int
+        J: how many members judged each value. By those that fewer than 4 judged it is not calibrated.
     structure : ndarray of int, shape (n,)
         Of which structure each value is.
     size : ndarray, shape (n,), optional
@@ -142,6 +152,11 @@ def calibrate(
         are force components, whose floor is the same for all; those that symmetry forbids say nothing and are left
         out: their spread is below a hundredth of its root mean square, and their error below a tenth of the median
         error of the others.
+    own : float
+        Which share q of what is in error was said by the judges themselves: 1 of their mean, 0 of another model that
+        has not seen the label either. In the place of 1/J stands q^2/J.
+    expected : float, optional
+        Of energies: the alpha of the forces, where it is known.
 
     Returns
     -------
@@ -159,26 +174,34 @@ def calibrate(
 
     if not np.abs([errors, spread]).max(initial=0.0) < _LARGEST:
         return Calibration(note="errors or spreads that are not finite, or beyond all measure")
-    if n_judges < MIN_JUDGES:
-        return without(f"{n_judges} members judge each structure, at least {MIN_JUDGES} are needed")
-    n_structures = len(np.unique(structure))
+    n_judges = np.broadcast_to(n_judges, errors.shape)
+    usable = n_judges >= MIN_JUDGES
+    if not usable.any():
+        return without(f"{n_judges.max(initial=0)} members judge each structure, at least {MIN_JUDGES} are needed")
+    n_structures = len(np.unique(structure[usable]))
     if n_structures < MIN_JUDGED:
         return without(f"{n_structures} structures to judge by, at least {MIN_JUDGED} are needed")
-    usable = np.ones(len(errors), dtype=bool) if of_forces is None else ~_forbidden(errors, spread)
+    if of_forces is not None:
+        usable &= ~_forbidden(errors, spread)
     # Symmetric structures: the members are wrong by the same, which is a floor; alpha has nothing to multiply.
     if not np.any(spread[usable] > 0):
         return without("the members do not differ", floor=_rms(errors / size))
-    ratio, floor = _most_likely(errors[usable], spread[usable], size[usable], n_judges, n_structures)
+    scatter = float(np.mean(own**2 / n_judges[usable]))
+    ratio, floor = _most_likely(
+        errors[usable], spread[usable], size[usable], n_judges[usable], n_structures, expected**2 + scatter
+    )
     # The judges' mean errs more than that of all members, by the scatter of a mean of J: that share is not alpha's.
-    alpha2 = ratio - 1.0 / n_judges
+    alpha2 = ratio - scatter
     if not alpha2 > 0:
         return without(f"alpha^2 = {alpha2:.2g} is not positive: the errors are far below the spread")
     judged = np.sqrt(ratio * spread**2 + (floor * size) ** 2)
     return Calibration(float(np.sqrt(alpha2)), floor, "", reliability(errors, judged, of_forces))
 
 
-def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_structures: int) -> tuple[float, float]:
-    """alpha^2 + 1/J, and the floor."""
+def _most_likely(
+    errors: Array, spread: Array, size: Array, n_judges: IntArray, n_structures: int, expected: float
+) -> tuple[float, float]:
+    """alpha^2 + 1/J, around what is expected of it where something is, and the floor."""
     from scipy.optimize import minimize
 
     # In units of their own mean squares, so that starts and tolerances below fit energies as they fit forces.
@@ -190,9 +213,17 @@ def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_str
     # A spread that is all but zero is that of a symmetry, not a small one drawn from the others' distribution: it would
     # dominate the logarithms with which spreads are moderated.
     seen = spread2 > _FORBIDDEN**2
-    spread2, degrees = _moderated(spread2, seen, n_judges - 1.0)
+    spread2, degrees = _moderated(spread2, seen, np.asarray(n_judges - 1.0, dtype=np.float64))
     # The prior's centre, what alpha would be without a floor, is from the median: one wild label must not move it.
     centre = np.log(max(float(np.median(error2[seen] / spread2[seen])) / _MEDIAN, 1e-12))
+    width = _WIDTH
+    # Two parameters are fitted to the errors; and what is taken for a t distribution with the most degrees of freedom
+    # allowed has the variance of that.
+    unit_error = unit[0] * n_structures / (n_structures - 2.0)
+    wider = max(1.0, _t_variance(_DEGREES) / _t_variance(float(np.mean(degrees))))
+    if np.isfinite(expected):
+        centre = np.log(expected * unit[1] / (unit_error * wider))
+        width = _LIKE_FORCES
 
     def minus_log(parameters: Array) -> float:
         log_ratio, log_floor = np.clip(parameters, -60.0, 60.0)
@@ -201,7 +232,7 @@ def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_str
         nu = np.minimum(degrees * (total / np.maximum(from_spread, 1e-12 * total)) ** 2, _DEGREES)
         norm = 1.0 / (24.0 * nu**3) - 0.25 / nu  # log Gamma((nu+1)/2) - log Gamma(nu/2) - log(nu/2)/2, to 2e-4
         likelihood = norm - 0.5 * np.log(total) - 0.5 * (nu + 1) * np.log1p(error2 / total / nu)
-        prior = 0.5 * ((log_ratio - centre) / (2 * _WIDTH)) ** 2
+        prior = 0.5 * ((log_ratio - centre) / (2 * width)) ** 2
         return float(prior - n_structures * np.mean(likelihood))
 
     # Two parameters and a likelihood that may have two valleys, all spread and all floor: a simplex from each of them.
@@ -209,9 +240,7 @@ def _most_likely(errors: Array, spread: Array, size: Array, n_judges: int, n_str
     options = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 1000}
     found = [minimize(minus_log, start, method="Nelder-Mead", options=options) for start in starts]
     log_ratio, log_floor = min(found, key=lambda result: float(result.fun)).x
-    unit_error = unit[0] * n_structures / (n_structures - 2.0)  # two parameters were fitted to their errors
-    # What was taken for a t distribution with the most degrees of freedom allowed has the variance of that.
-    ratio = np.exp(log_ratio) * unit_error / unit[1] * max(1.0, _t_variance(_DEGREES) / _t_variance(degrees))
+    ratio = np.exp(log_ratio) * unit_error / unit[1] * wider
     return float(ratio), float(np.sqrt(np.exp(log_floor) * unit_error * _t_variance(_DEGREES)))
 
 
@@ -220,24 +249,27 @@ def _t_variance(degrees: float) -> float:
     return degrees / (degrees - 2.0)
 
 
-def _moderated(spread2: Array, seen: NDArray[np.bool_], degrees: float) -> tuple[Array, float]:
-    """Squared spreads drawn to their typical value, and the degrees of freedom they then have (Smyth 2004)."""
+def _moderated(spread2: Array, seen: NDArray[np.bool_], degrees: Array) -> tuple[Array, Array]:
+    """Squared spreads of so many degrees of freedom drawn to their typical value, and the degrees they then have.
+
+    Smyth (2004), in its form for degrees that differ.
+    """
     from scipy.optimize import brentq
     from scipy.special import digamma, polygamma
 
     # The logarithm of a squared spread scatters by trigamma(d/2) by chance alone; what it scatters beyond tells how
     # different the spreads are, as degrees of freedom of the distribution that they come from.
-    logs = np.log(spread2[seen])
-    excess = float(np.var(logs)) - float(polygamma(1, degrees / 2))
+    # The mean of the logarithms is not the logarithm of the mean: both chi-squared distributions shift it.
+    half = degrees[seen] / 2
+    logs = np.log(spread2[seen]) - digamma(half) + np.log(half)
+    excess = float(np.var(logs) - np.mean(polygamma(1, half)))
     if excess <= float(polygamma(1, _LIKE / 2)):
         more = _LIKE
     else:
         more = float(brentq(lambda x: float(polygamma(1, x / 2)) - excess, 1e-3, _LIKE))
-    # The mean of the logarithms is not the logarithm of the mean: both chi-squared distributions shift it.
-    shift = sum(sign * (digamma(d / 2) - np.log(d / 2)) for sign, d in ((-1, degrees), (1, more)))
-    typical = float(np.exp(np.mean(logs) + shift))
+    typical = float(np.exp(np.mean(logs) + digamma(more / 2) - np.log(more / 2)))
     out = spread2.copy()
-    out[seen] = (more * typical + degrees * spread2[seen]) / (more + degrees)
+    out[seen] = (more * typical + degrees[seen] * spread2[seen]) / (more + degrees[seen])
     return out, degrees + more
 
 

@@ -24,8 +24,10 @@ from alflow.committee.training import (
     warn_of_outliers,
     without_duplicates,
 )
+from alflow.committee.twins import Twins
 from alflow.committee.weighting import spread, weighted
 from alflow.errors import PotentialError, StoreError
+from alflow.executors import limit_threads
 from alflow.state.file import Header, write_file
 from alflow.version import __version__
 
@@ -48,6 +50,9 @@ class Committee:
         Decides which members see which structures.
     training : TrainingSet
         What the members were fitted to, the baseline subtracted.
+    resampling : Resampling
+        Which of these structures each member has seen; of none in a file of an earlier version, whose members saw other
+        shares.
     judgement : Judgement
         Out-of-bag errors and calibration.
     strength : float
@@ -86,6 +91,8 @@ class Committee:
         self.energy_zero = self.atom_zero = np.zeros(0)
         self.baseline_error = self.baseline_atom_error = float("nan")
         self.remarks: tuple[str, ...] = ()
+        self.resampling = Resampling.of([], [], model.n_members, seed)
+        self._twins = Twins()
         self._below: tuple[float, Gradient] | None = None  # what is taken off the members of the last forward
 
     @property
@@ -111,16 +118,17 @@ class Committee:
     def threads(self, number: int) -> None:
         self.model.threads = max(1, int(number))
 
-    @property
-    def resampling(self) -> Resampling:
-        """Which members see which structures."""
-        return Resampling(self.n_members, self.seed)
-
-    def update(self, frames: Sequence[Atoms], baseline_results: Sequence[BaselineResult | None] | None = None) -> None:
+    def update(
+        self,
+        frames: Sequence[Atoms],
+        baseline_results: Sequence[BaselineResult | None] | None = None,
+        origins: Sequence[str] | None = None,
+    ) -> None:
         """Add labelled structures and fit again; the cost of adding is in proportion to the new structures only.
 
-        Gives what fitting all structures at once would. When a species appears that was not there before, the features
-        of all structures change, and the rows of all are computed again; so are those of a committee read from a file.
+        Gives what fitting all structures at once would, to the last bit. When a species appears that was not there
+        before, the features of all structures change, and the rows of all are computed again; so are those of a
+        committee read from a file.
 
         Parameters
         ----------
@@ -128,6 +136,9 @@ class Committee:
             Structures whose calculator holds an energy (eV) and, if there are any, forces (eV/Å).
         baseline_results : sequence of (float, ndarray) or None, optional
             Energy and forces of the baseline for each structure where they are known already; it calculates the others.
+        origins : sequence of str, optional
+            Where each structure comes from, beside what its ``info`` says of ``system`` and ``config_type``. Of those
+            of one origin and composition every member sees half.
 
         Raises
         ------
@@ -142,15 +153,19 @@ class Committee:
         """
         if self.has_baseline and self.baseline is None:
             raise PotentialError(_NO_BASELINE)
-        given = make_training_set(frames, self.baseline, baseline_results, keep=self.model.whole)
+        given = make_training_set(frames, self.baseline, baseline_results, origins, keep=self.model.whole)
         new = without_duplicates(self.training, given)
         training, first = self.training.joined(new), len(self.training)
+        twins, self._twins = self._twins, Twins()  # what ends half-way knows structures that are not there
+        twins.add(training.frames[len(twins.first) :])
         # Before the fit: where that fails because of a wild label, the warning says which one.
-        warn_of_outliers(training, first)
-        fitted = self.model.update(training.whole(), first, self.resampling, repels=not self.has_baseline)
-        self.training = training
+        warn_of_outliers(training, first, twins.isolated)
+        resampling = Resampling.of(training.kinds(), twins.first, self.n_members, self.seed, twins.isolated)
+        fitted = self.model.update(training.whole(), first, resampling, repels=not self.has_baseline)
+        self.training, self.resampling, self._twins = training, resampling, twins
         self.judgement, self.strength, self.remarks = fitted.judgement, fitted.strength, fitted.remarks
-        self.energy_zero, self.baseline_error = training.scatter()
+        with limit_threads(1, "blas"):  # which adds in another order with every number of threads
+            self.energy_zero, self.baseline_error = training.scatter()
         self.atom_zero, self.baseline_atom_error = fitted.atom_zero, fitted.atom_error
 
     def forward(self, atoms: Atoms) -> Forward:
@@ -333,6 +348,7 @@ class Committee:
         """The same committee with the baseline it was trained with, which no file can hold."""
         other = copy.copy(self)
         other.model = copy.copy(self.model)
+        other._twins = Twins()  # noqa: SLF001 - of the same class
         other.baseline = baseline
         return other
 
@@ -373,6 +389,7 @@ class Committee:
         )
         if self.remarks:
             group.attrs["remarks"] = json.dumps(self.remarks)
+        group["groups"], group["twins"] = self.resampling.groups, self.resampling.twins
         group["energy_zero"] = self.energy_zero
         group["atom_zero"] = self.atom_zero
         self.judgement.write(group.create_group("judgement"))
@@ -415,6 +432,9 @@ class Committee:
                     model.found_at(path)
             committee = cls(model, int(group.attrs["seed"]), None, str(group.attrs["baseline_identity"]))
             committee.training = training
+            if "groups" in group:
+                groups, twins = group["groups"][()], group["twins"][()]
+                committee.resampling = Resampling(model.n_members, committee.seed, groups, twins)
             committee.has_baseline = bool(group.attrs["has_baseline"])
             committee.baseline_error = float(group.attrs["baseline_error"])
             committee.baseline_atom_error = float(group.attrs["baseline_atom_error"])

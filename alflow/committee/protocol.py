@@ -191,7 +191,7 @@ class Model(Potential, Protocol):
     def write(self, group: h5py.Group) -> None:
         """Write into the HDF5 group of its committee all that evaluation needs, but for the training set.
 
-        The committee has taken the names energy_zero, atom_zero, judgement and training.
+        The committee has taken the names energy_zero, atom_zero, groups, judgement, training and twins.
         """
 
     @classmethod

@@ -40,12 +40,20 @@ class TrainingSet:
         eV/Å; None where there are none.
     baseline : tuple of (float, ndarray), optional
         What was subtracted from each; kept for members that are fitted to whole energies.
+    origins : tuple of str, optional
+        Where each structure comes from: its system, its cycle, the ``config_type`` of a file; empty where nothing is
+        known. Without any, none is.
     """
 
     frames: tuple[Atoms, ...]
     energies: Array
     forces: tuple[Array | None, ...]
     baseline: tuple[BaselineResult, ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.origins:
+            object.__setattr__(self, "origins", ("",) * len(self.frames))
 
     @classmethod
     def empty(cls) -> "TrainingSet":
@@ -71,13 +79,15 @@ class TrainingSet:
             self.energies[kept],
             tuple(self.forces[k] for k in kept),
             tuple(self.baseline[k] for k in kept) if self.baseline else (),
+            tuple(self.origins[k] for k in kept),
         )
 
     def joined(self, other: "TrainingSet") -> "TrainingSet":
         """These structures, then the others."""
         energies = np.concatenate([self.energies, other.energies])
         baseline = self.baseline + other.baseline
-        return TrainingSet(self.frames + other.frames, energies, self.forces + other.forces, baseline)
+        origins = self.origins + other.origins
+        return TrainingSet(self.frames + other.frames, energies, self.forces + other.forces, baseline, origins)
 
     def whole(self) -> "TrainingSet":
         """With what was subtracted, where that was kept."""
@@ -90,12 +100,20 @@ class TrainingSet:
                 None if forces is None else forces + below
                 for forces, (_, below) in zip(self.forces, self.baseline, strict=True)
             ),
+            origins=self.origins,
         )
 
     def composition(self) -> Array:
         """Number of atoms of each species in each structure, shape (n, species)."""
         numbers = np.array(self.numbers)
         return np.array([np.sum(frame.numbers == numbers[:, None], axis=1) for frame in self.frames], dtype=float)
+
+    def kinds(self) -> list[tuple[str, str, int, int]]:
+        """By what structures are told apart when they are dealt to members: origin, composition and electrons."""
+        return [
+            (origin, frame.get_chemical_formula(), *charge_and_multiplicity(frame))
+            for origin, frame in zip(self.origins, self.frames, strict=True)
+        ]
 
     def energy_zero(self) -> Array:
         """Energy of an atom of each species that fits the energies best, shape (species,), of minimal norm, eV."""
@@ -130,6 +148,8 @@ class TrainingSet:
         states = np.array([charge_and_multiplicity(frame) for frame in self.frames])
         if len(states) and np.any(states != _NEUTRAL):
             group["charge_and_multiplicity"] = states
+        if any(self.origins):
+            group["origins"] = np.array([origin.encode() for origin in self.origins])
         if self.baseline:
             group["baseline_energies"] = np.array([energy for energy, _ in self.baseline])
             group["baseline_forces"] = np.concatenate([forces for _, forces in self.baseline])
@@ -156,25 +176,28 @@ class TrainingSet:
         if "baseline_energies" in group:
             parts_of = np.split(group["baseline_forces"][()], cuts)
             baseline = tuple(zip(group["baseline_energies"][()].tolist(), parts_of, strict=True))
-        return cls(frames, group["energies"][()], forces, baseline)
+        origins = tuple(origin.decode() for origin in group["origins"][()]) if "origins" in group else ()
+        return cls(frames, group["energies"][()], forces, baseline, origins)
 
 
 def make_training_set(
     frames: Sequence[Atoms],
     baseline: Calculator | None,
     baseline_results: Sequence[BaselineResult | None] | None = None,
+    origins: Sequence[str] | None = None,
     *,
     keep: bool = False,
 ) -> TrainingSet:
     """Take energies and forces from the structures' calculators and subtract the baseline.
 
-    Of which the results may be known already for some structures; with ``keep`` they are kept.
+    Of which the results may be known already for some structures; with ``keep`` they are kept. What ``info`` says of
+    the ``system`` and the ``config_type`` of a structure is added to its origin.
 
     Raises
     ------
     PotentialError
         No structures; or one without atoms, without an energy, or with anything that is not finite; results without a
-        baseline, or not one for each structure; a baseline that fails.
+        baseline, or not one for each structure; not one origin for each; a baseline that fails.
     """
     if len(frames) == 0:
         msg = "no structures to fit: expected at least one labelled structure"
@@ -182,6 +205,9 @@ def make_training_set(
     if baseline_results is not None and (baseline is None or len(baseline_results) != len(frames)):
         what = "no baseline" if baseline is None else f"{len(baseline_results)} of them for {len(frames)} structures"
         msg = f"baseline_results: expected one of a baseline for each structure, None if not known, found {what}"
+        raise PotentialError(msg)
+    if origins is not None and len(origins) != len(frames):
+        msg = f"origins: expected one for each of {len(frames)} structures, found {len(origins)}"
         raise PotentialError(msg)
     known = [None] * len(frames) if baseline_results is None else baseline_results
     bare: list[Atoms] = []
@@ -201,7 +227,21 @@ def make_training_set(
         bare.append(structure)
         energies.append(energy)
         all_forces.append(forces)
-    return TrainingSet(tuple(bare), np.array(energies), tuple(all_forces), tuple(subtracted) if keep else ())
+    whole = [""] * len(frames) if origins is None else origins
+    return TrainingSet(
+        tuple(bare),
+        np.array(energies),
+        tuple(all_forces),
+        tuple(subtracted) if keep else (),
+        tuple(_origin(frame, origin) for frame, origin in zip(frames, whole, strict=True)),
+    )
+
+
+def _origin(frame: Atoms, origin: str) -> str:
+    """Where a structure comes from, in words."""
+    said = {name: str(frame.info.get(name, "")) for name in ("system", "config_type")}
+    named = [f"{name} {value}" for name, value in said.items() if value]
+    return ", ".join([*named, *([origin] if origin else [])])
 
 
 def _state(charge: int, multiplicity: int) -> dict[str, int]:
@@ -243,8 +283,10 @@ def without_duplicates(training: TrainingSet, new: TrainingSet) -> TrainingSet:
     return new.subset(keep)
 
 
-def warn_of_outliers(training: TrainingSet, first: int) -> None:
+def warn_of_outliers(training: TrainingSet, first: int, isolated: Sequence[int]) -> None:
     """Warn of structures from ``first`` on whose energy disagrees wildly with what their composition lets expect.
+
+    Not of isolated atoms, which nothing binds.
 
     The energy of an atom of each species is fitted to all structures by least absolute deviations, which a few wrong
     labels do not move; a residual counts as wild beyond 1 eV/atom and 20 times the median residual.
@@ -259,7 +301,7 @@ def warn_of_outliers(training: TrainingSet, first: int) -> None:
         residuals = np.abs(energies - shares @ zero)
         weights = 1.0 / np.maximum(residuals, 1e-6)
     wild = np.flatnonzero(residuals > max(_WILD, _WILD_RATIO * float(np.median(residuals))))
-    for index in wild[wild >= first]:
+    for index in np.setdiff1d(wild[wild >= first], isolated):
         formula = training.frames[index].get_chemical_formula()
         _warn(
             f"structure {index} ({formula}): its energy of {training.energies[index]:.6g} eV is {residuals[index]:.3g} "
@@ -284,6 +326,7 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
         msg = f"structure {index} has no atoms: remove it"
         raise PotentialError(msg)
     _check_finite("positions", frame.positions, where)
+    _check_finite("cell vectors", frame.cell.array, where)
     if frame.calc is None:
         msg = f"{where} has no energy: expected a labelled structure, with energy (eV) and, if possible, forces (eV/Å)"
         raise PotentialError(msg)

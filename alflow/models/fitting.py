@@ -21,6 +21,7 @@ def fit(
     baseline: Calculator | None = None,
     baseline_identity: str = "",
     baseline_results: Sequence[BaselineResult | None] | None = None,
+    origins: Sequence[str] | None = None,
     **settings: Any,
 ) -> Committee:
     """Fit a committee.
@@ -41,6 +42,9 @@ def fit(
         What it is, for the file of the model.
     baseline_results : sequence of (float, ndarray) or None, optional
         Its energy and forces for each structure where they are known already.
+    origins : sequence of str, optional
+        Where each structure comes from, beside what its ``info`` says of ``system`` and ``config_type``: of those of
+        one origin and composition every member sees half.
     **settings
         Of the kind: for "ace" those of :class:`alflow.models.ace.settings.AceSettings`, for others the keys of
         ``[potential]``.
@@ -63,5 +67,5 @@ def fit(
         kind = model_class(kind)
     model = kind.make(n_members, settings) if isinstance(kind, type) else kind
     committee = Committee(model, seed, baseline, baseline_identity)
-    committee.update(frames, baseline_results)
+    committee.update(frames, baseline_results, origins)
     return committee

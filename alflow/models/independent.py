@@ -221,8 +221,7 @@ class IndependentMembers:
         return found, failed
 
     def judged(
-        self, training: TrainingSet, members: Array, said: Sequence[Said], groups: Sequence[int], seen: Flags,
-        resampling: Resampling,
+        self, training: TrainingSet, members: Array, said: Sequence[Said], resampling: Resampling, seen: Flags | None,
     ) -> tuple[Judgement, Noise]:  # fmt: skip
         """Errors and calibration, no uncertainty below the members' own noise, and that noise.
 
@@ -234,25 +233,22 @@ class IndependentMembers:
             Energies that the members give, from where the labels count; NaN of a structure that cannot be judged.
         said : sequence of Said
             What the members say of each structure.
-        groups : sequence of int
-            To which each structure was dealt.
-        seen : ndarray of bool, shape (M, G)
-            Which groups each member has seen.
         resampling : Resampling
-            Draws the force components that are judged.
+            To which group each structure was dealt; it draws the force components that are judged, too.
+        seen : ndarray of bool, shape (M, G), or None
+            Which groups each member has seen; None of members that were there before.
         """
-        known = np.flatnonzero(np.isfinite(members).all(axis=1))
         chosen = {
             k: np.sort(resampling.draws(k).permutation(forces.size)[:_FORCES])
             for k, forces in enumerate(training.forces)
             if forces is not None
         }
         statements = Statements(
-            n_atoms=[len(training.frames[k]) for k in known],
-            groups=[groups[k] for k in known.tolist()],
-            energies=training.energies[known].tolist(),
-            members=members[known],
-            force_groups=[groups[k] for k in chosen],
+            composition=training.composition(),
+            groups=resampling.groups.tolist(),
+            energies=training.energies.tolist(),
+            members=members,
+            with_forces=list(chosen),
             forces=[np.asarray(training.forces[k]).ravel()[kept] for k, kept in chosen.items()],
             force_members=(
                 said[k].forces.reshape(self.n_members, -1).T[kept] for k, kept in chosen.items()

@@ -16,25 +16,30 @@ from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.method import BaselineMethod
 from alflow.state.file import checksum, commit_file, make_folder, read_file
-from alflow.steps.context import Context, evaluate_baseline, labelled_frames
+from alflow.steps.context import Context, evaluate_baseline
 
 Array = NDArray[np.float64]
 
 
 def train(context: Context, cycle: int) -> TrainRecord:
     """Fit the committee to every label there is."""
-    _, frames = labelled_frames(context.store, cycle)
+    records = [context.store.read(k, "label", LabelRecord) for k in range(cycle + 1)]
+    frames = [frame for record in records for frame in record.frames]
+    # Structures of one cycle are alike: of each every member is to see half.
+    origins = [f"cycle {k}" if k else "initial" for k, record in enumerate(records) for _ in record.frames]
     options: dict[str, Any] = {"kind": context.settings.potential.unfitted(context.workshop(_before(context, cycle)))}
     left_out = ""
     if context.baseline is not None:
-        frames, results, left_out = _with_baseline_results(context, context.baseline, cycle, frames)
+        results, left_out = _baseline_results(context, context.baseline, records, frames)
+        usable = [k for k, result in enumerate(results) if result is not None]
+        frames, origins = [frames[k] for k in usable], [origins[k] for k in usable]
         options |= {"baseline": context.baseline.calculator(), "baseline_identity": context.baseline.identity()}
-        options["baseline_results"] = results
+        options["baseline_results"] = [results[k] for k in usable]
     if left_out:
         context.progress.note(left_out)
     context.progress.begin(f"cycle {cycle} train", 1)
     with warnings_told(context.progress.note):
-        model = fit(frames, seed=context.settings.seed, **options)
+        model = fit(frames, seed=context.settings.seed, origins=origins, **options)
     for note in (model.judgement.note, *model.remarks):
         if note:
             context.progress.note(note)
@@ -53,24 +58,20 @@ def _before(context: Context, cycle: int) -> Committee | None:
     return read_trained(context.store.path(cycle - 1, "train")).model
 
 
-def _with_baseline_results(
-    context: Context, baseline: BaselineMethod, cycle: int, frames: list[Atoms]
-) -> tuple[list[Atoms], list[tuple[float, Array]], str]:
-    """Labels with the results of the baseline, those kept with them and new ones, and what of those that have none."""
+def _baseline_results(
+    context: Context, baseline: BaselineMethod, records: list[LabelRecord], frames: list[Atoms]
+) -> tuple[list[tuple[float, Array] | None], str]:
+    """Results of the baseline for the labels, kept with them or new, None where it fails, and why it does."""
     identity = baseline.identity()
-    kept = [
-        result
-        for k in range(cycle + 1)
-        for result in context.store.read(k, "label", LabelRecord).baseline_results(identity)
-    ]
+    kept = [result for record in records for result in record.baseline_results(identity)]
     missing = [k for k, result in enumerate(kept) if result is None]
     found = dict(zip(missing, evaluate_baseline(context, baseline, [frames[k] for k in missing]), strict=True))
     results = [found[k] if result is None else (*result, None) for k, result in enumerate(kept)]
-    usable = [(f, r[:2]) for f, r in zip(frames, results, strict=True) if not isinstance(r, str)]
+    usable = [None if isinstance(result, str) else result[:2] for result in results]
     reasons = sorted({r for r in results if isinstance(r, str)})
-    left_out = len(frames) - len(usable)
+    left_out = usable.count(None)
     note = f"{left_out} labels left out: the baseline fails for their structures ({'; '.join(reasons[:3])})"
-    return [f for f, _ in usable], [r for _, r in usable], note if left_out else ""
+    return usable, note if left_out else ""
 
 
 def trained_file(context: Context, cycle: int) -> Path:

@@ -40,9 +40,9 @@ class Springs:
         """Each member's k by least squares of the energies it sees, counted from their mean."""
         self.numbers = training.numbers
         stretch = np.array([self._stretch(frame).sum() for frame in training.frames])
-        groups = np.array([resampling.group(k) for k in range(len(training))])
-        for m, seen in enumerate(resampling.seen()):
-            x, y = (v[seen[groups]] - v[seen[groups]].mean() for v in (stretch, training.energies))
+        for m, seen in enumerate(resampling.seen):
+            mine = seen[resampling.groups]
+            x, y = (v[mine] - v[mine].mean() for v in (stretch, training.energies))
             self.k[m] = (x @ y) / max(x @ x, 1e-12)
         zero = np.zeros(len(self.numbers))
         return Fitted(Judgement(), float("nan"), zero, 0.0)

@@ -82,6 +82,17 @@ def test_the_committee_learns_the_difference(based: Path) -> None:
     assert np.isfinite([assessed.energy.rms_z, assessed.force.crps, assessed.force.nll, assessed.new_force.rms_z]).all()
 
 
+def test_each_cycle_is_a_kind_of_which_every_member_sees_half(based: Path) -> None:
+    model = Store(based).read(1, "train", TrainRecord).model
+    origins = np.array(model.training.origins)
+    assert set(origins) == {"system water, initial", "system water, cycle 1"}
+    shares = model.resampling.seen[:, model.resampling.groups]
+    for origin in set(origins):
+        mine = shares[:, origins == origin]
+        assert np.abs(2 * mine.sum(axis=1) - mine.shape[1]).max() <= 1
+    assert "15 structures, in 2 kinds (by system, composition and origin); largest difference" in model.remarks[0]
+
+
 def test_the_baseline_is_changed_without_a_new_reference_calculation(based: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(based, folder)

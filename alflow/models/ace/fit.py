@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from alflow.committee.judgement import judge, share_of_whole
 from alflow.committee.protocol import Fitted
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
@@ -21,6 +22,7 @@ from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
 
 Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,28 +63,23 @@ class Fit:
     ----------
     settings : AceSettings
         Of the potential.
-    resampling : Resampling
-        Which structures each member sees.
+    n_groups : int
+        To which structures are dealt.
     training : TrainingSet
-        Decides on the species and on the zero of energy; its structures are added by :meth:`add`.
+        Decides on the species; its structures are added by :meth:`add`.
 
     Attributes
     ----------
     descriptor : Descriptor
         With the distances at which the radial functions come to rest in the structures added.
-    origin : ndarray, shape (S,)
-        From where energies count in the sums, eV of an atom: sums of total energies of thousands of eV would lose the
-        digits that matter. But for rounding its choice is without consequence, so it stays when structures are added.
     """
 
-    def __init__(self, settings: AceSettings, resampling: Resampling, training: TrainingSet) -> None:
+    def __init__(self, settings: AceSettings, n_groups: int, training: TrainingSet) -> None:
         self.settings = settings
-        self.resampling = resampling
         self.descriptor = make_descriptor(settings, training.numbers)
-        self.origin = training.energy_zero()
         n_species = len(training.numbers)
         n_features = self.descriptor.basis.n_features
-        self.equations = NormalEquations.empty(resampling.n_members, n_species, n_features)
+        self.equations = NormalEquations.empty(n_groups, n_species, n_features)
         self.jury = Jury()
         self.shortest = np.full((n_species, n_species), np.inf)
         self.closest = np.full((n_species, n_species), -1)
@@ -97,7 +94,7 @@ class Fit:
         """
         return [self.descriptor.shortest(self.descriptor.pairs(frame)) for frame in frames]
 
-    def add(self, training: TrainingSet, begin: int, distances: Sequence[Array]) -> None:
+    def add(self, training: TrainingSet, begin: int, distances: Sequence[Array], resampling: Resampling) -> None:
         """Add the structures from ``begin`` on, with their :meth:`distances`."""
         # All distances first: where the radial functions come to rest has to be known before any feature is computed.
         # Structures added earlier need not be computed again: nothing in them is closer, so none of their pairs is
@@ -108,78 +105,100 @@ class Fit:
         inner = inner_distances(self.descriptor.numbers, self.shortest, self.settings.cutoff)
         self.descriptor = self.descriptor.with_inner(inner)
         for index in range(begin, len(training)):
-            self._add(training, index)
+            self._add(training, index, resampling)
 
-    def _add(self, training: TrainingSet, index: int) -> None:
+    def _add(self, training: TrainingSet, index: int, resampling: Resampling) -> None:
         """Add a structure of the training set to the sums."""
-        atoms, energy, forces = training[index]
-        group = self.resampling.group(index)
+        atoms, _, forces = training[index]
+        group = int(resampling.groups[index])
         env = self.descriptor.environment(atoms)
         features = self.descriptor.features(env)
         by_species = [features[:, env.pairs.species == s] for s in range(len(self.descriptor.numbers))]
         counts = self.descriptor.composition(env)
         summed = np.concatenate([*(mine.sum(axis=1) for mine in by_species), counts])
-        energy -= float(counts @ self.origin)
-        self.jury.add(summed, energy, len(atoms), group)
-        rows, targets = self.weighted(env, summed, energy, forces)
+        self.jury.add(summed, len(atoms), group)
+        rows, targets = self.weighted(env, summed, forces)
         if forces is not None and self.settings.force_weight > 0:
             size = rows.shape[0] - len(counts)
             plain = rows[:size, 1:] / self.settings.force_weight
-            self.jury.add_forces(plain, forces.ravel(), group, self.resampling.draws(index))
+            self.jury.add_forces(plain, forces.ravel(), resampling.draws(index))
         self.equations.add(group, rows, targets, summed, by_species)
 
-    def weighted(self, env: Environment, summed: Array, energy: float, forces: Array | None) -> tuple[Array, Array]:
-        """Rows (D, n), side by side, and targets (n,) of a structure, multiplied with their weights."""
-        # Errors of independent atoms add up to the square root of their number: divided by that, an energy of a large
-        # structure counts as much as one of a small structure, neither more nor less.
-        weight = self.settings.energy_weight / np.sqrt(len(env.slot_of))
+    def energy_weight(self, n_atoms: IntArray | int) -> Array:
+        """Of the energies of structures: errors of independent atoms add up to the square root of their number.
+
+        Divided by that, an energy of a large structure counts as much as one of a small structure.
+        """
+        return np.asarray(self.settings.energy_weight / np.sqrt(n_atoms))
+
+    def weighted(self, env: Environment, summed: Array, forces: Array | None) -> tuple[Array, Array]:
+        """Rows (D, n), side by side, and targets (n,) of a structure, multiplied with their weights.
+
+        The energy, which comes first, is zero among the targets.
+        """
+        weight = self.energy_weight(len(env.slot_of))
         f = self.settings.force_weight
         if forces is None or f == 0:
-            return (weight * summed)[:, None], np.array([weight * energy])
+            return (weight * summed)[:, None], np.zeros(1)
         rows = np.zeros((len(summed), 1 + forces.size))
         rows[:, 0] = weight * summed
         rows[: len(summed) - len(self.descriptor.numbers), 1:] = self.descriptor.force_rows(env)
         rows[:, 1:] *= f
-        return rows, np.concatenate([[weight * energy], f * forces.ravel()])
+        return rows, np.concatenate([[0.0], f * forces.ravel()])
 
     @property
     def penalty(self) -> Array:
         """By what the prior expects a feature's coefficient to be smaller, shape (F,): it grows with the degree."""
         return np.asarray(self.descriptor.basis.degree.astype(float) ** self.settings.smoothness)
 
-    def solve(self, training: TrainingSet, *, repels: bool) -> Solution:
+    def solve(self, training: TrainingSet, resampling: Resampling, *, repels: bool) -> Solution:
         """Fit all members to what was added.
 
         Parameters
         ----------
         training : TrainingSet
             All structures added.
+        resampling : Resampling
+            Which of them each member sees.
         repels : bool
             Whether the members have to hold atoms apart where nothing is known.
         """
-        equations, seen = self.equations, self.resampling.seen()
+        seen = resampling.seen
+        # Energies count from this zero, as sums of squares of thousands of eV would lose the digits that matter. It
+        # depends on all structures, so the sums have forces only, and energies are added here.
+        origin = training.energy_zero()
+        composition = training.composition()
+        energies = training.energies - composition @ origin
+        equations = self.jury.with_energies(self.equations, energies, self.energy_weight)
         rows = rows_of_pairs(self.descriptor, training.frames, self.shortest)
-        coefficients, strength, responses = equations.solve(seen, self.penalty, rows)
-        if repels:
-            coefficients = repelling(coefficients, responses, rows)
-        # Judged as they are used, after the change: what it costs in accuracy shows.
-        judgement = self.jury.judge(coefficients, seen)
+        found = equations.solve(seen, self.penalty, rows, resampling.n_apart, self.descriptor.threads)
+        # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
+        # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.
+        share = share_of_whole(self.jury.statements(found.members, found.without, energies, composition), seen)
+        centred = found.members + share * (found.whole - found.members.mean(axis=0))
+        coefficients = repelling(centred, found.responses, rows) if repels else centred
+        # Judged as they are used, after that change: what it costs in accuracy shows.
+        change = coefficients - centred
+        statements = self.jury.statements(
+            found.members + change, found.without + change.mean(axis=0), energies, composition
+        )
+        judgement = judge(statements, seen, share)
         n_species, n_features = equations.atomic.shape[:2]
         parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features)
         of_features = np.ascontiguousarray(parts.transpose(1, 2, 0))
         means, atom_error = equations.atoms(coefficients.mean(axis=0))
         return Solution(
             coefficients=of_features,
-            constants=coefficients[:, -n_species:].T + self.origin[:, None],
+            constants=coefficients[:, -n_species:].T + origin[:, None],
             core=self._core(training, of_features) if repels else None,
             leverages=self._leverages(),
-            fitted=Fitted(judgement, strength, means + self.origin, atom_error),
+            fitted=Fitted(judgement, found.strength, means + origin, atom_error, resampling.remarks(training.kinds())),
         )
 
     def _core(self, training: TrainingSet, coefficients: Array) -> Core:
         """The core that takes over from the mean of members with these coefficients (S, F, M)."""
         by_member = np.ascontiguousarray(coefficients.swapaxes(1, 2))
-        n_members = self.resampling.n_members
+        n_members = coefficients.shape[2]
         mean = np.full(n_members, 1.0 / n_members)
 
         def gradient(env: Environment) -> Array:

@@ -1,14 +1,16 @@
 """What is kept of the training set to judge every new fit by, without evaluating any structure again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alflow.committee.judgement import Judgement, Statements, judge
+from alflow.committee.judgement import Statements
+from alflow.models.ace.regression import NormalEquations
 
 Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 _FORCES = 48  # force components kept of a structure
 _MANY = 400  # structures of which all are kept; of a later one, the k-th, with probability 400/k
@@ -18,26 +20,24 @@ _MANY = 400  # structures of which all are kept; of a later one, the k-th, with 
 class Jury:
     """Rows of the structures, kept to be multiplied with the coefficients of every new fit.
 
-    All energies, and of the forces as many as make sure that neither memory nor time grow with the whole data: a random
-    sample of the components of a structure, of all structures at first and of ever fewer later.
+    Those of all energies, and of the forces as many as make sure that neither memory nor time grow with the whole data:
+    a random sample of the components of a structure, of all structures at first and of ever fewer later.
     """
 
     rows: list[Array] = field(default_factory=list)
-    energies: list[float] = field(default_factory=list)
     n_atoms: list[int] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
     force_rows: list[NDArray[np.float32]] = field(default_factory=list)
     forces: list[Array] = field(default_factory=list)
-    force_groups: list[int] = field(default_factory=list)
+    with_forces: list[int] = field(default_factory=list)
 
-    def add(self, row: Array, energy: float, n_atoms: int, group: int) -> None:
-        """Add a structure's energy row (D,) and energy."""
+    def add(self, row: Array, n_atoms: int, group: int) -> None:
+        """Add a structure's energy row (D,): its features summed over its atoms, and how many these are by species."""
         self.rows.append(row)
-        self.energies.append(energy)
         self.n_atoms.append(n_atoms)
         self.groups.append(group)
 
-    def add_forces(self, rows: Array, forces: Array, group: int, rng: np.random.Generator) -> None:
+    def add_forces(self, rows: Array, forces: Array, rng: np.random.Generator) -> None:
         """Add some of the last added structure's force rows (S F, n) and forces (n,)."""
         number = len(self.rows)
         keep = number <= _MANY or rng.random() < _MANY / number
@@ -46,21 +46,41 @@ class Jury:
             # Half the memory: errors are judged to a few digits, whatever the fit itself needs.
             self.force_rows.append(rows[:, chosen].T.astype(np.float32))
             self.forces.append(forces[chosen])
-            self.force_groups.append(group)
+            self.with_forces.append(number - 1)
 
-    def judge(self, coefficients: Array, seen: Flags) -> Judgement:
-        """Judge coefficients (M, D) of members that were fitted to the groups they have ``seen`` (M, G)."""
-        n_columns = self.force_rows[0].shape[1] if self.force_rows else 0
-        features = coefficients[:, :n_columns].T
-        return judge(
-            Statements(
-                n_atoms=self.n_atoms,
-                groups=self.groups,
-                energies=self.energies,
-                members=np.array(self.rows) @ coefficients.T,
-                force_groups=self.force_groups,
-                forces=self.forces,
-                force_members=(rows @ features for rows in self.force_rows),
-            ),
-            seen,
+    def with_energies(
+        self, equations: NormalEquations, energies: Array, weight: Callable[[IntArray], Array]
+    ) -> NormalEquations:
+        """The sums with the energies (n,) of all structures, each with the weight of its number of atoms."""
+        w = weight(np.array(self.n_atoms))
+        return equations.with_energies(np.array(self.groups), w[:, None] * np.array(self.rows), w * energies)
+
+    def statements(self, members: Array, without: Array, energies: Array, composition: Array) -> Statements:
+        """What members and others that were fitted to the structures say of them.
+
+        Parameters
+        ----------
+        members : ndarray, shape (M, D)
+            Coefficients of the members, those of the composition last.
+        without : ndarray, shape (G, D)
+            The same of fits to all groups but one, or some.
+        energies : ndarray, shape (n,)
+            Labels, eV.
+        composition : ndarray, shape (n, S)
+            Number of atoms of each species in each structure.
+        """
+        n_species = composition.shape[1]
+        return Statements(
+            composition=composition,
+            groups=self.groups,
+            energies=energies.tolist(),
+            members=np.array(self.rows) @ members.T,
+            with_forces=self.with_forces,
+            forces=self.forces,
+            force_members=(mine @ members[:, :-n_species].T for mine in self.force_rows),
+            without=np.array([row @ without[group] for row, group in zip(self.rows, self.groups, strict=True)]),
+            force_without=[
+                mine @ without[self.groups[k], :-n_species]
+                for mine, k in zip(self.force_rows, self.with_forces, strict=True)
+            ],
         )

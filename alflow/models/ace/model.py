@@ -15,6 +15,7 @@ from alflow.committee.protocol import Fitted, Forward, Gradient
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.errors import PotentialError
+from alflow.executors import limit_threads
 from alflow.models.ace.core import make_core
 from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.fingerprint import Fingerprint
@@ -111,11 +112,13 @@ class AceModel:
         """Fit again to a training set of which structures from ``first`` on are new; see the protocol."""
         fit = self.fit
         if fit is None or training.numbers != fit.descriptor.numbers:
-            fit, first = Fit(self.settings, resampling, training), 0
+            fit, first = Fit(self.settings, resampling.seen.shape[1], training), 0
         distances = fit.distances(training.frames[first:])
         self.fit = None  # what ends half-way leaves sums that nobody may go on with
-        fit.add(training, first, distances)
-        solution = fit.solve(training, repels=repels)
+        # BLAS adds in another order with every number of threads: it has one, and systems are solved side by side.
+        with limit_threads(1, "blas"):
+            fit.add(training, first, distances, resampling)
+            solution = fit.solve(training, resampling, repels=repels)
         self.fit, self.descriptor = fit, fit.descriptor
         self.set_coefficients(solution.coefficients)
         self.constants, self.core = solution.constants, solution.core

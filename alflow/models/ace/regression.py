@@ -2,12 +2,15 @@
 
 Every structure adds to the normal equations of one of G groups and is then forgotten: adding structures later gives
 what fitting all at once would have, and costs in proportion to the new ones. A member is fitted to the sum of half of
-the groups. Nothing that depends on all of the data (means, column scales, strength of the ridge) enters the sums; it is
-taken from them when the equations are solved.
+the groups. Nothing that depends on all of the data (means, column scales, strength of the ridge, the zero of energies)
+enters the sums; it is taken from them when the equations are solved. So no digit depends on in how many pieces the
+structures came.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numba import njit
@@ -18,14 +21,44 @@ from scipy.linalg.blas import dsymv, dsyrk
 from alflow.errors import PotentialError
 
 Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+T = TypeVar("T")
+R = TypeVar("R")
 
+_AT_ONCE = 8  # systems solved at once, at most: each needs a matrix of its own
+_LEFT_OUT = 16  # parts that are left out in turn, at most
 _FREE = 10.0  # prior standard deviation of the atomic energies relative to that of a feature: they are all but free
 _ATOM = 1e-3  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see solve
 _FOLDS = 4
-_FEWEST = 2 * _FOLDS  # structures, below which the evidence decides on the strength
+_FEWEST = 2 * _FOLDS  # structures that do not nearly coincide, below which the evidence decides on the strength
 _SLACK = 0.005  # share by which the error of cross-validation may be above the least
 _FIRST, _STEP, _LEAST, _LARGEST = -9.0, 1.5, -12.0, 0.0  # log10 of the strength relative to the mean eigenvalue
+
+
+@dataclass(frozen=True, eq=False)
+class Solutions:
+    """What follows from the sums, for features that count from zero.
+
+    Attributes
+    ----------
+    members : ndarray, shape (M, D)
+        Fitted to the groups that each of them sees.
+    whole : ndarray, shape (D,)
+        Fitted to all groups.
+    without : ndarray, shape (G, D)
+        Fitted to all groups but this one, and perhaps some others.
+    strength : float
+        The ridge in scaled columns, the same for all.
+    responses : ndarray, shape (M, D, n)
+        How the coefficients of each member change if it is pulled along each of n force rows.
+    """
+
+    members: Array
+    whole: Array
+    without: Array
+    strength: float
+    responses: Array
 
 
 @dataclass(eq=False)
@@ -39,7 +72,8 @@ class NormalEquations:
     moment : ndarray, shape (G, D)
         Sum of X^T y.
     square, n_rows, n_structures : ndarray, shape (G,)
-        Sum of y^2, number of rows and of structures.
+        Sum of y^2, number of rows and of structures. In ``moment`` and ``square`` energies count as zero before
+        :meth:`with_energies`.
     total : ndarray, shape (D,)
         Sum of the plain energy rows: of each feature over all atoms, and the number of atoms of each species.
     atomic : ndarray, shape (S, F, F)
@@ -78,7 +112,7 @@ class NormalEquations:
         rows : ndarray, shape (D, n)
             Its rows, side by side, already multiplied with their weights.
         targets : ndarray, shape (n,)
-            Energy and forces to be reproduced, multiplied likewise.
+            Forces to be reproduced, multiplied likewise, and zero for the energy.
         summed : ndarray, shape (D,)
             Its features summed over atoms, and its atom counts.
         features : list of ndarray, shape (F, atoms)
@@ -96,6 +130,23 @@ class NormalEquations:
             if mine.shape[1]:  # BLAS complains aloud of a matrix without columns
                 _add_square(atomic, np.ascontiguousarray(mine))
 
+    def with_energies(self, groups: IntArray, rows: Array, targets: Array) -> "NormalEquations":
+        """The same with the energies to be reproduced.
+
+        Parameters
+        ----------
+        groups : ndarray of int, shape (n,)
+            To which each structure belongs.
+        rows, targets : ndarray, shape (n, D) and (n,)
+            Energy rows and energies, multiplied with their weights.
+        """
+        moment, square = self.moment.copy(), self.square.copy()
+        for group in range(len(moment)):
+            mine = groups == group
+            moment[group] += targets[mine] @ rows[mine]
+            square[group] += targets[mine] @ targets[mine]
+        return replace(self, moment=moment, square=square)
+
     def atoms(self, coefficients: Array) -> tuple[Array, float]:
         """Mean energy of the atoms of each species (S,), and their root mean square deviation from it, eV.
 
@@ -109,60 +160,78 @@ class NormalEquations:
         variance = (sum(squares) - float(numbers @ means**2)) / max(float(numbers.sum()), 1.0)
         return means + coefficients[-n_species:], float(np.sqrt(max(variance, 0.0)))
 
-    def solve(self, seen: Flags, penalty: Array, rows: Array) -> tuple[Array, float, Array]:
-        """Solve for all members.
+    def solve(self, seen: Flags, penalty: Array, rows: Array, n_apart: int, threads: int = 1) -> Solutions:
+        """Solve for all members, for all groups together, and for all but each of up to 16 parts of them.
 
         Features count from their mean over all atoms of their species, so that an atom's energy is its species'
         constant plus what its surroundings make different. The prior of a coefficient is a normal distribution of mean
         zero whose standard deviation is inversely proportional to the root mean square of its column and to
         ``penalty``. Its strength, the same for all members, is the largest with which the squared error of four-fold
         cross-validation over the groups is within 0.5 % of the least: among models that do as well, the one that
-        extrapolates most cautiously. With fewer than eight structures it maximises the evidence (MacKay, Neural Comput.
-        4, 415 (1992), doi:10.1162/neco.1992.4.3.415). Independent of it, the energies of the atoms of a species are
-        expected to be near their mean, with a weight so small that no error of prediction shows it: what labels do not
-        say, how neighbours share their energy, members then agree on.
+        extrapolates most cautiously. With fewer than eight structures, twins counted once, it maximises the evidence
+        (MacKay, Neural Comput. 4, 415 (1992), doi:10.1162/neco.1992.4.3.415). Independent of it, the energies of the
+        atoms of a species are expected to be near their mean, with a weight so small that no error of prediction shows
+        it: what labels do not say, how neighbours share their energy, members then agree on.
 
         Parameters
         ----------
         seen : ndarray of bool, shape (M, G)
-            Which groups each member is fitted to.
+            Which groups each member is fitted to. What all of them see is in every fit, and in no fold.
         penalty : ndarray, shape (F,)
             Larger for features that should be smaller: those of higher degree.
         rows : ndarray, shape (D, n)
             Force rows that a member may have to reproduce besides.
+        n_apart : int
+            How many structures there are that do not nearly coincide.
+        threads : int
+            How many members are solved for at once. BLAS is expected to use a single thread: then results do not depend
+            on how many there are.
 
-        Returns
-        -------
-        coefficients : ndarray, shape (M, D)
-            Of each member, for features that count from zero.
-        strength : float
-            The ridge in scaled columns.
-        responses : ndarray, shape (M, D, n)
-            How the coefficients of each member change if it is pulled along each of the ``rows``.
         """
-        system = _Scaled.of(self, penalty)
-        strength = system.mean_eigenvalue * 10.0 ** _largest(*system.criterion())
+        system, common = _Scaled.of(self, penalty), np.asarray(seen.all(axis=0))
+        strength = system.mean_eigenvalue * 10.0 ** _largest(*system.criterion(common, n_apart, threads))
+        n_members, n_groups = seen.shape
+        # Of many groups both of a pair, or more, are left out at once. What lacks groups without structures lacks
+        # nothing: it is the solution of all.
+        left_out = np.where(common, -1, np.arange(n_groups) // -(-int(np.sum(~common)) // _LEFT_OUT))
+        lacking = np.unique(left_out[~common & (self.n_structures > 0)])
+        every = np.ones((1, n_groups), dtype=bool)
+        fitted_to = np.concatenate([seen, every, left_out != lacking[:, None]])
         # One strength for all members: were it each member's own, their differences would be those of their priors too.
         # A member sees less than all together did, and its matrix may be indefinite by rounding where theirs was not.
-        while not np.isfinite(solutions := self._members(system, seen, strength, rows)).all():
+        found = self._fitted(system, fitted_to, n_members, strength, rows, threads)
+        while not all(np.isfinite(solution).all() for solution in found):
             if strength > system.mean_eigenvalue:
                 msg = "the fit has no finite solution: look for labels that are many orders of magnitude off"
                 raise PotentialError(msg)
             strength *= 10.0
-        coefficients = solutions[:, :, 0].copy()
+            found = self._fitted(system, fitted_to, n_members, strength, rows, threads)
+        coefficients = np.array([solution[:, 0] for solution in found])
         coefficients[:, -len(system.shift) :] += system.shift
-        return coefficients, strength, solutions[:, :, 1:]
+        without = np.tile(coefficients[n_members], (n_groups, 1))
+        for part, its in zip(lacking, coefficients[n_members + 1 :], strict=True):
+            without[left_out == part] = its
+        responses = np.array([solution[:, 1:] for solution in found[:n_members]])
+        return Solutions(coefficients[:n_members], coefficients[n_members], without, strength, responses)
 
-    def _members(self, system: "_Scaled", seen: Flags, strength: float, rows: Array) -> Array:
-        """Solution and responses of each member, without the shift, shape (M, D, 1 + n)."""
-        solutions = np.empty((len(seen), self.gram.shape[1], 1 + rows.shape[1]))
+    def _fitted(
+        self, system: "_Scaled", fitted_to: Flags, n_members: int, strength: float, rows: Array, threads: int
+    ) -> list[Array]:
+        """Solutions, without the shift, of fits to some groups each; of the members with responses: (D, 1 + n)."""
         scaled = system.scale[:, None] * rows
-        for m, groups in enumerate(seen):
+
+        common = fitted_to.all(axis=0)
+
+        def one(index: int) -> Array:
+            groups = fitted_to[index]
             # Scaled up to the number of all groups: against the same ridge a member then weighs its data like all.
-            weights = groups * (seen.shape[1] / max(np.sum(groups), 1.0))
+            more = np.sum(~common) / max(float(np.sum(groups & ~common)), 1.0)
+            weights = np.where(common, 1.0, groups * more)
             matrix, right, _ = system.assemble(weights, strength)
-            solutions[m] = system.plain(_solve(matrix, np.column_stack([right, scaled]))[0])
-        return solutions
+            wanted = np.column_stack([right, scaled]) if index < n_members else right[:, None]
+            return system.plain(_solve(matrix, wanted)[0])
+
+        return _each(one, range(len(fitted_to)), threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,31 +315,37 @@ class _Scaled:
         out[-n_species:] -= parts.sum(axis=1)
         return out
 
-    def criterion(self) -> tuple[Callable[[float], float], float]:
+    def criterion(self, common: Flags, n_apart: int, threads: int) -> tuple[Callable[[float], float], float]:
         """What the strength keeps low, as a function of its decimal logarithm relative to the mean eigenvalue.
 
         And the share by which it may be above its minimum.
         """
         e = self.equations
         every = np.ones(len(e.gram))
-        # A fold of a single structure says nothing of the others; the evidence needs no fold.
-        if e.n_structures.sum() < _FEWEST:
+        # A fold of a single structure says nothing of the others, and twins are all in one; the evidence needs no fold.
+        if n_apart < _FEWEST:
             return self._evidence(*self.assemble(every, 0.0)), 0.0
-        unknown = np.arange(len(e.gram)) % _FOLDS
+        # Groups with more structures first, so that the folds are as equal as can be where some groups are empty.
+        unknown = np.full(len(e.gram), -1)
+        order = np.argsort(-e.n_structures, kind="stable")
+        order = order[~common[order]]
+        unknown[order] = np.arange(len(order)) % _FOLDS
         # What is left out is all less what is not: no matrix of its own.
         full, right, square = self.assemble(every, 0.0)
         known = [self.assemble(1.0 * (unknown != k), 0.0) for k in range(_FOLDS)]
 
         def error(log_strength: float) -> float:
             strength = self.mean_eigenvalue * 10.0**log_strength
-            total: float = 0.0
-            for matrix, mine, y2 in known:
+
+            def of_fold(fold: tuple[Array, Array, float]) -> float:
+                matrix, mine, y2 = fold
                 w, log_determinant = _solve(_with_diagonal(matrix, strength), mine)
                 if not np.isfinite(log_determinant):
                     return np.inf
                 quadratic = w @ _times(full, w) - w @ _times(matrix, w)
-                total += float((square - y2) - 2 * w @ (right - mine) + quadratic)
-            return total
+                return float((square - y2) - 2 * w @ (right - mine) + quadratic)
+
+            return float(np.sum(_each(of_fold, known, threads)))
 
         return error, _SLACK
 
@@ -287,6 +362,12 @@ class _Scaled:
             return float(0.5 * n * np.log(residual) + 0.5 * (log_determinant - len(right) * np.log(strength)))
 
         return minus_log
+
+
+def _each(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:
+    """What a function gives for each of several items, some of them at once."""
+    with ThreadPoolExecutor(min(threads, _AT_ONCE)) as pool:
+        return list(pool.map(function, items))
 
 
 def _largest(function: Callable[[float], float], slack: float) -> float:

@@ -148,9 +148,7 @@ class CalculatorsModel(IndependentMembers):
         with np.errstate(divide="ignore", invalid="ignore"):
             judged = np.where(leverage < _ALONE, 1.0 / (1.0 - leverage), np.nan)
         members = training.energies[:, None] - errors * judged[:, None]
-        judgement, noise = self.judged(
-            training, members, said, [0] * len(training), np.zeros((self.n_members, 1), dtype=bool), resampling
-        )
+        judgement, noise = self.judged(training, members, said, resampling, seen=None)
         self.numbers, self.zeros, self.fingerprint, self._frames = numbers, zeros, fingerprint, frames
         self._packages = self._packages_of()
         unknown = np.full(len(numbers), np.nan)

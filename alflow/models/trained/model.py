@@ -122,10 +122,10 @@ class TrainedModel(IndependentMembers):
         if self.workshop is None:
             msg = "members that were read from a file are not trained any further: train a new committee"
             raise PotentialError(msg)
-        groups = [resampling.group(k) for k in range(len(training))]
-        seen = resampling.halves()
+        seen = resampling.seen
         fingerprint = Fingerprint.of(training.frames, training.numbers)
-        jobs = [self._job(m, training, np.flatnonzero(seen[m, groups]), resampling) for m in range(self.n_members)]
+        halves = [np.flatnonzero(mine[resampling.groups]) for mine in seen]
+        jobs = [self._job(member, training, half, resampling) for member, half in enumerate(halves)]
         train_all(jobs, self.section, self.workshop)
         self.workshop.progress.begin("judge members", 1)
         before = self.names, self.numbers, self.zeros
@@ -138,10 +138,11 @@ class TrainedModel(IndependentMembers):
             self._recipes = None
             raise
         members = np.array([one.energies for one in said])
-        judgement, noise = self.judged(training, members, said, groups, seen, resampling)
+        judgement, noise = self.judged(training, members, said, resampling, seen)
         self.fingerprint, self._last = fingerprint, None
         unknown = np.full(len(self.numbers), np.nan)
-        return Fitted(judgement, float("nan"), unknown, float("nan"), self.remarks(noise))
+        remarks = (*resampling.remarks(training.kinds()), *self.remarks(noise))
+        return Fitted(judgement, float("nan"), unknown, float("nan"), remarks)
 
     def _job(self, member: int, training: TrainingSet, half: NDArray[np.intp], resampling: Resampling) -> Job:
         """The training of a member on its half; PotentialError if that is too small to train anything on."""
@@ -149,11 +150,14 @@ class TrainedModel(IndependentMembers):
         if len(half) < _LEAST:
             msg = (
                 f"member {member} would see {len(half)} of {len(training)} structures, expected {_LEAST} at least: "
-                f"add structures (system.copies), {2 * _LEAST * self.n_members} are always enough, or lower n_members"
+                "add structures that differ (system.copies, system.rattle)"
             )
             raise PotentialError(msg)
         # Keyed by structure: what is validated on stays so when structures are added.
-        draws = [float(generator(resampling.seed, _SHARE, member, int(k)).random()) for k in half]
+        draws = [
+            float(generator(resampling.seed, _SHARE, member, int(k)).random()) if resampling.dealt[k] else 1.0
+            for k in half
+        ]
         aside = {int(k) for k, x in zip(half, draws, strict=True) if x < self.section.validation}
         aside = aside or {int(half[np.argmin(draws)])}
         if len(aside) == len(half):
@@ -198,8 +202,9 @@ class TrainedModel(IndependentMembers):
         before = None if self.workshop is None else self.workshop.before
         if before is None or self.section.start is None or not isinstance(before.model, TrainedModel):
             return ""
-        n = len(before.training)
+        n, groups = len(before.training), before.resampling.groups
         same = (before.n_members, before.seed) == (self.n_members, resampling.seed)
+        same = same and np.array_equal(groups, resampling.groups[: len(groups)]) and len(groups) == n
         if not same or n > len(training) or _digest(before.training, range(n)) != _digest(training, range(n)):
             return ""
         return before.model.names[member]

@@ -1,25 +1,34 @@
 """The fit against a dense solution of the same problem, and fits by hand."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import alflow
 import numpy as np
 import pytest
 from alflow.committee.committee import Committee
 from alflow.models.ace import regression
+from alflow.models.ace.environment import Environment
 from alflow.models.ace.jury import _FORCES, Jury
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lj_frames import SMALL, bonded, water
+from lj_frames import SMALL, bonded, labelled, water
 
 
 def test_fit_is_the_ridge_solution_by_qr() -> None:
     """A member's predictions of the rows it saw equal those of a dense QR solve of the same problem to 1e-6."""
     frames = bonded(water(), 12)
     committee = alflow.fit(frames, **SMALL)
-    equations, n = committee.model.fit.equations, 2
-    found, strength, _ = equations.solve(
-        committee.resampling.seen(), _penalty(committee), np.zeros((committee.model.fit.equations.total.size, 0))
-    )
+    equations, n, seen = _equations(committee), 2, committee.resampling.seen
+    found = equations.solve(seen, _penalty(committee), np.zeros((equations.total.size, 0)), 12)
+    strength = found.strength
     assert strength == committee.strength
     rows, targets, atoms = [], [], []
     for k in range(len(frames)):
@@ -29,7 +38,7 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
         atoms.append([features[:, env.pairs.species == s] for s in range(n)])
         counts = committee.model.descriptor.composition(env)
         summed = np.concatenate([*(x.sum(axis=1) for x in atoms[-1]), counts])
-        x, y = committee.model.fit.weighted(env, summed, energy - counts @ committee.model.fit.origin, forces)
+        x, y = _weighted(committee, env, summed, energy, forces)
         rows.append(x.T)
         targets.append(y)
     size = rows[0].shape[1]
@@ -46,22 +55,41 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
     scale[:-n] /= np.tile(_penalty(committee), n)
     scale[-n:] *= regression._FREE
     shift = np.linalg.pinv((full.T @ full)[-n:, -n:], rcond=1e-10, hermitian=True) @ (full.T @ y_full)[-n:]
-    member = 3
-    seen = [k for k in range(len(frames)) if committee.resampling.seen()[member, committee.resampling.group(k)]]
-    weight = np.sqrt(8 / committee.resampling.seen()[member].sum())
-    x = weight * np.vstack([rows[k] for k in seen]) @ to_means
-    y = weight * np.concatenate([targets[k] for k in seen])
     spread = np.zeros((sum(a.shape[1] for a in every), size))  # the prior of the energies of atoms, as rows
     spread[: every[0].shape[1], :f] = (every[0] - every[0].mean(axis=1, keepdims=True)).T
     spread[every[0].shape[1] :, f : 2 * f] = (every[1] - every[1].mean(axis=1, keepdims=True)).T
-    augmented = np.vstack([x, np.sqrt(regression._ATOM) * spread]) * scale
-    augmented = np.vstack([augmented, np.sqrt(strength) * np.eye(size)])
-    right = np.concatenate([y - x[:, -n:] @ shift, np.zeros(len(augmented) - len(y))])
-    q, r = np.linalg.qr(augmented)
-    solution = scale * np.linalg.solve(r, q.T @ right)
-    solution[-n:] += shift
-    expected = x @ solution
-    assert np.abs(x @ np.linalg.solve(to_means, found[member]) - expected).max() < 1e-6 * np.abs(y).max()
+    groups = committee.resampling.groups
+    without_two = ~np.eye(9, dtype=bool)[2]
+    for mine, coefficients in ((seen[3], found.members[3]), (np.ones(9), found.whole), (without_two, found.without[2])):
+        there = np.flatnonzero(mine[groups])
+        weight = np.sqrt(8 / mine[:-1].sum())
+        x = weight * np.vstack([rows[k] for k in there]) @ to_means
+        y = weight * np.concatenate([targets[k] for k in there])
+        augmented = np.vstack([x, np.sqrt(regression._ATOM) * spread]) * scale
+        augmented = np.vstack([augmented, np.sqrt(strength) * np.eye(size)])
+        right = np.concatenate([y - x[:, -n:] @ shift, np.zeros(len(augmented) - len(y))])
+        q, r = np.linalg.qr(augmented)
+        solution = scale * np.linalg.solve(r, q.T @ right)
+        solution[-n:] += shift
+        expected = x @ solution
+        assert np.abs(x @ np.linalg.solve(to_means, coefficients) - expected).max() < 1e-6 * np.abs(y).max()
+
+
+def _equations(committee: Committee) -> regression.NormalEquations:
+    """The sums with the energies."""
+    fit, training = committee.model.fit, committee.training
+    energies = training.energies - training.composition() @ training.energy_zero()
+    return fit.jury.with_energies(fit.equations, energies, fit.energy_weight)
+
+
+def _weighted(
+    committee: Committee, env: Environment, summed: np.ndarray, energy: float, forces: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and targets of a structure, the energy among them."""
+    counts = committee.model.descriptor.composition(env)
+    x, y = committee.model.fit.weighted(env, summed, forces)
+    y[0] = committee.model.fit.energy_weight(counts.sum()) * (energy - counts @ committee.training.energy_zero())
+    return x, y
 
 
 def _penalty(committee: Committee) -> np.ndarray:
@@ -70,8 +98,8 @@ def _penalty(committee: Committee) -> np.ndarray:
 
 def test_the_strength_is_the_largest_that_does_as_well_in_cross_validation() -> None:
     committee = alflow.fit(bonded(water(), 16), **SMALL)
-    system = regression._Scaled.of(committee.model.fit.equations, _penalty(committee))
-    error, slack = system.criterion()
+    system = regression._Scaled.of(_equations(committee), _penalty(committee))
+    error, slack = system.criterion(committee.resampling.seen.all(axis=0), 16, 1)
     best = np.log10(committee.strength / system.mean_eigenvalue)
     least = min(error(x) for x in np.arange(-12.0, -2.0, 0.5))
     assert error(best) < (1 + 2 * slack) * least
@@ -91,26 +119,26 @@ def test_the_bottom_of_a_valley_is_found(bottom: float, width: float) -> None:
 def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
     """Against fits by hand: three quarters of the groups, errors on the others' rows."""
     committee = alflow.fit(bonded(water(), 16), **SMALL)
-    equations = committee.model.fit.equations
+    equations = _equations(committee)
     system = regression._Scaled.of(equations, _penalty(committee))
     strength = system.mean_eigenvalue * 1e-6
     total = 0.0
     for fold in range(4):
-        known = np.arange(8) % 4 != fold
+        known = np.append(np.arange(8) % 4 != fold, True)
         matrix, right, _ = system.assemble(1.0 * known, strength)
         w = system.plain(regression._solve(matrix, right)[0][:, None])[:, 0]
         w[-2:] += system.shift
         for k in range(16):
-            if not known[committee.resampling.group(k)]:
+            if not known[committee.resampling.groups[k]]:
                 frame, energy, forces = committee.training[k]
                 env = committee.model.descriptor.environment(frame)
                 counts = committee.model.descriptor.composition(env)
                 features = committee.model.descriptor.features(env)
                 parts = [features[:, env.pairs.species == s].sum(axis=1) for s in range(2)]
                 summed = np.concatenate([*parts, counts])
-                x, y = committee.model.fit.weighted(env, summed, energy - counts @ committee.model.fit.origin, forces)
+                x, y = _weighted(committee, env, summed, energy, forces)
                 total += np.sum((y - w @ x) ** 2)
-    assert system.criterion()[0](-6.0) == pytest.approx(total, rel=1e-6)
+    assert system.criterion(committee.resampling.seen.all(axis=0), 16, 2)[0](-6.0) == pytest.approx(total, rel=1e-6)
 
 
 def test_few_structures_are_fitted_by_evidence() -> None:
@@ -121,11 +149,74 @@ def test_few_structures_are_fitted_by_evidence() -> None:
     assert np.isfinite(one.predict(water()).forces).all()
 
 
+def test_members_are_moved_to_the_fit_to_all_where_half_is_too_little() -> None:
+    """Eight structures, of which half do not determine the coefficients: errors of new ones are a quarter less."""
+    frames, others = (labelled(bulk("Cu", cubic=True), n, seed=seed) for n, seed in ((8, 0), (40, 9)))
+    committee = alflow.fit(frames, **{**SMALL, "n_max": 8, "n_features": 200})
+    no_rows = np.zeros((committee.model.fit.equations.total.size, 0))
+    found = _equations(committee).solve(committee.resampling.seen, _penalty(committee), no_rows, 8)
+    error = _force_error(committee, others)
+    committee.model.set_coefficients(np.ascontiguousarray(found.members[:, None, :-1].T.swapaxes(0, 1)))
+    assert error < 0.75 * _force_error(committee, others)
+
+
+def _force_error(committee: Committee, frames: list[Atoms]) -> float:
+    """Of the usual structure: where atoms are nearer than in any that was fitted to, the core rules."""
+    errors = [committee.predict(frame).forces - frame.get_forces() for frame in frames]
+    return float(np.median(np.sqrt(np.mean(np.square(errors), axis=(1, 2)))))
+
+
+def test_twins_alone_are_fitted() -> None:
+    """A scan of volumes so fine that all are twins, in one group: cross-validation would choose the strongest ridge."""
+    frames = []
+    for scale in np.linspace(0.996, 1.004, 9):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(scale * atoms.cell, scale_atoms=True)
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    committee = alflow.fit(frames, **SMALL)
+    assert len(set(committee.resampling.twins)) < 8
+    errors = [committee.predict(frame).energy - frame.get_potential_energy() for frame in frames]
+    assert np.abs(errors).max() < 1e-3
+    twins = [frames[0].copy() for _ in range(10)]
+    for k, twin in enumerate(twins):
+        twin.rattle(0.1, seed=0)
+        twin.rattle(1e-4, seed=k)
+        twin.calc = EMT()
+        energy, forces = twin.get_potential_energy(), twin.get_forces()
+        twin.calc = SinglePointCalculator(twin, energy=energy, forces=forces)
+    prediction = alflow.fit(twins, **SMALL).predict(twins[0])
+    np.testing.assert_allclose(prediction.forces, twins[0].get_forces(), atol=0.2)
+
+
+def test_no_bit_depends_on_the_number_of_threads() -> None:
+    """Compared in processes of their own: libraries read that number when they are loaded."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import alflow, hashlib
+from lj_frames import SMALL, bonded, water
+c = alflow.fit(bonded(water(), 20), **{**SMALL, "n_features": 400, "n_max": 6, "l_max": 4})
+j = c.judgement
+print(hashlib.sha256(c.model.coefficients.tobytes() + c.model.constants.tobytes()).hexdigest(), c.strength)
+print(j.energy.alpha, j.force.alpha, j.energy.floor, j.energy_rmse, j.force_rmse)
+"""
+    found = set()
+    for threads in ("1", "2", "5"):
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        command = [sys.executable, "-c", code, str(Path(__file__).parents[2])]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
 def test_what_is_kept_to_judge_by_is_bounded() -> None:
     jury, rng = Jury(), np.random.default_rng(0)
     for _ in range(2000):
-        jury.add(np.zeros(3), 0.0, 1, 0)
-        jury.add_forces(np.zeros((2, 60)), np.zeros(60), 0, rng)
+        jury.add(np.zeros(3), 1, 0)
+        jury.add_forces(np.zeros((2, 60)), np.zeros(60), rng)
     assert len(jury.rows) == 2000
     assert all(len(rows) == _FORCES for rows in jury.force_rows)
     assert len(jury.forces) < 400 * (1 + np.log(2000 / 400)) * 1.2

@@ -84,7 +84,7 @@ def test_a_member_is_shown_its_half_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     command = f"{COMMAND} --keep {tmp_path / 'kept'}"
     found = committee(frames, workshop(tmp_path), baseline, command=command, validation=0.3)
-    seen, groups = found.resampling.halves(), [found.resampling.group(k) for k in range(24)]
+    seen, groups = found.resampling.seen, found.resampling.groups
     differences = np.round(found.training.energies, 6)
     assert not np.allclose(differences, [frame.get_potential_energy() for frame in frames], atol=1e-3)
     records = [read_file(tmp_path / "models" / name / "member.h5", keeping.MemberRecord) for name in found.model.names]
