@@ -214,14 +214,15 @@ def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Jud
 def _by_judges(t: Statements, seen: Flags | None) -> tuple[_Judged | None, _Judged | None, str]:
     """Energies, and forces, as judges see them; None where nothing can be judged, and why not."""
     numbers = np.arange(len(t.groups))
-    judges = of_energies = np.isfinite(t.members)
-    nothing = "no structure can be evaluated"
+    judges = np.ones(t.members.shape, dtype=bool)
+    of_energies = np.isfinite(t.members)
+    nothing = "members and labels have no common zero of energy: add structures"
     if seen is not None:
         saw = seen[:, np.array(t.groups, dtype=np.int64)].T
         has = t.composition > 0
         lacks = ~(saw.T @ has)  # species of which a member has seen nothing
-        judges = judges & ~saw & ~(has @ lacks.T)
-        of_energies = judges & _knows(t.composition, saw)
+        judges = ~saw & ~(has @ lacks.T)
+        of_energies = of_energies & judges & _knows(t.composition, saw)
         most = np.max(judges.sum(axis=1), initial=0)
         nothing = "members that have not seen a structure have seen nothing like it: add structures"
         if most == 1:

@@ -134,6 +134,24 @@ def test_what_no_judge_has_seen_a_species_of_is_not_judged() -> None:
     assert with_it.judgement.force_rmse < 4 * without.judgement.force_rmse
 
 
+def test_forces_are_judged_where_energies_cannot_be() -> None:
+    """By calculators that were there before, where only its own label tells from where its energies count."""
+    rng = np.random.default_rng(0)
+    of_two = Statements(
+        composition=np.array([[3.0, 0.0], [0.0, 2.0]]),
+        groups=[0, 0],
+        energies=[0.0, 0.0],
+        members=np.full((2, 4), np.nan),
+        with_forces=[0, 1],
+        forces=[np.ones(9), np.ones(6)],
+        force_members=[1.0 + rng.normal(size=(9, 4)), 1.0 + rng.normal(size=(6, 4))],
+    )
+    found = judge(of_two, None)
+    assert np.isnan(found.energy_rmse)
+    assert found.energy.note == "members and labels have no common zero of energy: add structures"
+    assert 0 < found.force_rmse < 2
+
+
 def test_one_wild_label_does_not_move_the_mean() -> None:
     rng = np.random.default_rng(0)
     seen, groups = seen_groups(8), list(range(8)) * 5
