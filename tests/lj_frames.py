@@ -12,6 +12,13 @@ SMALL = {"n_max": 4, "l_max": 2, "n_features": 60, "cutoff": 4.0, "n_members": 8
 """Settings of a committee that is fitted in a moment."""
 
 
+def with_label(atoms: Atoms, calculator: Calculator) -> Atoms:
+    """The structure with the energy and the forces of a calculator, which it keeps without it."""
+    atoms.calc = calculator
+    atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+    return atoms
+
+
 def labelled(
     start: Atoms, n: int, seed: int = 0, scale: float = 0.08, calculator: Calculator | None = None
 ) -> list[Atoms]:
@@ -23,9 +30,7 @@ def labelled(
         if atoms.pbc.any():
             atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
         atoms.positions += scale * rng.normal(size=atoms.positions.shape)
-        atoms.calc = calculator or LennardJones(sigma=2.2, epsilon=0.3, rc=6.0, smooth=True)
-        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-        frames.append(atoms)
+        frames.append(with_label(atoms, calculator or LennardJones(sigma=2.2, epsilon=0.3, rc=6.0, smooth=True)))
     return frames
 
 

@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lj_frames import SMALL, bonded, water
+from lj_frames import SMALL, bonded, water, with_label
 
 
 def statements(members: np.ndarray, composition: np.ndarray, groups: list[int], without: np.ndarray) -> Statements:
@@ -98,21 +98,14 @@ def test_a_composition_that_only_its_own_label_tells_is_not_judged() -> None:
     assert with_it.judgement.energy_rmse < 3 * without.judgement.energy_rmse
 
 
-def _of_emt(atoms: Atoms) -> Atoms:
-    atoms.calc = EMT()
-    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-    return atoms
-
-
 def test_atoms_alone_are_known_to_all_and_spoil_nothing() -> None:
     """As MACE and GAP files have them: in no fold, in no error, and exact; the others are fitted as without."""
     frames = []
     for seed in range(16):
         atoms = bulk("Cu", cubic=True)
         atoms.rattle(0.1, seed=seed)
-        frames.append(_of_emt(atoms))
-    alone = _of_emt(Atoms("Cu", cell=[20, 20, 20], pbc=True))
+        frames.append(with_label(atoms, EMT()))
+    alone = with_label(Atoms("Cu", cell=[20, 20, 20], pbc=True), EMT())
     without, with_it = alflow.fit(frames, **SMALL), alflow.fit([alone, *frames], **SMALL)
     assert with_it.judgement.energy_rmse == pytest.approx(without.judgement.energy_rmse, rel=0.3)
     assert with_it.judgement.force_rmse == pytest.approx(without.judgement.force_rmse, rel=0.3)
@@ -168,9 +161,7 @@ def test_forces_that_vanish_by_symmetry_show_nothing() -> None:
     for scale in np.linspace(0.97, 1.03, 12):
         atoms = bulk("Cu", cubic=True)
         atoms.set_cell(scale * atoms.cell, scale_atoms=True)
-        atoms.calc = EMT()
-        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-        frames.append(atoms)
+        frames.append(with_label(atoms, EMT()))
     judgement = alflow.fit(frames, **SMALL).judgement
     assert judgement.accuracy.startswith("out-of-bag errors ")
     assert judgement.accuracy.endswith("; of forces nothing can be told (all forces vanish, by symmetry)")

@@ -46,14 +46,19 @@ def test_leverage_is_the_mahalanobis_distance(size: int, seed: int) -> None:
 
 
 def test_members_agree_on_how_neighbours_share_their_energy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Labels do not say it, the prior does, and costs little: what is left in atom_sigma is what is unknown."""
+    """Labels do not say it, the prior does, at no cost of accuracy: what is left in atom_sigma is what is unknown."""
     test = bonded(water(), 1, seed=50)[0]
     committee = alflow.fit(bonded(water(), 30), **SMALL)
     prediction = committee.predict(test)
     monkeypatch.setattr(regression, "_ATOM", 0.0)
     free = alflow.fit(bonded(water(), 30), **SMALL)
     assert prediction.atom_sigma.mean() < 0.3 * free.predict(test).atom_sigma.mean()
-    assert committee.judgement.force_rmse < 1.25 * free.judgement.force_rmse
+    new = bonded(water(), 40, seed=9)
+    errors = [
+        np.median([np.sqrt(np.mean((model.predict(frame).forces - frame.get_forces()) ** 2)) for frame in new])
+        for model in (committee, free)
+    ]
+    assert errors[0] < 1.1 * errors[1]
     far = bonded(water(), 1, seed=50)[0]
     far.positions[5] += [0.0, 0.0, 0.5]
     strange = committee.predict(far)

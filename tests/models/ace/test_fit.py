@@ -15,11 +15,10 @@ from alflow.models.ace.jury import _FORCES, Jury
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lj_frames import SMALL, bonded, labelled, water
+from lj_frames import SMALL, bonded, labelled, water, with_label
 
 
 def test_fit_is_the_ridge_solution_by_qr() -> None:
@@ -172,10 +171,7 @@ def test_twins_alone_are_fitted() -> None:
     for scale in np.linspace(0.996, 1.004, 9):
         atoms = bulk("Cu", cubic=True)
         atoms.set_cell(scale * atoms.cell, scale_atoms=True)
-        atoms.calc = EMT()
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
+        frames.append(with_label(atoms, EMT()))
     committee = alflow.fit(frames, **SMALL)
     assert len(set(committee.resampling.twins)) < 8
     errors = [committee.predict(frame).energy - frame.get_potential_energy() for frame in frames]
@@ -184,9 +180,7 @@ def test_twins_alone_are_fitted() -> None:
     for k, twin in enumerate(twins):
         twin.rattle(0.1, seed=0)
         twin.rattle(1e-4, seed=k)
-        twin.calc = EMT()
-        energy, forces = twin.get_potential_energy(), twin.get_forces()
-        twin.calc = SinglePointCalculator(twin, energy=energy, forces=forces)
+        with_label(twin, EMT())
     prediction = alflow.fit(twins, **SMALL).predict(twins[0])
     np.testing.assert_allclose(prediction.forces, twins[0].get_forces(), atol=0.2)
 
