@@ -3,12 +3,13 @@
 Below the shortest distance d of a pair of species the radial functions come to rest within ``h = SOFT d``, and with
 them whatever the features would have extrapolated. In their place stands, with t = (d - r)/h,
 
-``phi(r) = C h (5/2 t^4 - 3 t^5 + t^6) + ZBL(r) - [ZBL(d) + ZBL'(d) (r - d) + ZBL''(d) (r - d)^2 / 2]``,
+``phi(r) = C h (5/2 t^4 - 3 t^5 + t^6) + ZBL(r) - T(r)``,
 
-the first term going on as a straight line of slope -C from t = 1. Its force takes over the force C with which the pair
-was pushed apart at d in the same measure as the features give it up; what ZBL adds is positive and rises monotonically,
-as do all of its derivatives (it is completely monotone). Both vanish at d with their first two derivatives, so that
-nothing changes for the structures of the training set. A committee with a baseline has no core: it is the baseline that
+the first term going on as a straight line of slope -C from t = 1, T the Taylor polynomial of third order of ZBL at d.
+The force of the first takes over the force C with which the pair was pushed apart at d in the same measure as the
+features give it up; what ZBL adds is positive and rises monotonically, as do its derivatives (it is completely
+monotone). Both vanish at d with their first three derivatives: nothing changes for the structures of the training set,
+and a little below d the features go on alone. A committee with a baseline has no core: it is the baseline that
 holds atoms apart then, and the learned difference comes to rest as well. ZBL: Ziegler, Biersack, Littmark, The Stopping
 and Range of Ions in Matter (Pergamon, 1985).
 """

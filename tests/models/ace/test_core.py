@@ -94,12 +94,23 @@ def test_the_core_is_smooth_and_its_force_rises(share: float, d: float, c: float
     assert values[0][1] <= values[1][1] <= values[2][1]
 
 
-def test_the_core_begins_with_two_derivatives_of_zero() -> None:
+def test_the_core_begins_with_three_derivatives_of_zero() -> None:
     core = make_core((8, 14), np.full((2, 2), 1.5), np.full((2, 2), 7.0))
-    force = [pair_core(1.5 - x, 0, 1, core)[1] for x in (1e-3, 2e-3)]
-    assert abs(force[0]) < 1e-3
-    assert abs(force[1] - force[0]) < 1e-2
+    force = [pair_core(1.5 - x, 0, 1, core)[1] for x in (0.005, 0.01)]
+    assert force[1] / force[0] == pytest.approx(8, rel=0.1)  # of the third order
     assert rising(8, 14, np.linspace(1.5, 1.3, 9), np.full(9, -50.0), 2.0) == 2.0  # no C can mend that: it says so
+
+
+def test_a_little_closer_than_in_training_the_features_go_on_alone() -> None:
+    """Argon 0.04 Å nearer than ever seen: what ZBL adds is of the fourth order, 0.1 meV and not 1."""
+    d, gap, step = 2.0, 0.04, 1e-3
+    core = make_core((18, 18), np.full((2, 2), d), np.zeros((2, 2)))
+    third = [zbl(d + k * step, core.charge[0, 0], core.screening[0, 0])[3] for k in (-1, 1)]
+    fourth = (third[1] - third[0]) / (2 * step)
+    value, slope = pair_core(d - gap, 0, 1, core)
+    assert value == pytest.approx(fourth * gap**4 / 24, rel=0.1)
+    assert slope == pytest.approx(-fourth * gap**3 / 6, rel=0.1)
+    assert value < 1e-4
 
 
 def test_zbl_is_that_of_the_literature() -> None:

@@ -20,8 +20,8 @@ class Core(NamedTuple):
     inner, force, charge, screening : ndarray, shape (S, S)
         Distance d at which it begins, Å; force C that replaces that of the features, eV/Å; ``e^2 Z Z' / 4 pi eps_0``,
         eV Å; and screening length, Å, of the ZBL potential.
-    taylor : ndarray, shape (S, S, 3)
-        Value and first two derivatives of the ZBL potential at d.
+    taylor : ndarray, shape (S, S, 4)
+        Value and first three derivatives of the ZBL potential at d.
     """
 
     inner: Array
@@ -65,28 +65,29 @@ def _pair_core(r: float, s_i: int, s_j: int, core: Core) -> tuple[float, float]:
         value, slope = c * h * t**4 * (2.5 - t * (3.0 - t)), -c * t**3 * (10.0 - t * (15.0 - 6.0 * t))
     else:
         value, slope = c * h * (t - 0.5), -c
-    # ZBL less its Taylor polynomial at d: two derivatives vanish there, so that the training set feels nothing of it.
-    bare, dbare, _ = _zbl(r, core.charge[s_i, s_j], core.screening[s_i, s_j])
-    at = core.taylor[s_i, s_j]
-    value += bare - at[0] - at[1] * (r - d) - 0.5 * at[2] * (r - d) ** 2
-    slope += dbare - at[1] - at[2] * (r - d)
+    # ZBL less its Taylor polynomial at d: as long as the features go on, to the third order, it must not add to them.
+    bare, dbare, _, _ = _zbl(r, core.charge[s_i, s_j], core.screening[s_i, s_j])
+    at, x = core.taylor[s_i, s_j], r - d
+    value += bare - (at[0] + x * (at[1] + x * (at[2] / 2 + x * at[3] / 6)))
+    slope += dbare - (at[1] + x * (at[2] + x * at[3] / 2))
     return value, slope
 
 
 @part
-def _zbl(r: float, charge: float, screening: float) -> tuple[float, float, float]:
-    """The universal screened nuclear repulsion and its first two derivatives.
+def _zbl(r: float, charge: float, screening: float) -> tuple[float, float, float, float]:
+    """The universal screened nuclear repulsion and its first three derivatives.
 
     Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter (Pergamon, 1985).
     """
-    value, slope, bend = 0.0, 0.0, 0.0
+    value, slope, bend, third = 0.0, 0.0, 0.0, 0.0
     for c, b in ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162)):
         k = b / screening
         part = charge * c * np.exp(-k * r) / r
         value += part
         slope -= part * (k + 1.0 / r)
-        bend += part * (k * k + 2.0 * k / r + 2.0 / r**2)
-    return value, slope, bend
+        bend += part * (k**2 + 2.0 * k / r + 2.0 / r**2)
+        third -= part * (k**3 + 3.0 * k**2 / r + 6.0 * k / r**2 + 6.0 / r**3)
+    return value, slope, bend, third
 
 
 @compiled
@@ -96,6 +97,6 @@ def pair_core(r: float, s_i: int, s_j: int, core: Core) -> tuple[float, float]:
 
 
 @compiled
-def zbl(r: float, charge: float, screening: float) -> tuple[float, float, float]:
-    """The ZBL potential and its first two derivatives, as the other kernels have it."""
+def zbl(r: float, charge: float, screening: float) -> tuple[float, float, float, float]:
+    """The ZBL potential and its first three derivatives, as the other kernels have it."""
     return _zbl(r, charge, screening)  # type: ignore[no-any-return]
