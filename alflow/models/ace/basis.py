@@ -11,8 +11,9 @@ of three real spherical harmonics. Rotation-invariant features are, each unorder
 - of four: ``sum_M P[(c1 c2) LM] P[(c3 c4) LM]``, one for every L:
 
 the atomic cluster expansion, Drautz, Phys. Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104. All are dot
-products of two vectors, channels or nodes. Those of one channel are always there; of the others those of lowest
-*level*: the sum of the channels' degrees, and 2 more for each channel above two.
+products of two vectors, channels or nodes. Those of one channel are always there, and have more radial functions than
+the others: a sum over pairs costs little, and pair forces are steep. Of the others there are those of lowest *level*:
+the sum of the channels' degrees, and 2 more for each channel above two.
 """
 
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ class Basis:
     Attributes
     ----------
     n_species, n_max, l_max : int
-        Numbers of species and radial functions, and largest l.
+        Numbers of species and of radial functions (of products and of one channel, whichever are more), and largest l.
     degree : ndarray of int, shape (F,)
         Total degree of each feature.
     order : ndarray of int, shape (F,)
@@ -115,13 +116,15 @@ _Feature = tuple[tuple[_Channel, ...], int]  # channels, and the L to which thei
 
 
 @lru_cache(maxsize=8)
-def make_basis(n_species: int, n_max: int, l_max: int, n_features: int) -> Basis:
+def make_basis(n_species: int, n_max: int, l_max: int, n_features: int, n_pair: int = 0) -> Basis:
     """Build the tables.
 
     Parameters
     ----------
     n_species, n_max, l_max : int
         Numbers of species and radial functions (n = 0 .. n_max - 1), and largest l.
+    n_pair : int
+        Radial functions of the features of one channel; no fewer than the others have.
     n_features : int
         Features of an atom, at most; those of one channel are there in any case. Products of the same level and the
         same number of channels are all in or all out.
@@ -129,25 +132,31 @@ def make_basis(n_species: int, n_max: int, l_max: int, n_features: int) -> Basis
     channels = sorted(
         _Channel(n + 1 + l, l, s, n) for s in range(n_species) for n in range(n_max) for l in range(l_max + 1)
     )
-    features = _chosen(channels, n_features)
+    n_pair = max(n_pair, n_max)
+    further = [_Channel(n + 1, 0, s, n) for n in range(n_max, n_pair) for s in range(n_species)]
+    features = _chosen(channels, further, n_features)
     return Basis(
         n_species=n_species,
-        n_max=n_max,
+        n_max=n_pair,
         l_max=l_max,
         degree=np.array([sum(c.degree for c in product) for product, _ in features], dtype=np.int64),
         order=np.array([len(product) for product, _ in features], dtype=np.int64),
-        tables=_make_tables(features, n_species, n_max, l_max),
+        tables=_make_tables(features, n_species, n_pair, l_max),
     )
 
 
-def _chosen(channels: list[_Channel], n_features: int) -> list[_Feature]:
-    """At most so many features, those of one channel first, then whole shells of the others."""
+def _chosen(channels: list[_Channel], further: list[_Channel], n_features: int) -> list[_Feature]:
+    """At most so many features, those of one channel first, then whole shells of the others.
+
+    The further channels are in no products, and do not count.
+    """
     features: list[_Feature] = [((c,), 0) for c in channels if c.l == 0]
     # Whole shells: part of one would prefer some species or some l to others that cost and say as much.
     for shell in _shells(channels):
         if len(features) + len(shell) > n_features:
             break
         features += shell
+    features += [((c,), 0) for c in further]
     features.sort(key=lambda feature: len(feature[0]))  # nodes before the products that use them again
     return features
 

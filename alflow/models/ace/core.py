@@ -49,8 +49,8 @@ def repelling(coefficients: Array, responses: Array, rows: Array) -> Array:
     ----------
     coefficients : ndarray, shape (M, D)
         Of the members.
-    responses : ndarray, shape (M, D, 3 n)
-        Of each member to each row: the inverse of its normal equations times the row.
+    responses : ndarray, shape (D, 3 n)
+        Of a fit to all structures to each row: the inverse of its normal equations times the row.
     rows : ndarray, shape (D, 3 n)
         Of the force, at three distances inwards, of each of n pairs.
     """
@@ -63,14 +63,12 @@ def repelling(coefficients: Array, responses: Array, rows: Array) -> Array:
     wrong = np.repeat((wanted > force.reshape(-1, 3)).any(axis=1), 3)
     if not wrong.any():
         return coefficients
-    out = coefficients.copy()
-    for m, response in enumerate(responses[:, :, wrong]):
-        # The least change in the metric of the member's own normal equations: where its data say much, they give way
-        # last. Least squares, as the rows of neighbouring distances may all but coincide.
-        coupling = rows[:, wrong].T @ response
-        lacking = wanted.ravel()[wrong] - coefficients[m] @ rows[:, wrong]
-        out[m] += response @ np.linalg.lstsq(coupling, lacking, rcond=1e-10)[0]
-    return out
+    # The least change in the metric of the normal equations of all structures: where they say much, they give way last,
+    # those that a member has not seen, too. Least squares, as rows of neighbouring distances may all but coincide.
+    response = responses[:, wrong]
+    lacking = wanted.ravel()[wrong] - coefficients @ rows[:, wrong]
+    pulls = np.linalg.lstsq(rows[:, wrong].T @ response, lacking.T, rcond=1e-10)[0]
+    return np.asarray(coefficients + (response @ pulls).T)
 
 
 def rising(z_a: int, z_b: int, r: Array, features: Array, least: float) -> float:

@@ -24,6 +24,8 @@ from alflow.models.ace.settings import AceSettings, lengths
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_STEEP = 3  # degree from which the prior of a pair term falls no more
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:
@@ -52,7 +54,9 @@ class Solution:
 
 def make_descriptor(settings: AceSettings, numbers: tuple[int, ...]) -> Descriptor:
     """The descriptor for some species, as sorted atomic numbers."""
-    basis = make_basis(len(numbers), int(settings.n_max), int(settings.l_max), settings.features_of(len(numbers)))
+    n_species = len(numbers)
+    n_features, n_pair = settings.features_of(n_species), settings.pairs_of(n_species)
+    basis = make_basis(n_species, int(settings.n_max), int(settings.l_max), n_features, n_pair)
     return Descriptor(numbers, settings.cutoff, basis, lengths(numbers))
 
 
@@ -147,9 +151,15 @@ class Fit:
         return rows, np.concatenate([[0.0], f * forces.ravel()])
 
     @property
-    def penalty(self) -> Array:
-        """By what the prior expects a feature's coefficient to be smaller, shape (F,): it grows with the degree."""
-        return np.asarray(self.descriptor.basis.degree.astype(float) ** self.settings.smoothness)
+    def penalties(self) -> Array:
+        """By what the prior may expect features' coefficients to be smaller, shape (2, F): they grow with the degree.
+
+        With the second that of pair terms grows up to the third degree only, for pair forces that are steep or have
+        fine detail, as those of rare gases: the data decide (:meth:`NormalEquations.solve`).
+        """
+        basis = self.descriptor.basis
+        steep = np.where(basis.order == 1, np.minimum(basis.degree, _STEEP), basis.degree)
+        return np.array([basis.degree, steep], dtype=float) ** self.settings.smoothness
 
     def solve(self, training: TrainingSet, resampling: Resampling, *, repels: bool) -> Solution:
         """Fit all members to what was added.
@@ -171,7 +181,7 @@ class Fit:
         energies = training.energies - composition @ origin
         equations = self.jury.with_energies(self.equations, energies, self.energy_weight)
         rows = rows_of_pairs(self.descriptor, training.frames, self.shortest)
-        found = equations.solve(seen, self.penalty, rows, resampling.n_apart, self.descriptor.threads)
+        found = equations.solve(seen, self.penalties, rows, resampling.n_apart, self.descriptor.threads)
         # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
         # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.
         share = share_of_whole(self.jury.statements(found.members, found.without, energies, composition), seen)

@@ -199,7 +199,9 @@ class AceModel:
     def read(cls, group: h5py.Group, training: TrainingSet) -> Self:
         """Read what :meth:`write` wrote; KeyError when something is missing."""
         coefficients, inner = group["coefficients"][()], group["inner"][()]
-        model = cls.make(coefficients.shape[2], json.loads(group.attrs["settings"]))
+        settings = json.loads(group.attrs["settings"])
+        settings.setdefault("n_pair", settings["n_max"])  # of files from before there was such a setting
+        model = cls.make(coefficients.shape[2], settings)
         model.descriptor = make_descriptor(model.settings, training.numbers).with_inner(inner)
         model.set_coefficients(coefficients)
         model.constants = group["constants"][()]

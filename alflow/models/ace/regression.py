@@ -29,11 +29,11 @@ R = TypeVar("R")
 _AT_ONCE = 8  # systems solved at once, at most: each needs a matrix of its own
 _LEFT_OUT = 16  # parts that are left out in turn, at most
 _FREE = 10.0  # prior standard deviation of the atomic energies relative to that of a feature: they are all but free
-_ATOM = 1e-3  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see solve
+_ATOM = 1e-4  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see solve
 _FOLDS = 4
 _FEWEST = 2 * _FOLDS  # structures that do not nearly coincide, below which the evidence decides on the strength
-_SLACK = 0.005  # share by which the error of cross-validation may be above the least
-_FIRST, _STEP, _LEAST, _LARGEST = -9.0, 1.5, -12.0, 0.0  # log10 of the strength relative to the mean eigenvalue
+_LEAST, _LARGEST = -12.0, 0.0  # log10 of the strength relative to the mean eigenvalue
+_COARSE, _STEP = 3.0, 1.5  # steps of it: to look at all, and to go downhill
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +50,17 @@ class Solutions:
         Fitted to all groups but this one, and perhaps some others.
     strength : float
         The ridge in scaled columns, the same for all.
-    responses : ndarray, shape (M, D, n)
-        How the coefficients of each member change if it is pulled along each of n force rows.
+    prior : int
+        Which of the penalties it goes with.
+    responses : ndarray, shape (D, n)
+        How the coefficients of the fit to all groups change if it is pulled along each of n force rows.
     """
 
     members: Array
     whole: Array
     without: Array
     strength: float
+    prior: int
     responses: Array
 
 
@@ -160,27 +163,31 @@ class NormalEquations:
         variance = (sum(squares) - float(numbers @ means**2)) / max(float(numbers.sum()), 1.0)
         return means + coefficients[-n_species:], float(np.sqrt(max(variance, 0.0)))
 
-    def solve(self, seen: Flags, penalty: Array, rows: Array, n_apart: int, threads: int = 1) -> Solutions:
+    def solve(self, seen: Flags, penalties: Array, rows: Array, n_apart: int, threads: int = 1) -> Solutions:
         """Solve for all members, for all groups together, and for all but each of up to 16 parts of them.
 
         Features count from their mean over all atoms of their species, so that an atom's energy is its species'
         constant plus what its surroundings make different. The prior of a coefficient is a normal distribution of mean
-        zero whose standard deviation is inversely proportional to the root mean square of its column and to
-        ``penalty``. Its strength, the same for all members, is the largest with which the squared error of four-fold
-        cross-validation over the groups is within 0.5 % of the least: among models that do as well, the one that
-        extrapolates most cautiously. With fewer than eight structures, twins counted once, it maximises the evidence
-        (MacKay, Neural Comput. 4, 415 (1992), doi:10.1162/neco.1992.4.3.415). Independent of it, the energies of the
-        atoms of a species are expected to be near their mean, with a weight so small that no error of prediction shows
-        it: what labels do not say, how neighbours share their energy, members then agree on.
+        zero whose standard deviation is inversely proportional to the root mean square of its column and to one of the
+        ``penalties``. Which one, and its strength, the same for all members, are those with the least squared error of
+        four-fold cross-validation over the groups: with more, all members would err alike, which no spread shows. With
+        fewer than eight structures, twins counted once, they maximise the evidence (MacKay, Neural Comput. 4, 415
+        (1992), doi:10.1162/neco.1992.4.3.415).
+
+        Independent of it, the energies of the atoms of a species are expected to be near their mean: what labels do not
+        say, how neighbours share their energy, members then agree on. The weight is so small that errors of prediction
+        do not show it, but where a sum of pair potentials is learned almost without error: there it decides on the
+        error (Lennard-Jones liquid, 12 structures: 0.023 kT with 1e-3, 0.006 kT with 1e-4), and without it the energies
+        of atoms say nothing (ethanol: sigma of 0.13 eV with 1e-3, 0.46 eV with 1e-6, 1.5 eV without).
 
         Parameters
         ----------
         seen : ndarray of bool, shape (M, G)
             Which groups each member is fitted to. What all of them see is in every fit, and in no fold.
-        penalty : ndarray, shape (F,)
-            Larger for features that should be smaller: those of higher degree.
+        penalties : ndarray, shape (K, F)
+            To choose from, each larger for features that should be smaller.
         rows : ndarray, shape (D, n)
-            Force rows that a member may have to reproduce besides.
+            Force rows that members may have to reproduce besides.
         n_apart : int
             How many structures there are that do not nearly coincide.
         threads : int
@@ -188,8 +195,10 @@ class NormalEquations:
             on how many there are.
 
         """
-        system, common = _Scaled.of(self, penalty), np.asarray(seen.all(axis=0))
-        strength = system.mean_eigenvalue * 10.0 ** _largest(*system.criterion(common, n_apart, threads))
+        system, common = _Scaled.of(self, penalties), np.asarray(seen.all(axis=0))
+        choices = len(penalties)
+        log_strength, prior = _lowest(*system.criterion(common, n_apart, threads), choices, threads)
+        strength = system.mean_eigenvalue * 10.0**log_strength
         n_members, n_groups = seen.shape
         # Of many groups both of a pair, or more, are left out at once. What lacks groups without structures lacks
         # nothing: it is the solution of all.
@@ -199,27 +208,26 @@ class NormalEquations:
         fitted_to = np.concatenate([seen, every, left_out != lacking[:, None]])
         # One strength for all members: were it each member's own, their differences would be those of their priors too.
         # A member sees less than all together did, and its matrix may be indefinite by rounding where theirs was not.
-        found = self._fitted(system, fitted_to, n_members, strength, rows, threads)
+        found = self._fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads)
         while not all(np.isfinite(solution).all() for solution in found):
             if strength > system.mean_eigenvalue:
                 msg = "the fit has no finite solution: look for labels that are many orders of magnitude off"
                 raise PotentialError(msg)
             strength *= 10.0
-            found = self._fitted(system, fitted_to, n_members, strength, rows, threads)
+            found = self._fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads)
         coefficients = np.array([solution[:, 0] for solution in found])
         coefficients[:, -len(system.shift) :] += system.shift
         without = np.tile(coefficients[n_members], (n_groups, 1))
         for part, its in zip(lacking, coefficients[n_members + 1 :], strict=True):
             without[left_out == part] = its
-        responses = np.array([solution[:, 1:] for solution in found[:n_members]])
-        return Solutions(coefficients[:n_members], coefficients[n_members], without, strength, responses)
+        members, whole = coefficients[:n_members], coefficients[n_members]
+        return Solutions(members, whole, without, strength, prior, found[n_members][:, 1:])
 
     def _fitted(
-        self, system: "_Scaled", fitted_to: Flags, n_members: int, strength: float, rows: Array, threads: int
+        self, system: "_Scaled", fitted_to: Flags, n_members: int, ridge: Array, rows: Array, threads: int
     ) -> list[Array]:
-        """Solutions, without the shift, of fits to some groups each; of the members with responses: (D, 1 + n)."""
+        """Solutions of fits to some groups each, without the shift: (D, 1), of that to all and responses (D, 1 + n)."""
         scaled = system.scale[:, None] * rows
-
         common = fitted_to.all(axis=0)
 
         def one(index: int) -> Array:
@@ -227,8 +235,8 @@ class NormalEquations:
             # Scaled up to the number of all groups: against the same ridge a member then weighs its data like all.
             more = np.sum(~common) / max(float(np.sum(groups & ~common)), 1.0)
             weights = np.where(common, 1.0, groups * more)
-            matrix, right, _ = system.assemble(weights, strength)
-            wanted = np.column_stack([right, scaled]) if index < n_members else right[:, None]
+            matrix, right, _ = system.assemble(weights, ridge)
+            wanted = np.column_stack([right, scaled]) if index == n_members else right[:, None]
             return system.plain(_solve(matrix, wanted)[0])
 
         return _each(one, range(len(fitted_to)), threads)
@@ -245,7 +253,9 @@ class _Scaled:
     means : ndarray, shape (S F,)
         Of each feature over the atoms of its species.
     scale : ndarray, shape (D,)
-        Standard deviation of the prior of each coefficient.
+        Standard deviation of the prior of each coefficient, with the first of the penalties.
+    ridges : ndarray, shape (K, D)
+        What a ridge of 1 is in these columns with each of the penalties.
     shift : ndarray, shape (S,)
         Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred.
     prior : ndarray, shape (S, F, F)
@@ -257,24 +267,25 @@ class _Scaled:
     equations: NormalEquations
     means: Array
     scale: Array
+    ridges: Array
     shift: Array
     prior: Array
     mean_eigenvalue: float
 
     @classmethod
-    def of(cls, equations: NormalEquations, penalty: Array) -> "_Scaled":
+    def of(cls, equations: NormalEquations, penalties: Array) -> "_Scaled":
         n_species, n_features = equations.atomic.shape[:2]
         atoms = equations.total[-n_species:]
         means = equations.total[:-n_species] / np.repeat(np.maximum(atoms, 1.0), n_features)
         no_prior, ones = np.zeros_like(equations.atomic), np.ones(len(equations.total))
         # Scales are taken from columns that count from their means: a first, unscaled system is put together for them.
-        rough = cls(equations, means, ones, np.zeros(n_species), no_prior, 1.0)
+        rough = cls(equations, means, ones, ones[None], np.zeros(n_species), no_prior, 1.0)
         every = np.ones(len(equations.gram))
-        full, right, _ = rough.assemble(every, 0.0)
+        full, right, _ = rough.assemble(every, 0.0 * ones)
         rms = np.sqrt(np.maximum(np.diagonal(full), 0.0) / max(equations.n_rows.sum(), 1.0))
         # A column that is all zero, of a species that never meets another, has no scale: its coefficient is zero.
         scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max(initial=0.0))
-        scale[:-n_species] /= np.tile(penalty, n_species)
+        scale[:-n_species] /= np.tile(penalties[0], n_species)
         scale[-n_species:] *= _FREE
         # Compositions are often proportional to each other (pure water: H2O), so energies of atoms are not unique: the
         # pseudo-inverse takes the smallest.
@@ -288,10 +299,16 @@ class _Scaled:
             prior[s] = equations.atomic[s] - n * np.outer(means[here], means[here])
             prior[s] *= _ATOM * scale[here, None] * scale[here]
         mean_eigenvalue = float(np.sum(np.diagonal(full) * scale**2) / len(scale))
-        return cls(equations, means, scale, shift, prior, max(mean_eigenvalue, 1e-300))
+        # Other penalties are other ridges for the same columns: one matrix serves them all.
+        ridges = np.ones((len(penalties), len(scale)))
+        ridges[:, :-n_species] = np.tile((penalties / penalties[0]) ** 2, n_species)
+        return cls(equations, means, scale, ridges, shift, prior, max(mean_eigenvalue, 1e-300))
 
-    def assemble(self, weights: Array, strength: float) -> tuple[Array, Array, float]:
-        """Matrix (D, D; its upper triangle), right-hand side (D,) and sum of y^2 of a weighted sum of groups."""
+    def assemble(self, weights: Array, ridge: Array) -> tuple[Array, Array, float]:
+        """Matrix (D, D; its upper triangle), right-hand side (D,) and sum of y^2 of a weighted sum of groups.
+
+        With the ridge (D,) on the diagonal.
+        """
         e = self.equations
         # The columns are shifted to their means on the sums, by rank-one corrections with the columns of the counts
         # (the crosses): the means depend on all of the data, and rows that were added long ago are not there to shift.
@@ -304,7 +321,7 @@ class _Scaled:
         moment -= crosses @ self.shift
         moment[:-n_species] -= self.means * np.repeat(moment[-n_species:], len(self.means) // n_species)
         matrix = np.empty(e.gram.shape[1:])
-        _assemble(e.gram, weights, self.means, self.scale, crosses, self.prior, strength, matrix)
+        _assemble(e.gram, weights, self.means, self.scale, crosses, self.prior, ridge, matrix)
         return matrix, self.scale * moment, square
 
     def plain(self, solutions: Array) -> Array:
@@ -315,51 +332,56 @@ class _Scaled:
         out[-n_species:] -= parts.sum(axis=1)
         return out
 
-    def criterion(self, common: Flags, n_apart: int, threads: int) -> tuple[Callable[[float], float], float]:
-        """What the strength keeps low, as a function of its decimal logarithm relative to the mean eigenvalue.
+    def criterion(
+        self, common: Flags, n_apart: int, threads: int
+    ) -> tuple[Callable[[float, int], float], Callable[[float, int], float]]:
+        """What is to be low, as a function of the logarithm of the strength and the number of the penalty.
 
-        And the share by which it may be above its minimum.
+        The decimal logarithm, relative to the mean eigenvalue. And an estimate of it that costs a quarter.
         """
         e = self.equations
-        every = np.ones(len(e.gram))
+        every, none = np.ones(len(e.gram)), np.zeros(len(self.scale))
         # A fold of a single structure says nothing of the others, and twins are all in one; the evidence needs no fold.
         if n_apart < _FEWEST:
-            return self._evidence(*self.assemble(every, 0.0)), 0.0
+            evidence = self._evidence(*self.assemble(every, none))
+            return evidence, evidence
         # Groups with more structures first, so that the folds are as equal as can be where some groups are empty.
         unknown = np.full(len(e.gram), -1)
         order = np.argsort(-e.n_structures, kind="stable")
         order = order[~common[order]]
         unknown[order] = np.arange(len(order)) % _FOLDS
         # What is left out is all less what is not: no matrix of its own.
-        full, right, square = self.assemble(every, 0.0)
-        known = [self.assemble(1.0 * (unknown != k), 0.0) for k in range(_FOLDS)]
+        full, right, square = self.assemble(every, none)
+        known = [self.assemble(1.0 * (unknown != k), none) for k in range(_FOLDS)]
 
-        def error(log_strength: float) -> float:
-            strength = self.mean_eigenvalue * 10.0**log_strength
+        def of_fold(fold: tuple[Array, Array, float], log_strength: float, prior: int) -> float:
+            matrix, mine, y2 = fold
+            w, log_determinant = _solve(_with_diagonal(matrix, self._ridge(log_strength, prior)), mine)
+            if not np.isfinite(log_determinant):
+                return np.inf
+            quadratic = w @ _times(full, w) - w @ _times(matrix, w)
+            return float((square - y2) - 2 * w @ (right - mine) + quadratic)
 
-            def of_fold(fold: tuple[Array, Array, float]) -> float:
-                matrix, mine, y2 = fold
-                w, log_determinant = _solve(_with_diagonal(matrix, strength), mine)
-                if not np.isfinite(log_determinant):
-                    return np.inf
-                quadratic = w @ _times(full, w) - w @ _times(matrix, w)
-                return float((square - y2) - 2 * w @ (right - mine) + quadratic)
+        def error(log_strength: float, prior: int) -> float:
+            return float(np.sum(_each(lambda fold: of_fold(fold, log_strength, prior), known, threads)))
 
-            return float(np.sum(_each(of_fold, known, threads)))
+        return error, lambda log_strength, prior: of_fold(known[0], log_strength, prior)
 
-        return error, _SLACK
+    def _ridge(self, log_strength: float, prior: int) -> Array:
+        """Of that strength relative to the mean eigenvalue, shape (D,)."""
+        return np.asarray(self.mean_eigenvalue * 10.0**log_strength * self.ridges[prior])
 
-    def _evidence(self, matrix: Array, right: Array, square: float) -> Callable[[float], float]:
+    def _evidence(self, matrix: Array, right: Array, square: float) -> Callable[[float, int], float]:
         """Minus the logarithm of the evidence; the variance of the noise is eliminated."""
         n = float(self.equations.n_rows.sum())
 
-        def minus_log(log_strength: float) -> float:
-            strength = self.mean_eigenvalue * 10.0**log_strength
-            solution, log_determinant = _solve(_with_diagonal(matrix, strength), right)
+        def minus_log(log_strength: float, prior: int) -> float:
+            ridge = self._ridge(log_strength, prior)
+            solution, log_determinant = _solve(_with_diagonal(matrix, ridge), right)
             if not np.isfinite(log_determinant):
                 return np.inf
             residual = max(square - float(right @ solution), 1e-14 * max(square, 1e-300))
-            return float(0.5 * n * np.log(residual) + 0.5 * (log_determinant - len(right) * np.log(strength)))
+            return float(0.5 * n * np.log(residual) + 0.5 * (log_determinant - np.sum(np.log(ridge))))
 
         return minus_log
 
@@ -370,27 +392,32 @@ def _each(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[
         return list(pool.map(function, items))
 
 
-def _largest(function: Callable[[float], float], slack: float) -> float:
-    """Largest x at which a function with one valley is not above its minimum by more than a share ``slack`` of it."""
+def _lowest(
+    function: Callable[[float, int], float], rough: Callable[[float, int], float], choices: int, threads: int = 1
+) -> tuple[float, int]:
+    """Where a function of x, which may have several valleys, and of a choice is lowest.
+
+    ``rough`` tells in which valley. Between half steps by a parabola, so that a little more data does not make it jump.
+    """
+    # With few data the error of cross-validation often has two valleys: with little ridge what is said is interpolated,
+    # with much it is averaged. A search that goes downhill ends in either, so every strength is looked at.
+    places = [(float(x), k) for k in range(choices) for x in np.arange(_LEAST, _LARGEST + _STEP, _COARSE)]
+    x, choice = places[int(np.argmin(_each(lambda place: rough(*place), places, threads)))]
     known: dict[float, float] = {}
 
     def value(x: float) -> float:
         if x not in known:
-            known[x] = function(x)
+            known[x] = function(x, choice) if _LEAST <= x <= _LARGEST else np.inf
         return known[x]
 
-    # Downhill from the usual place, in coarse steps: each costs as many solutions as there are folds.
-    x = _FIRST
-    step = -_STEP if value(x - _STEP) < value(x) else _STEP
-    while _LEAST <= x + step <= _LARGEST and value(x + step) < value(x):
-        x += step
-    # Then on to stronger ridges as long as it costs next to nothing, and to the very place between two steps, so that a
-    # little more data does not make the strength jump by a step.
-    limit = value(x) + slack * abs(value(x))
-    while x + _STEP <= _LARGEST and value(x + _STEP) <= limit:
-        x += _STEP
-    above = value(x + _STEP) - value(x)
-    return x + _STEP * (limit - value(x)) / above if 0 < above < np.inf else x
+    # All folds then decide, in half steps in the end: they cost four times as much.
+    for step in (_STEP, _STEP / 2):
+        while value(better := min((x - step, x + step), key=value)) < value(x):
+            x = better
+    below, here, above = value(x - step), value(x), value(x + step)
+    bend = below - 2 * here + above
+    vertex = x + 0.5 * step * (below - above) / bend if 0 < bend < np.inf else x
+    return (vertex if value(vertex) <= here else x), choice
 
 
 def _solve(matrix: Array, right: Array) -> tuple[Array, float]:
@@ -406,9 +433,9 @@ def _solve(matrix: Array, right: Array) -> tuple[Array, float]:
     return np.asarray(solution), 2.0 * float(np.sum(np.log(np.diagonal(factor))))
 
 
-def _with_diagonal(matrix: Array, strength: float) -> Array:
+def _with_diagonal(matrix: Array, ridge: Array) -> Array:
     out = matrix.copy()
-    out[np.diag_indices_from(out)] += strength
+    out[np.diag_indices_from(out)] += ridge
     return out
 
 
@@ -441,7 +468,7 @@ def _assemble(
     scale: Array,
     crosses: Array,
     prior: Array,
-    strength: float,
+    ridge: Array,
     out: Array,
 ) -> None:
     """Upper triangle of the scaled matrix; ``crosses`` (D, S) are the weighted sum's last columns."""
@@ -464,4 +491,4 @@ def _assemble(
             s, k = i // n_features, i % n_features
             for j in range(k, n_features):
                 row[s * n_features + j] += prior[s, k, j]
-        row[i] += strength
+        row[i] += ridge[i]

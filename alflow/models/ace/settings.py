@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 _LENGTH = 1.6  # r_0 over the sum of two covalent radii
 _SIGNS = {"greater than or equal to": ">=", "less than or equal to": "<=", "greater than": ">"}
 _COLUMNS = 4000  # features of all species together, unless n_features is given
+_PAIR, _PAIRS = 36, 500  # radial functions of pair terms, and further pair terms of all species, unless n_pair is given
 
 
 class AceKeys(Section):
@@ -29,8 +30,14 @@ class AceKeys(Section):
     cutoff: Positive = Field(5.5, description="radius within which an atom sees others, Å")
     n_max: Count = Field(8, le=30, description="radial functions")
     l_max: int = Field(4, ge=0, le=12, description="largest l of the spherical harmonics")
+    n_pair: Count | None = Field(
+        None,
+        le=60,
+        description="radial functions of pair terms, n_max at least; 36 by default, fewer from five species on",
+    )
     n_features: Count | None = Field(
-        None, description="features of an atom, at most; 1250 by default, fewer with more than three species"
+        None,
+        description="features of an atom, at most, besides those of n_pair; 1250 by default, fewer for four species",
     )
     energy_weight: Positive = Field(
         20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
@@ -75,6 +82,11 @@ class AceSettings(AceKeys):
     def plain(self) -> dict[str, Any]:
         """The settings by name, as JSON can hold them: what :meth:`checked` takes again."""
         return self.model_dump()
+
+    def pairs_of(self, n_species: int) -> int:
+        """Radial functions of the features of one neighbour."""
+        further = _PAIRS // n_species**2  # their number grows with the square of that of species
+        return min(_PAIR, self.n_max + further) if self.n_pair is None else int(self.n_pair)
 
     def features_of(self, n_species: int) -> int:
         """Features of an atom, at most."""

@@ -16,6 +16,14 @@ def test_a_basis_of_any_size_can_be_made(l_max: int, n_features: int) -> None:
     assert 0 < make_basis(1, 4, l_max, n_features).n_features <= n_features
 
 
+def test_pair_terms_have_more_radial_functions_than_products() -> None:
+    few, many = (make_basis(2, 4, 2, 100, n_pair) for n_pair in (0, 9))
+    assert many.n_features == few.n_features + 2 * 5
+    assert many.degree[many.order == 1].tolist() == sorted([*range(1, 10)] * 2)
+    assert (many.degree[many.order > 1] == few.degree[few.order > 1]).all()
+    assert make_basis(2, 4, 2, 100, 3).n_features == few.n_features
+
+
 @pytest.mark.parametrize("l_max", [1, 2, 3])
 def test_products_couple_beyond_the_largest_l(l_max: int) -> None:
     """With the default number of features: invariant, and forces are the derivatives."""

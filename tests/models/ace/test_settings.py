@@ -23,6 +23,13 @@ def test_settings_survive_a_file() -> None:
     assert AceSettings.checked(json.loads(json.dumps(settings.plain()))) == settings
 
 
+def test_pair_terms_do_not_outgrow_the_others() -> None:
+    settings = AceSettings.checked({})
+    assert [settings.pairs_of(n) for n in (1, 4, 5, 10, 89)] == [36, 36, 28, 13, 8]
+    assert AceSettings.checked({"n_max": 12}).pairs_of(89) == 12
+    assert AceSettings.checked({"n_pair": 20}).pairs_of(89) == 20
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     settings = AceSettings.checked({"cutoff": np.float32(4.5), "n_max": np.int64(3)})
     assert (settings.cutoff, settings.n_max) == (4.5, 3)
@@ -33,7 +40,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     [
         ({"cutof": 1}, r"unknown setting cutof of the potential: did you mean cutoff\?"),
         ({"n_members": 1}, r"unknown setting n_members of the potential: "),
-        ({"xyzzy": 1}, r"unknown setting xyzzy of the potential: expected one of cutoff, n_max, l_max, n_features, "),
+        ({"xyzzy": 1}, r"unknown setting xyzzy of the potential: expected one of cutoff, n_max, l_max, n_pair, "),
         ({"cutoff": 0}, r"potential setting cutoff: expected a number > 0, found 0"),
         ({"cutoff": -1.5}, r"potential setting cutoff: expected a number > 0, found -1.5"),
         ({"cutoff": np.inf}, r"potential setting cutoff: expected a finite number, found inf"),
@@ -42,6 +49,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ({"l_max": -1}, r"potential setting l_max: expected a number >= 0, found -1"),
         ({"l_max": 13}, r"potential setting l_max: expected a number <= 12, found 13"),
         ({"n_max": 0}, r"potential setting n_max: expected a number >= 1, found 0"),
+        ({"n_pair": 61}, r"potential setting n_pair: expected a number <= 60, found 61"),
         ({"n_max": 2.5}, r"potential setting n_max: expected a valid integer, found 2.5"),
     ],
 )
