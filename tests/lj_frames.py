@@ -8,7 +8,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 
-SMALL = {"n_max": 4, "l_max": 2, "n_features": 60, "cutoff": 4.0, "n_members": 8}
+SMALL = {"n_max": 4, "l_max": 2, "n_pair": 4, "n_features": 60, "cutoff": 4.0, "n_members": 8}
 """Settings of a committee that is fitted in a moment."""
 
 

@@ -222,7 +222,7 @@ def _by_judges(t: Statements, seen: Flags | None) -> tuple[_Judged | None, _Judg
         has = t.composition > 0
         lacks = ~(saw.T @ has)  # species of which a member has seen nothing
         judges = ~saw & ~(has @ lacks.T)
-        of_energies = of_energies & judges & _knows(t.composition, saw)
+        of_energies = of_energies & judges & knows(t.composition, saw)
         most = np.max(judges.sum(axis=1), initial=0)
         nothing = "members that have not seen a structure have seen nothing like it: add structures"
         if most == 1:
@@ -257,7 +257,7 @@ def _joined(parts: Sequence[_Judged]) -> _Judged | None:
     return _Judged(**{name: values[kept] for name, values in joined.items()}) if kept.any() else None
 
 
-def _knows(composition: Array, saw: Flags) -> Flags:
+def knows(composition: Array, saw: Flags) -> Flags:
     """Whether the structures that a member saw (n, M) say what atoms of each composition contribute, shape (n, M)."""
     compositions, which = np.unique(composition, axis=0, return_inverse=True)
     which = which.ravel()  # NumPy 2.0 gives a column

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, get_lapack_funcs
 from scipy.linalg.blas import dsymv, dsyrk
 
+from alflow.committee.judgement import knows
 from alflow.errors import PotentialError
 
 Array = NDArray[np.float64]
@@ -64,6 +65,29 @@ class Solutions:
     responses: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Energies:
+    """Rows of structures (n, D) and their energies (n,), multiplied with their weights, and of which group each is."""
+
+    groups: IntArray
+    rows: Array
+    targets: Array
+
+    def not_told(self, n_species: int, unknown: IntArray) -> list["Energies"]:
+        """Those of each fold that the other folds cannot tell, as nothing there has such a composition.
+
+        ``unknown`` (G,) is the fold to which each group belongs, -1 for none.
+        """
+        fold = unknown[self.groups]
+        told = knows(self.rows[:, -n_species:], fold[:, None] != np.arange(_FOLDS))
+        parts = [(fold == k) & ~told[:, k] for k in range(_FOLDS)]
+        return [Energies(self.groups[mine], self.rows[mine], self.targets[mine]) for mine in parts]
+
+    def square_error(self, coefficients: Array) -> float:
+        """Of a model with these coefficients (D,)."""
+        return float(np.sum((self.targets - self.rows @ coefficients) ** 2))
+
+
 @dataclass(eq=False)
 class NormalEquations:
     """Sums over structures, for G groups of them and D columns: S F features, then an atom count for each species.
@@ -81,6 +105,8 @@ class NormalEquations:
         Sum of the plain energy rows: of each feature over all atoms, and the number of atoms of each species.
     atomic : ndarray, shape (S, F, F)
         Sum of b b^T over the features b of all atoms of a species; the upper triangle.
+    energies : Energies, optional
+        Those of :meth:`with_energies`.
     """
 
     gram: Array
@@ -90,6 +116,7 @@ class NormalEquations:
     n_structures: Array
     total: Array
     atomic: Array
+    energies: "Energies | None" = None
 
     @classmethod
     def empty(cls, n_groups: int, n_species: int, n_features: int) -> "NormalEquations":
@@ -148,7 +175,7 @@ class NormalEquations:
             mine = groups == group
             moment[group] += targets[mine] @ rows[mine]
             square[group] += targets[mine] @ targets[mine]
-        return replace(self, moment=moment, square=square)
+        return replace(self, moment=moment, square=square, energies=Energies(groups, rows, targets))
 
     def atoms(self, coefficients: Array) -> tuple[Array, float]:
         """Mean energy of the atoms of each species (S,), and their root mean square deviation from it, eV.
@@ -339,33 +366,41 @@ class _Scaled:
 
         The decimal logarithm, relative to the mean eigenvalue. And an estimate of it that costs a quarter.
         """
-        e = self.equations
+        e, n_species = self.equations, len(self.shift)
         every, none = np.ones(len(e.gram)), np.zeros(len(self.scale))
-        # A fold of a single structure says nothing of the others, and twins are all in one; the evidence needs no fold.
-        if n_apart < _FEWEST:
-            evidence = self._evidence(*self.assemble(every, none))
-            return evidence, evidence
         # Groups with more structures first, so that the folds are as equal as can be where some groups are empty.
         unknown = np.full(len(e.gram), -1)
         order = np.argsort(-e.n_structures, kind="stable")
         order = order[~common[order]]
         unknown[order] = np.arange(len(order)) % _FOLDS
+        # The energy of the only structure with some species says nothing of a model that has not seen it.
+        apart = e.energies.not_told(n_species, unknown) if e.energies is not None else []
+        n_left = e.n_rows[~common].sum() - sum(len(part.targets) for part in apart)
+        # A fold of a single structure says nothing of the others, and twins are all in one; the evidence needs no fold.
+        if n_apart < _FEWEST or n_left < _FEWEST:
+            evidence = self._evidence(*self.assemble(every, none))
+            return evidence, evidence
         # What is left out is all less what is not: no matrix of its own.
         full, right, square = self.assemble(every, none)
         known = [self.assemble(1.0 * (unknown != k), none) for k in range(_FOLDS)]
 
-        def of_fold(fold: tuple[Array, Array, float], log_strength: float, prior: int) -> float:
-            matrix, mine, y2 = fold
+        def of_fold(fold: int, log_strength: float, prior: int) -> float:
+            matrix, mine, y2 = known[fold]
             w, log_determinant = _solve(_with_diagonal(matrix, self._ridge(log_strength, prior)), mine)
             if not np.isfinite(log_determinant):
                 return np.inf
             quadratic = w @ _times(full, w) - w @ _times(matrix, w)
-            return float((square - y2) - 2 * w @ (right - mine) + quadratic)
+            total = float((square - y2) - 2 * w @ (right - mine) + quadratic)
+            if not apart or not len(apart[fold].targets):
+                return total
+            coefficients = self.plain(w[:, None])[:, 0]
+            coefficients[-n_species:] += self.shift
+            return total - apart[fold].square_error(coefficients)
 
         def error(log_strength: float, prior: int) -> float:
-            return float(np.sum(_each(lambda fold: of_fold(fold, log_strength, prior), known, threads)))
+            return float(np.sum(_each(lambda fold: of_fold(fold, log_strength, prior), range(_FOLDS), threads)))
 
-        return error, lambda log_strength, prior: of_fold(known[0], log_strength, prior)
+        return error, lambda log_strength, prior: of_fold(0, log_strength, prior)
 
     def _ridge(self, log_strength: float, prior: int) -> Array:
         """Of that strength relative to the mean eigenvalue, shape (D,)."""
