@@ -432,7 +432,8 @@ def _lowest(
 ) -> tuple[float, int]:
     """Where a function of x, which may have several valleys, and of a choice is lowest.
 
-    ``rough`` tells in which valley. Between half steps by a parabola, so that a little more data does not make it jump.
+    ``rough`` tells in which valley. Between quarter steps by a parabola, so that a little more data does not make it
+    jump.
     """
     # With few data the error of cross-validation often has two valleys: with little ridge what is said is interpolated,
     # with much it is averaged. A search that goes downhill ends in either, so every strength is looked at.
@@ -445,8 +446,8 @@ def _lowest(
             known[x] = function(x, choice) if _LEAST <= x <= _LARGEST else np.inf
         return known[x]
 
-    # All folds then decide, in half steps in the end: they cost four times as much.
-    for step in (_STEP, _STEP / 2):
+    # All folds then decide, in quarter steps in the end: they cost four times as much.
+    for step in (_STEP, _STEP / 2, _STEP / 4):
         while value(better := min((x - step, x + step), key=value)) < value(x):
             x = better
     below, here, above = value(x - step), value(x), value(x + step)
