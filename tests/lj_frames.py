@@ -19,6 +19,14 @@ def with_label(atoms: Atoms, calculator: Calculator) -> Atoms:
     return atoms
 
 
+def with_stress(atoms: Atoms, calculator: Calculator) -> Atoms:
+    """The same with the stress of the calculator, too."""
+    copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, calculator=calculator)
+    results = {"energy": copy.get_potential_energy(), "forces": copy.get_forces(), "stress": copy.get_stress()}
+    copy.calc = SinglePointCalculator(copy, **results)
+    return copy
+
+
 def labelled(
     start: Atoms, n: int, seed: int = 0, scale: float = 0.08, calculator: Calculator | None = None
 ) -> list[Atoms]:

@@ -59,6 +59,9 @@ class Committee:
         Of the model's regularisation, the ridge of a linear one.
     remarks : tuple of str
         What the user should know of the members, a line each.
+    virial_zero : ndarray, shape (S,)
+        What labels' stresses have beside the derivatives of energies, such as the Pulay stress of plane waves: as a
+        constant virial of every atom of a species, eV. Members leave it out. Empty where nothing is known.
     baseline : ASE calculator or None
         What the members add to.
     has_baseline : bool
@@ -91,6 +94,7 @@ class Committee:
         self.energy_zero = self.atom_zero = np.zeros(0)
         self.baseline_error = self.baseline_atom_error = float("nan")
         self.remarks: tuple[str, ...] = ()
+        self.virial_zero = np.zeros(0)
         self.resampling = Resampling.of([], [], model.n_members, seed)
         self._twins = Twins()
         self._below: tuple[float, Gradient] | None = None  # what is taken off the members of the last forward
@@ -133,9 +137,10 @@ class Committee:
         Parameters
         ----------
         frames : sequence of Atoms
-            Structures whose calculator holds an energy (eV) and, if there are any, forces (eV/Å).
-        baseline_results : sequence of (float, ndarray) or None, optional
-            Energy and forces of the baseline for each structure where they are known already; it calculates the others.
+            Structures whose calculator holds an energy (eV) and, if there are any, forces (eV/Å) and stress (eV/Å^3).
+        baseline_results : sequence of (float, ndarray), (float, ndarray, ndarray) or None, optional
+            Energy, forces and stress of the baseline for each structure where they are known already; it calculates the
+            others. Without its stress that of the structure is not learned.
         origins : sequence of str, optional
             Where each structure comes from, beside what its ``info`` says of ``system`` and ``config_type``. Of those
             of one origin and composition every member sees half.
@@ -167,6 +172,7 @@ class Committee:
         with limit_threads(1, "blas"):  # which adds in another order with every number of threads
             self.energy_zero, self.baseline_error = training.scatter()
         self.atom_zero, self.baseline_atom_error = fitted.atom_zero, fitted.atom_error
+        self.virial_zero = fitted.virial_zero
 
     def forward(self, atoms: Atoms) -> Forward:
         """Energies of all members, raw (not calibrated) and without the baseline: the learned part.
@@ -212,6 +218,13 @@ class Committee:
         """
         return self.model.features(atoms)
 
+    def stress_offset(self, atoms: Atoms) -> Array:
+        """What a label's stress has beside what is predicted, shape (6,), eV/Å^3 (``virial_zero``)."""
+        if not len(self.virial_zero):
+            return np.zeros(6)
+        virial = float(np.sum(self.virial_zero[np.searchsorted(self.model.numbers, atoms.numbers)]))
+        return np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]) * virial / float(atoms.get_volume())
+
     @property
     def _mean_weights(self) -> Array:
         return np.full(self.n_members, 1.0 / self.n_members)
@@ -220,7 +233,13 @@ class Committee:
         """Energy, forces, stress (baseline included) and their calibrated uncertainties; errors as of forward."""
         forward = self.forward(atoms)
         mean = self.backward(self._mean_weights)
-        forces_spread = spread(np.array([self.backward(one).forces for one in np.eye(self.n_members)]), axis=0)
+        each = [self.backward(one) for one in np.eye(self.n_members)]
+        forces_spread = spread(np.array([one.forces for one in each]), axis=0)
+        stress_spread = stress_sigma = None
+        stresses = [one.stress for one in each if one.stress is not None]
+        if len(stresses) == self.n_members:
+            stress_spread = spread(np.array(stresses), axis=0)
+            stress_sigma = self.judgement.stress_sigma(stress_spread, np.sqrt(len(atoms)) / atoms.get_volume())
         energy_spread = float(spread(forward.energies))
         atom_spread = None if forward.atom_energies is None else spread(forward.atom_energies)
         energy, forces, stress = self._with_baseline(atoms, float(forward.energies.mean()), mean)
@@ -236,6 +255,8 @@ class Committee:
             atom_spread=atom_spread,
             atom_sigma=None if atom_spread is None else of_energy.factor * atom_spread,
             stress=stress,
+            stress_spread=stress_spread,
+            stress_sigma=stress_sigma,
             grade=self.grade(atoms),
             calibrated=not self.judgement.note,
         )
@@ -392,6 +413,7 @@ class Committee:
         group["groups"], group["twins"] = self.resampling.groups, self.resampling.twins
         group["energy_zero"] = self.energy_zero
         group["atom_zero"] = self.atom_zero
+        group["virial_zero"] = self.virial_zero
         self.judgement.write(group.create_group("judgement"))
         self.training.write(group.create_group("training"))
         self.model.write(group)
@@ -439,6 +461,8 @@ class Committee:
             committee.baseline_error = float(group.attrs["baseline_error"])
             committee.baseline_atom_error = float(group.attrs["baseline_atom_error"])
             committee.energy_zero, committee.atom_zero = group["energy_zero"][()], group["atom_zero"][()]
+            if "virial_zero" in group:  # not in files from before stresses were learned
+                committee.virial_zero = group["virial_zero"][()]
             committee.strength = float(group.attrs["strength"])
             committee.judgement = Judgement.read(group["judgement"])
             committee.remarks = tuple(json.loads(group.attrs.get("remarks", "[]")))

@@ -1,11 +1,12 @@
 """How far the members are from the structures that they have not seen, and the calibration that follows."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import h5py
 import numpy as np
+from ase import units
 from numpy.typing import NDArray
 
 from alflow.committee.calibration import Calibration, calibrate
@@ -18,6 +19,8 @@ Flags = NDArray[np.bool_]
 _WILD_RATIO = 20.0  # of the median
 _NOTHING = 1e-8  # eV/Å of a force, eV of the energy of an atom
 _SAME = 1e-6  # of a composition, below which two do not differ
+_CALIBRATED = ("energy", "force", "stress")
+_NO_STRESS = "no stress was judged"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +29,12 @@ class Judgement:
 
     Attributes
     ----------
-    energy_rmse, force_rmse : float
-        Of the mean of the judges, eV/atom and eV/Å; NaN where there is nothing to judge by.
-    energy, force : Calibration
-        Of energies (of whole structures, eV; the floor per square root of the number of atoms) and of force components
-        (eV/Å).
+    energy_rmse, force_rmse, stress_rmse : float
+        Of the mean of the judges, eV/atom, eV/Å and eV/Å^3; NaN where there is nothing to judge by.
+    energy, force, stress : Calibration
+        Of energies (of whole structures, eV; the floor per square root of the number of atoms), of force components
+        (eV/Å) and of stress components (eV/Å^3; the floor, in eV, times the square root of the number of atoms over the
+        volume).
     noise : float
         Of the members' energies, per square root of the number of atoms, eV: no spread below it means anything.
     """
@@ -40,6 +44,16 @@ class Judgement:
     energy: Calibration = field(default_factory=lambda: Calibration(note="nothing was judged"))
     force: Calibration = field(default_factory=lambda: Calibration(note="nothing was judged"))
     noise: float = 0.0
+    stress_rmse: float = float("nan")
+    stress: Calibration = field(default_factory=lambda: Calibration(note=_NO_STRESS))
+
+    def stress_sigma(self, spread: Array, size: float) -> Array:
+        """Calibrated uncertainty of stress components, eV/Å^3, ``size`` as of :class:`Statements`.
+
+        Where no stress was judged, by the factor of forces: they are wrong by the same coefficients.
+        """
+        known = self.force if np.isnan(self.stress.alpha) else self.stress
+        return np.asarray(np.hypot(known.factor * spread, self.stress.floor * size))
 
     @property
     def note(self) -> str:
@@ -55,15 +69,18 @@ class Judgement:
             ("forces", self.force_rmse, "meV/Å", self.force),
         )
         known = [f"{1e3 * error:.3g} {unit}" for _, error, unit, _ in parts if not np.isnan(error)]
+        if not np.isnan(self.stress_rmse):
+            known.append(f"{self.stress_rmse / units.GPa:.3g} GPa")
         unknown = [f"of {what} nothing can be told ({c.note})" for what, error, _, c in parts if np.isnan(error)]
-        return "; ".join([*([f"out-of-bag errors {' and '.join(known)}"] if known else []), *unknown])
+        said = " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
+        return "; ".join([*([f"out-of-bag errors {said}"] if known else []), *unknown])
 
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group."""
-        group.attrs.update(energy_rmse=self.energy_rmse, force_rmse=self.force_rmse)
+        group.attrs.update(energy_rmse=self.energy_rmse, force_rmse=self.force_rmse, stress_rmse=self.stress_rmse)
         if self.noise:
             group.attrs["noise"] = self.noise
-        for name in ("energy", "force"):
+        for name in _CALIBRATED:
             calibration: Calibration = getattr(self, name)
             mine = group.create_group(name)
             mine.attrs.update(alpha=calibration.alpha, floor=calibration.floor, note=calibration.note)
@@ -74,7 +91,7 @@ class Judgement:
     def read(cls, group: h5py.Group) -> "Judgement":
         """Read what :meth:`write` wrote."""
         parts: dict[str, Any] = {}
-        for name in ("energy", "force"):
+        for name in (name for name in _CALIBRATED if name in group):  # no stress in files from before it was learned
             mine = group[name]
             known = {f.name: mine[f.name][()] for f in fields(Reliability) if f.name != "bins"}
             found = Reliability(**{key: value.item() for key, value in known.items()}, bins=mine["bins"][()])
@@ -82,8 +99,8 @@ class Judgement:
             parts[name] = Calibration(
                 float(attributes["alpha"]), float(attributes["floor"]), str(attributes["note"]), found
             )
-        noise = float(group.attrs.get("noise", 0.0))
-        return cls(float(group.attrs["energy_rmse"]), float(group.attrs["force_rmse"]), **parts, noise=noise)
+        parts |= {f"{name}_rmse": float(group.attrs.get(f"{name}_rmse", np.nan)) for name in _CALIBRATED}
+        return cls(**parts, noise=float(group.attrs.get("noise", 0.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +128,16 @@ class Statements:
         eV, where there are such.
     force_without : sequence of k ndarrays, shape (c,), optional
         Their force components, eV/Å.
+    with_stress : sequence of int, length l
+        Of which structures the stress is judged.
+    stresses : sequence of l ndarrays, shape (6,)
+        Labels, eV/Å^3.
+    stress_sizes : sequence of float, length l
+        The square root of each structure's number of atoms over its volume, 1/Å^3: like that errors of stresses go.
+    stress_members : iterable of l ndarrays, shape (6, M)
+        The members' stresses, eV/Å^3.
+    stress_without : sequence of l ndarrays, shape (6,), optional
+        As of energies and forces.
     """
 
     composition: Array
@@ -122,6 +149,11 @@ class Statements:
     force_members: Iterable[Array]
     without: Array | None = None
     force_without: Sequence[Array] = ()
+    with_stress: Sequence[int] = ()
+    stresses: Sequence[Array] = ()
+    stress_sizes: Sequence[float] = ()
+    stress_members: Iterable[Array] = ()
+    stress_without: Sequence[Array] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +192,7 @@ def share_of_whole(statements: Statements, seen: Flags) -> float:
     judges' own. 1 where nothing can be judged.
     """
     gain = norm = 0.0
-    for judged in _by_judges(statements, seen)[:2]:
+    for judged in _by_judges(statements, seen)[:2]:  # the stress is a sum of forces over whole structures
         if judged is not None and np.any(judged.error):
             size = np.maximum(np.abs(judged.error), np.abs(judged.without))
             usual = size <= _WILD_RATIO * np.median(size)  # one wild label must not move the mean
@@ -186,7 +218,7 @@ def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Jud
     share : float
         By which the members' mean was moved to a model of all structures (:func:`share_of_whole`).
     """
-    of_energies, of_forces, nothing = _by_judges(statements, seen)
+    of_energies, of_forces, of_stresses, nothing = _by_judges(statements, seen)
     force_rmse, force = float("nan"), Calibration(note=nothing if statements.forces else "none were fitted to")
     if of_forces is not None and _vanish(statements, of_forces):
         force = Calibration(note="all forces vanish, by symmetry")
@@ -194,8 +226,24 @@ def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Jud
         error = of_forces.centred(share)
         force_rmse = float(np.sqrt(np.mean(error**2)))
         force = calibrate(error, of_forces.spread, of_forces.n_judges, of_forces.structure, own=1.0 - share)
+    stress_rmse, stress = float("nan"), Calibration(note=nothing if statements.stresses else _NO_STRESS)
+    if of_stresses is not None:
+        error = of_stresses.centred(share)
+        stress_rmse = float(np.sqrt(np.mean(error**2)))
+        # Judged as virials over the square root of the number of atoms, which structures of all sizes have in common.
+        sizes = dict(zip(statements.with_stress, statements.stress_sizes, strict=True))
+        size = np.array([sizes[k] for k in of_stresses.structure])
+        stress = calibrate(
+            error / size,
+            of_stresses.spread / size,
+            of_stresses.n_judges,
+            of_stresses.structure,
+            own=1.0 - share,
+            expected=force.alpha,
+        )
+    judged = Judgement(force_rmse=force_rmse, force=force, stress_rmse=stress_rmse, stress=stress)
     if of_energies is None:
-        return Judgement(force_rmse=force_rmse, energy=Calibration(note=nothing), force=force)
+        return replace(judged, energy=Calibration(note=nothing))
     error = of_energies.centred(share)
     # Atoms err independently: the floor of an energy grows with the square root of their number.
     n_atoms = statements.composition.sum(axis=1)[of_energies.structure]
@@ -208,11 +256,11 @@ def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Jud
         own=1.0 - share,
         expected=force.alpha,
     )
-    return Judgement(float(np.sqrt(np.mean((error / n_atoms) ** 2))), force_rmse, energy, force)
+    return replace(judged, energy_rmse=float(np.sqrt(np.mean((error / n_atoms) ** 2))), energy=energy)
 
 
-def _by_judges(t: Statements, seen: Flags | None) -> tuple[_Judged | None, _Judged | None, str]:
-    """Energies, and forces, as judges see them; None where nothing can be judged, and why not."""
+def _by_judges(t: Statements, seen: Flags | None) -> tuple[_Judged | None, _Judged | None, _Judged | None, str]:
+    """Energies, forces and stresses as judges see them; None where nothing can be judged, and why not."""
     numbers = np.arange(len(t.groups))
     judges = np.ones(t.members.shape, dtype=bool)
     of_energies = np.isfinite(t.members)
@@ -228,14 +276,22 @@ def _by_judges(t: Statements, seen: Flags | None) -> tuple[_Judged | None, _Judg
         if most == 1:
             nothing = "a single member judges each structure, at least 4 are needed"
     energies = _judged(t.members, np.array(t.energies), t.without, of_energies, numbers)
-    none: Sequence[Array | None] = [None] * len(t.forces)
-    parts = [
-        _judged(members, forces, without, np.tile(judges[k], (len(forces), 1)), np.full(len(forces), k))
-        for k, members, forces, without in zip(
-            t.with_forces, t.force_members, t.forces, t.force_without or none, strict=True
+
+    def components(
+        structures: Sequence[int], members: Iterable[Array], labels: Sequence[Array], without: Sequence[Array]
+    ) -> _Judged | None:
+        """Of each structure those of its forces or its stress."""
+        others: Sequence[Array | None] = without or [None] * len(labels)
+        return _joined(
+            [
+                _judged(mine, label, other, np.tile(judges[k], (len(label), 1)), np.full(len(label), k))
+                for k, mine, label, other in zip(structures, members, labels, others, strict=True)
+            ]
         )
-    ]
-    return _joined([energies]), _joined(parts), nothing
+
+    forces = components(t.with_forces, t.force_members, t.forces, t.force_without)
+    stresses = components(t.with_stress, t.stress_members, t.stresses, t.stress_without)
+    return _joined([energies]), forces, stresses, nothing
 
 
 def _vanish(t: Statements, judged: _Judged) -> bool:

@@ -5,7 +5,7 @@ the members' energies: members that share their features (a linear model, the la
 one model costs. :func:`alflow.committee.testing.check_model` tries whether a model keeps to it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -90,6 +90,9 @@ class Fitted:
         Root mean square deviation of the atoms' learned energies from it, eV; likewise.
     remarks : tuple of str
         What the user should know of these members, a line each.
+    virial_zero : ndarray, shape (S,)
+        Constant virial of the atoms of each species that labels' stresses have beside the derivatives of energies, eV;
+        empty of a model that does not ask.
     """
 
     judgement: Judgement
@@ -97,6 +100,7 @@ class Fitted:
     atom_zero: Array
     atom_error: float
     remarks: tuple[str, ...] = ()
+    virial_zero: Array = field(default_factory=lambda: np.zeros(0))
 
 
 class Potential(Protocol):
@@ -191,7 +195,7 @@ class Model(Potential, Protocol):
     def write(self, group: h5py.Group) -> None:
         """Write into the HDF5 group of its committee all that evaluation needs, but for the training set.
 
-        The committee has taken the names energy_zero, atom_zero, groups, judgement, training and twins.
+        The committee has taken the names energy_zero, atom_zero, virial_zero, groups, judgement, training and twins.
         """
 
     @classmethod
@@ -274,6 +278,9 @@ class Prediction:
         others, whether the members agree on them or not.
     calibrated : bool
         False when a calibration factor could not be determined and 1 stands in its place.
+    stress_spread, stress_sigma : ndarray, shape (6,), or None
+        Of each component of the stress, eV/Å^3: raw, and calibrated, by the alpha of forces where no stress was judged;
+        None where the members give none.
     """
 
     energy: float
@@ -288,3 +295,5 @@ class Prediction:
     stress: Array | None
     grade: Array
     calibrated: bool
+    stress_spread: Array | None = None
+    stress_sigma: Array | None = None

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from alflow.errors import ConfigError, PotentialError, PotentialWarning
@@ -18,8 +19,8 @@ from alflow.workers import server
 
 Array = NDArray[np.float64]
 
-BaselineResult = tuple[float, Array]
-"""Energy (eV) and forces (eV/Å, (N, 3)) of a structure by the baseline."""
+BaselineResult = tuple[float, Array] | tuple[float, Array, Array | None]
+"""Energy (eV), forces (eV/Å, (N, 3)) and, where there is one, stress (eV/Å^3, (6,)) of a structure by the baseline."""
 
 _SAME_ENERGY = 1e-6  # eV
 _NEUTRAL = (0, 1)  # charge, e, and multiplicity
@@ -28,7 +29,7 @@ _WILD, _WILD_RATIO = 1.0, 20.0  # eV/atom; of the median
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Labelled structures; energies and forces are what is to be learned (without the baseline).
+    """Labelled structures; energies, forces and stresses are what is to be learned (without the baseline).
 
     Attributes
     ----------
@@ -38,22 +39,27 @@ class TrainingSet:
         eV.
     forces : tuple of ndarray, shape (N, 3), or None
         eV/Å; None where there are none.
-    baseline : tuple of (float, ndarray), optional
+    baseline : tuple of (float, ndarray, ndarray or None), optional
         What was subtracted from each; kept for members that are fitted to whole energies.
     origins : tuple of str, optional
         Where each structure comes from: its system, its cycle, the ``config_type`` of a file; empty where nothing is
         known. Without any, none is.
+    stresses : tuple of ndarray, shape (6,), or None, optional
+        eV/Å^3, ASE's sign and Voigt order; None where there are none. Without any, none is.
     """
 
     frames: tuple[Atoms, ...]
     energies: Array
     forces: tuple[Array | None, ...]
-    baseline: tuple[BaselineResult, ...] = ()
+    baseline: tuple[tuple[float, Array, Array | None], ...] = ()
     origins: tuple[str, ...] = ()
+    stresses: tuple[Array | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.origins:
             object.__setattr__(self, "origins", ("",) * len(self.frames))
+        if not self.stresses:
+            object.__setattr__(self, "stresses", (None,) * len(self.frames))
 
     @classmethod
     def empty(cls) -> "TrainingSet":
@@ -80,14 +86,21 @@ class TrainingSet:
             tuple(self.forces[k] for k in kept),
             tuple(self.baseline[k] for k in kept) if self.baseline else (),
             tuple(self.origins[k] for k in kept),
+            tuple(self.stresses[k] for k in kept),
         )
 
     def joined(self, other: "TrainingSet") -> "TrainingSet":
         """These structures, then the others."""
         energies = np.concatenate([self.energies, other.energies])
         baseline = self.baseline + other.baseline
-        origins = self.origins + other.origins
-        return TrainingSet(self.frames + other.frames, energies, self.forces + other.forces, baseline, origins)
+        return TrainingSet(
+            self.frames + other.frames,
+            energies,
+            self.forces + other.forces,
+            baseline,
+            self.origins + other.origins,
+            self.stresses + other.stresses,
+        )
 
     def whole(self) -> "TrainingSet":
         """With what was subtracted, where that was kept."""
@@ -95,12 +108,16 @@ class TrainingSet:
             return self
         return TrainingSet(
             self.frames,
-            self.energies + [energy for energy, _ in self.baseline],
+            self.energies + [energy for energy, _, _ in self.baseline],
             tuple(
                 None if forces is None else forces + below
-                for forces, (_, below) in zip(self.forces, self.baseline, strict=True)
+                for forces, (_, below, _) in zip(self.forces, self.baseline, strict=True)
             ),
             origins=self.origins,
+            stresses=tuple(
+                None if stress is None or below is None else stress + below
+                for stress, (_, _, below) in zip(self.stresses, self.baseline, strict=True)
+            ),
         )
 
     def composition(self) -> Array:
@@ -145,14 +162,17 @@ class TrainingSet:
         group["energies"] = self.energies
         group["has_forces"] = np.array([f is not None for f in self.forces])
         group["forces"] = np.concatenate([np.zeros((0, 3)), *(f for f in self.forces if f is not None)])
+        if any(stress is not None for stress in self.stresses):
+            group["stresses"] = _filled(self.stresses)
         states = np.array([charge_and_multiplicity(frame) for frame in self.frames])
         if len(states) and np.any(states != _NEUTRAL):
             group["charge_and_multiplicity"] = states
         if any(self.origins):
             group["origins"] = np.array([origin.encode() for origin in self.origins])
         if self.baseline:
-            group["baseline_energies"] = np.array([energy for energy, _ in self.baseline])
-            group["baseline_forces"] = np.concatenate([forces for _, forces in self.baseline])
+            group["baseline_energies"] = np.array([energy for energy, _, _ in self.baseline])
+            group["baseline_forces"] = np.concatenate([forces for _, forces, _ in self.baseline])
+            group["baseline_stresses"] = _filled([stress for _, _, stress in self.baseline])
 
     @classmethod
     def read(cls, group: h5py.Group) -> "TrainingSet":
@@ -172,12 +192,23 @@ class TrainingSet:
             for frame, state in zip(frames, group["charge_and_multiplicity"][()].tolist(), strict=True):
                 frame.info = _state(*state)
         forces = tuple(next(pieces) if has else None for has in has_forces)
-        baseline: tuple[BaselineResult, ...] = ()
+        baseline: tuple[tuple[float, Array, Array | None], ...] = ()
         if "baseline_energies" in group:
-            parts_of = np.split(group["baseline_forces"][()], cuts)
-            baseline = tuple(zip(group["baseline_energies"][()].tolist(), parts_of, strict=True))
+            parts_of, below = np.split(group["baseline_forces"][()], cuts), _stresses(group, "baseline_stresses")
+            below = below or (None,) * len(frames)
+            baseline = tuple(zip(group["baseline_energies"][()].tolist(), parts_of, below, strict=True))
         origins = tuple(origin.decode() for origin in group["origins"][()]) if "origins" in group else ()
-        return cls(frames, group["energies"][()], forces, baseline, origins)
+        return cls(frames, group["energies"][()], forces, baseline, origins, _stresses(group, "stresses"))
+
+
+def _filled(stresses: Sequence[Array | None]) -> Array:
+    """Shape (n, 6), NaN where there is none."""
+    return np.array([np.full(6, np.nan) if stress is None else stress for stress in stresses])
+
+
+def _stresses(group: h5py.Group, name: str) -> tuple[Array | None, ...]:
+    """What :func:`_filled` made of them; nothing where nothing was written."""
+    return tuple(x if np.isfinite(x).all() else None for x in group[name][()]) if name in group else ()
 
 
 def make_training_set(
@@ -188,9 +219,10 @@ def make_training_set(
     *,
     keep: bool = False,
 ) -> TrainingSet:
-    """Take energies and forces from the structures' calculators and subtract the baseline.
+    """Take energies, forces and stresses from the structures' calculators and subtract the baseline.
 
-    Of which the results may be known already for some structures; with ``keep`` they are kept. What ``info`` says of
+    Of which the results may be known already for some structures; with ``keep`` they are kept. A stress counts with a
+    full cell that is periodic in three directions, and where the baseline has one as well. What ``info`` says of
     the ``system`` and the ``config_type`` of a structure is added to its origin.
 
     Raises
@@ -213,20 +245,25 @@ def make_training_set(
     bare: list[Atoms] = []
     energies: list[float] = []
     all_forces: list[Array | None] = []
-    subtracted: list[BaselineResult] = []
+    stresses: list[Array | None] = []
+    subtracted: list[tuple[float, Array, Array | None]] = []
     for index, (frame, result) in enumerate(zip(frames, known, strict=True)):
-        energy, forces = _labels(frame, index)
+        energy, forces, stress = _labels(frame, index)
         structure = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         if baseline is not None:
             structure.info = dict(frame.info)  # a baseline may need the charge
-            below, pull = evaluated(baseline, structure)[:2] if result is None else result
-            subtracted.append((below, pull))
+            wanted = stress is not None
+            below, pull, *rest = evaluated(baseline, structure, stress=wanted) if result is None else result
+            pressed = None if not rest or rest[0] is None or np.isnan(rest[0]).any() else rest[0]
+            subtracted.append((below, pull, pressed))
             energy -= below
             forces = None if forces is None else forces - pull
+            stress = None if stress is None or pressed is None else stress - pressed
         structure.info = _state(*charge_and_multiplicity(frame))
         bare.append(structure)
         energies.append(energy)
         all_forces.append(forces)
+        stresses.append(stress)
     whole = [""] * len(frames) if origins is None else origins
     return TrainingSet(
         tuple(bare),
@@ -234,6 +271,7 @@ def make_training_set(
         tuple(all_forces),
         tuple(subtracted) if keep else (),
         tuple(_origin(frame, origin) for frame, origin in zip(frames, whole, strict=True)),
+        tuple(stresses),
     )
 
 
@@ -319,8 +357,8 @@ def _identity(frame: Atoms) -> bytes:
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).digest()
 
 
-def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
-    """Energy and forces that a structure carries, checked."""
+def _labels(frame: Atoms, index: int) -> tuple[float, Array | None, Array | None]:
+    """Energy, forces and stress that a structure carries, checked."""
     where = f"structure {index} ({frame.get_chemical_formula()})"
     if len(frame) == 0:
         msg = f"structure {index} has no atoms: remove it"
@@ -345,10 +383,28 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None]:
             msg = f"{where}: expected forces of shape ({len(frame)}, 3), found {forces.shape}: correct the label"
             raise PotentialError(msg)
         _check_finite("forces", forces, where)
-    return energy, forces
+    return energy, forces, _stress(frame, where)
+
+
+def _stress(frame: Atoms, where: str) -> Array | None:
+    """The stress that a structure carries, shape (6,); none is asked for that would have to be calculated."""
+    given = getattr(frame.calc, "results", {}).get("stress")
+    if given is None or not frame.pbc.all() or not frame.cell.volume > 0:
+        return None
+    stress = np.array(given, dtype=float)
+    if stress.shape == (3, 3):
+        stress = full_3x3_to_voigt_6_stress((stress + stress.T) / 2)
+    if stress.shape != (6,):
+        msg = f"{where}: expected a stress of shape (6,) or (3, 3), found {stress.shape}: correct the label"
+        raise PotentialError(msg)
+    if np.isnan(stress).all():  # how programs say that there is none
+        return None
+    _check_finite("stress", stress, where)
+    return stress
 
 
 def _check_finite(what: str, value: Any, where: str) -> None:
     if not np.isfinite(value).all():
-        msg = f"{where}: its {what} {'is' if what == 'energy' else 'are'} not finite: correct or remove the structure"
+        verb = "is" if what in {"energy", "stress"} else "are"
+        msg = f"{where}: its {what} {verb} not finite: correct or remove the structure"
         raise PotentialError(msg)

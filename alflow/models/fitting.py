@@ -29,7 +29,8 @@ def fit(
     Parameters
     ----------
     frames : sequence of Atoms
-        Labelled structures: their calculators hold an energy (eV) and, if there are any, forces (eV/Å).
+        Labelled structures: their calculators hold an energy (eV) and, if there are any, forces (eV/Å) and
+        stress (eV/Å^3).
     kind : str, type or Model
         Of the model, as in ``[potential]`` of alflow.toml, or its class; or a model that is still to be fitted.
     n_members : int
@@ -40,8 +41,8 @@ def fit(
         The committee then learns the difference from it; predictions include it.
     baseline_identity : str
         What it is, for the file of the model.
-    baseline_results : sequence of (float, ndarray) or None, optional
-        Its energy and forces for each structure where they are known already.
+    baseline_results : sequence of (float, ndarray), (float, ndarray, ndarray) or None, optional
+        Its energy, forces and stress for each structure where they are known already.
     origins : sequence of str, optional
         Where each structure comes from, beside what its ``info`` says of ``system`` and ``config_type``: of those of
         one origin and composition every member sees half.

@@ -243,6 +243,9 @@ class IndependentMembers:
             for k, forces in enumerate(training.forces)
             if forces is not None
         }
+        stresses = {
+            k: stress for k, stress in enumerate(training.stresses) if stress is not None and said[k].stress is not None
+        }
         statements = Statements(
             composition=training.composition(),
             groups=resampling.groups.tolist(),
@@ -253,6 +256,10 @@ class IndependentMembers:
             force_members=(
                 said[k].forces.reshape(self.n_members, -1).T[kept] for k, kept in chosen.items()
             ),
+            with_stress=list(stresses),
+            stresses=list(stresses.values()),
+            stress_sizes=[np.sqrt(len(training.frames[k])) / training.frames[k].get_volume() for k in stresses],
+            stress_members=[np.asarray(said[k].stress).T for k in stresses],
         )  # fmt: skip
         noise = self.noise(training.frames)
         judgement = judge(statements, seen)

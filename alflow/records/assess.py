@@ -1,8 +1,11 @@
 """How good the committee of a cycle is."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from alflow.committee.reliability import Reliability
+
+_LATER = {"later": True}  # not in the files of earlier versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,11 @@ class Assessment:
         Of the new committee, out-of-bag: errors against calibrated uncertainty.
     new_energy, new_force : Reliability
         Of the committee before, on this cycle's labels; of no values in cycle 0.
+    stress_rmse, stress_rmse_after, alpha_stress, floor_stress : float
+        The same of the stresses, eV/Å^3 (the floor in eV, :class:`alflow.committee.judgement.Judgement`); NaN where
+        labels have none.
+    stress, new_stress : Reliability
+        Likewise.
     note : str
         What could not be calibrated, and which labels were left out, and why.
     largest_force_sigma : float
@@ -72,6 +80,12 @@ class Assessment:
     observable_note: str
     converged: bool
     reason: str
+    stress_rmse: float = field(default=math.nan, metadata=_LATER)
+    stress_rmse_after: float = field(default=math.nan, metadata=_LATER)
+    alpha_stress: float = field(default=math.nan, metadata=_LATER)
+    floor_stress: float = field(default=math.nan, metadata=_LATER)
+    stress: Reliability = field(default_factory=Reliability, metadata=_LATER)
+    new_stress: Reliability = field(default_factory=Reliability, metadata=_LATER)
 
 
 @dataclass(frozen=True, eq=False)

@@ -210,11 +210,16 @@ class LabelRecord:
                 joined[f.name] = tuple(item for part in parts for item in part)
         return cls(**joined, method=method)
 
-    def baseline_results(self, identity: str) -> list[tuple[float, Array] | None]:
-        """Energy and forces by the baseline of that identity, for each label; None where they are not kept."""
+    def baseline_results(self, identity: str) -> list[tuple[float, Array, Array] | None]:
+        """Energy, forces and stress (NaN where it has none) by the baseline of that identity, for each label.
+
+        None where they are not kept.
+        """
         cuts = np.cumsum([len(frame) for frame in self.frames])[:-1]
         forces = np.split(self.baseline_forces, cuts) if self.frames else []
         return [
-            (float(energy), pull) if name == identity and np.isfinite(energy) else None
-            for name, energy, pull in zip(self.baseline, self.baseline_energy, forces, strict=True)
+            (float(energy), pull, pressed) if name == identity and np.isfinite(energy) else None
+            for name, energy, pull, pressed in zip(
+                self.baseline, self.baseline_energy, forces, self.baseline_stress, strict=True
+            )
         ]

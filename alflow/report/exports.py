@@ -150,7 +150,7 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     ``info`` gets ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``committee_energies`` (calibrated; all eV)
     and ``calibrated``, false where a factor is missing and the spread stands for sigma; ``arrays`` get
     ``forces_spread``, ``forces_sigma`` (eV/Å), ``extrapolation_grade`` and, where members tell energies of atoms,
-    ``atom_spread`` and ``atom_sigma`` (eV).
+    ``atom_spread`` and ``atom_sigma`` (eV). With a stress ``info`` has ``stress_spread`` and ``stress_sigma`` (eV/Å^3).
     """
     try:
         prediction = committee.predict(atoms)
@@ -167,6 +167,9 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     for name in ("atom_spread", "atom_sigma"):
         if (values := getattr(prediction, name)) is not None:
             out.arrays[name] = values
+    for name in ("stress_spread", "stress_sigma"):
+        if (values := getattr(prediction, name)) is not None:
+            out.info[name] = values
     out.arrays["extrapolation_grade"] = prediction.grade
     results = {"energy": prediction.energy, "forces": prediction.forces}
     if prediction.stress is not None:

@@ -26,11 +26,15 @@ _NUMBERS = (
     "alpha_force",
     "floor_energy",
     "floor_force",
+    "stress_rmse",
+    "stress_rmse_after",
+    "alpha_stress",
+    "floor_stress",
     "observable_error",
     "observable_noise",
 )
 _TEXTS = ("note", "observable", "observable_note")
-_KINDS = ("energy", "force", "new_energy", "new_force")
+_KINDS = ("energy", "force", "stress", "new_energy", "new_force", "new_stress")
 
 
 def status(directory: Path) -> dict[str, Any]:
@@ -45,12 +49,14 @@ def status(directory: Path) -> dict[str, Any]:
         ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``largest_force_sigma`` (eV/Å), ``energy_rmse`` (eV/atom),
         ``force_rmse`` (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``,
-        ``floor_energy`` (eV per square root of the number of atoms), ``floor_force`` (eV/Å), ``note``, ``observable``
+        ``floor_energy`` (eV per square root of the number of atoms), ``floor_force`` (eV/Å), the same of stresses
+        (``stress_rmse``, ``stress_rmse_after``, eV/Å^3, ``alpha_stress``, ``floor_stress``), ``note``, ``observable``
         (of ``[converge]``),
         ``observable_error`` and ``observable_noise`` (its model error and the error of that, in its unit),
-        ``observable_note``, and ``energy``, ``force``,
-        ``new_energy`` and ``new_force``: the fields of :class:`alflow.committee.reliability.Reliability`, of the new
-        committee out-of-bag and of the one before on the cycle's labels; None where there is no value yet.
+        ``observable_note``, and ``energy``, ``force``, ``stress``,
+        ``new_energy``, ``new_force`` and ``new_stress``: the fields of
+        :class:`alflow.committee.reliability.Reliability`, of the new committee out-of-bag and of the one before on the
+        cycle's labels; None where there is no value yet.
     """
     store = run_directory(directory)
     writer = store.writer()

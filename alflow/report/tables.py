@@ -9,6 +9,8 @@ from rich.table import Table
 
 from alflow.records.assess import Assessment
 
+_GPA = 160.21766208  # of 1 eV/Å^3
+
 
 def show(table: Table) -> None:
     """Print a table; into a pipe or a file it is as wide as it needs to be."""
@@ -27,14 +29,19 @@ def cycle_table(now: Assessment) -> Table:
 def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
     """Cycles, one a row; errors before -> after training, energies in meV/atom, forces and sigma in meV/Å.
 
+    Stresses, where they are learned, in GPa.
+
     The coverage, the share of errors within one calibrated sigma (0.68 is ideal), is that of the new committee
     out-of-bag (energies, forces), and that of the one before on the forces of the new labels. Where ``[converge]``
     names an observable, its model error over the frames that were sampled, in its unit.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     observables = [c["observable"] for c in cycles if c["observable"]]
+    stresses = any(_is_there(c["stress_rmse_after"]) for c in cycles)
     for name in ("cycle", "labels", "failed", "sigma max\nmeV/Å", "energy error\nmeV/atom", "force error\nmeV/Å",
                  "alpha\nenergy, force", "within sigma\nenergy, force, new", "steps"):  # fmt: skip
+        if name.startswith("alpha") and stresses:
+            table.add_column("stress error\nGPa", justify="right")
         if name == "steps" and observables:
             table.add_column(f"model error\n{observables[-1]}", justify="right")
         table.add_column(name, justify="right" if name != "steps" else "left")
@@ -47,6 +54,7 @@ def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
             _milli(c["largest_force_sigma"], 0),
             f"{_milli(c['energy_rmse'], 2)} -> {_milli(c['energy_rmse_after'], 2)}",
             f"{_milli(c['force_rmse'], 1)} -> {_milli(c['force_rmse_after'], 1)}",
+            *([f"{_pressure(c['stress_rmse'])} -> {_pressure(c['stress_rmse_after'])}"] if stresses else []),
             f"{_plain(c['alpha_energy'])}, {_plain(c['alpha_force'])}",
             ", ".join(_plain((c[kind] or {}).get("coverage_1")) for kind in ("energy", "force", "new_force")),
             *([_short(c["observable_error"])] if observables else []),
@@ -58,13 +66,15 @@ def status_table(cycles: Sequence[dict[str, Any]]) -> Table:
 def calibration_table(cycles: Sequence[dict[str, Any]]) -> Table:
     """How well sigma describes errors, cycle by cycle.
 
-    Of energies and forces out-of-bag, and of forces of the labels that the committee before had not seen.
+    Of energies, forces and stresses out-of-bag, and of those of the labels that the committee before had not seen. The
+    floor of a stress is that of its virial over the square root of the number of atoms.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cycle", "of", "alpha", "floor\nmeV, meV/Å", "rms z", "within\n1 sigma", "within\n2 sigma",
                  "CRPS\nmeV, meV/Å", "rank\ncorrelation", "values"):  # fmt: skip
         table.add_column(name, justify="left" if name == "of" else "right")
-    kinds = {"energy": "energies", "force": "forces", "new_energy": "new energies", "new_force": "new forces"}
+    kinds = {"energy": "energies", "force": "forces", "stress": "stresses"}
+    kinds |= {f"new_{kind}": f"new {text}" for kind, text in kinds.items()}
     for c in cycles:
         for kind, text in kinds.items():
             found, mine = c[kind], kind.removeprefix("new_")
@@ -105,6 +115,15 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
             row["failure"] or row["reason"],
         )
     return table
+
+
+def _is_there(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _pressure(value: float | None) -> str:
+    """From eV/Å^3 to GPa."""
+    return _plain(None if value is None else _GPA * value)
 
 
 def _milli(value: float | None, digits: int) -> str:

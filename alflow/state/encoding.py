@@ -192,17 +192,20 @@ def _write_columns(group: h5py.Group, cls: type[Any], items: Sequence[Any]) -> N
 
 
 def _read_columns(cls: type[Any], group: h5py.Group) -> tuple[Any, ...]:
-    columns: list[Sequence[Any]] = []
+    columns: dict[str, Sequence[Any]] = {}
+    later = {f.name for f in fields(cls) if f.metadata.get("later")}
     for name, hint in _hints(cls).items():
+        if name in later and name not in group:
+            continue  # of a file from before there was such a field
         if hint is str:
-            columns.append(_read_texts(group, name))
+            columns[name] = _read_texts(group, name)
         elif hint in {int, float, bool}:
-            columns.append(group[name][()].tolist())
+            columns[name] = group[name][()].tolist()
         elif get_origin(hint) is np.ndarray:
-            columns.append(_read_ragged(group[name]))
+            columns[name] = _read_ragged(group[name])
         else:
-            columns.append(_read_columns(hint, group[name]))
-    items = tuple(cls(*values) for values in zip(*columns, strict=True))
+            columns[name] = _read_columns(hint, group[name])
+    items = tuple(cls(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True))
     if len(items) != group.attrs["length"]:
         msg = f"{group.name} has {len(items)} entries: expected {group.attrs['length']}"
         raise ValueError(msg)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     path = trained_file(context, cycle)
     model, left_out = load_model(path, context.baseline), read_trained(path).left_out
     judgement = model.judgement
-    before = Judged(judgement.energy_rmse, judgement.force_rmse, Reliability(), Reliability())
+    before = Judged(judgement.energy_rmse, judgement.force_rmse, judgement.stress_rmse)
     earlier = context.store.read(cycle - 1, "assess", AssessRecord).cycles if cycle else ()
     largest, observed = math.nan, Observed(context.settings.converge.observable or "")
     with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
@@ -84,6 +84,12 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         observable_note=observed.note,
         converged=converged,
         reason=reason,
+        stress_rmse=before.stress_rmse,
+        stress_rmse_after=after.stress_rmse,
+        alpha_stress=judgement.stress.alpha,
+        floor_stress=judgement.stress.floor,
+        stress=judgement.stress.reliability,
+        new_stress=before.stress,
     )
     return AssessRecord((*earlier, now))
 
@@ -137,17 +143,19 @@ def observe(context: Context, sampled: SampleRecord) -> Observed:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Root-mean-square errors of energies (eV/atom) and forces (eV/Å), and how they compare with their sigma."""
+    """Root-mean-square errors of energies (eV/atom), forces (eV/Å) and stresses (eV/Å^3), and how sigma compares."""
 
-    energy_rmse: float
-    force_rmse: float
-    energy: Reliability
-    force: Reliability
+    energy_rmse: float = math.nan
+    force_rmse: float = math.nan
+    stress_rmse: float = math.nan
+    energy: Reliability = field(default_factory=Reliability)
+    force: Reliability = field(default_factory=Reliability)
+    stress: Reliability = field(default_factory=Reliability)
 
 
 def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
     """Judge a committee by labels; NaN without any. Where its baseline fails there is nothing to judge."""
-    found: list[tuple[Array, Array, Array]] = []
+    found: list[tuple[Array, Array, Array, Array]] = []
     for frame in frames:
         try:
             p = model.predict(frame)
@@ -157,15 +165,21 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
         force = np.array(
             [p.forces - frame.get_forces(apply_constraint=False), p.forces_sigma, p.forces_spread]
         ).reshape(3, -1)
-        found.append((np.array([len(frame)]), energy, force))
+        label, stress = frame.calc.results.get("stress"), np.zeros((3, 0))
+        if label is not None and p.stress is not None and p.stress_sigma is not None:
+            error = p.stress + model.stress_offset(frame) - label
+            stress = np.array([error, p.stress_sigma, p.stress_spread])
+        found.append((np.array([len(frame)]), energy, force, stress))
     if not found:
-        return Judged(math.nan, math.nan, Reliability(), Reliability())
-    n_atoms, energies, forces = (np.concatenate(x, axis=-1) for x in zip(*found, strict=True))
+        return Judged()
+    n_atoms, energies, forces, stresses = (np.concatenate(x, axis=-1) for x in zip(*found, strict=True))
     return Judged(
         energy_rmse=float(np.sqrt(np.mean((energies[0] / n_atoms) ** 2))),
         force_rmse=float(np.sqrt(np.mean(forces[0] ** 2))),
+        stress_rmse=float(np.sqrt(np.mean(stresses[0] ** 2))) if stresses.size else math.nan,
         energy=reliability(*energies),
         force=reliability(*forces),
+        stress=reliability(*stresses),
     )
 
 

@@ -38,6 +38,7 @@ T = TypeVar("T")
 _ENDLESS = 2**62  # steps: a walk ends with the segments that are asked for
 _WALKERS = 4
 _CHANCE = 1e-12  # that a walker in equilibrium is stopped for its temperature, each step
+_ONE_VOLUME = 1e-2  # of the volume of an atom, that structures differ by where it is one and the same
 _LOOK = 1.0  # s between two looks at how far walkers are
 
 
@@ -231,7 +232,9 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
     starts = _starts(context, cycle, system, temperature, asked, seed)
     weighting, error = _weighting(context)
     if asked.pressure is not None:
-        _check_pressure(load_model(path, context.baseline), starts)
+        committee = load_model(path, context.baseline)
+        _check_pressure(committee, starts)
+        _warn_of_one_volume(context, committee)
     return ProductionRecord(
         frames=tuple(starts),
         system=system,
@@ -340,3 +343,15 @@ def _check_pressure(committee: Committee, starts: list[Atoms]) -> None:
         whose = "members" if committee.model.backward(np.ones(committee.n_members)).stress is None else "the baseline"
         msg = f"constant pressure needs a stress, of which there is none from {whose}: leave out --pressure"
         raise SampleError(msg)
+
+
+def _warn_of_one_volume(context: Context, committee: Committee) -> None:
+    """Say so where no label tells what a pressure does to the volume."""
+    volumes = [frame.get_volume() / len(frame) for frame in committee.training.frames if frame.pbc.all()]
+    if max(volumes, default=0.0) < (1.0 + _ONE_VOLUME) * min(volumes, default=0.0):
+        has_stress = any(stress is not None for stress in committee.training.stresses)
+        but = "" if has_stress else ", and labels have no stress"
+        context.progress.note(
+            f"warning: all structures of the training set have {np.mean(volumes):.4g} Å^3 per atom{but}: the density "
+            "at a pressure is an extrapolation, add strained structures"
+        )

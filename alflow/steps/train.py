@@ -60,14 +60,14 @@ def _before(context: Context, cycle: int) -> Committee | None:
 
 def _baseline_results(
     context: Context, baseline: BaselineMethod, records: list[LabelRecord], frames: list[Atoms]
-) -> tuple[list[tuple[float, Array] | None], str]:
+) -> tuple[list[tuple[float, Array, Array] | None], str]:
     """Results of the baseline for the labels, kept with them or new, None where it fails, and why it does."""
     identity = baseline.identity()
     kept = [result for record in records for result in record.baseline_results(identity)]
     missing = [k for k, result in enumerate(kept) if result is None]
     found = dict(zip(missing, evaluate_baseline(context, baseline, [frames[k] for k in missing]), strict=True))
-    results = [found[k] if result is None else (*result, None) for k, result in enumerate(kept)]
-    usable = [None if isinstance(result, str) else result[:2] for result in results]
+    results = [found[k] if result is None else result for k, result in enumerate(kept)]
+    usable = [None if isinstance(result, str) else result for result in results]
     reasons = sorted({r for r in results if isinstance(r, str)})
     left_out = usable.count(None)
     note = f"{left_out} labels left out: the baseline fails for their structures ({'; '.join(reasons[:3])})"

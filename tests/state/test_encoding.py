@@ -29,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from some_records import labels_of, water
+from some_records import assessed, labels_of, water
 
 finite = st.floats(-1e300, 1e300)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
@@ -355,3 +355,14 @@ def test_train_record_comes_back(tmp_path) -> None:
         written(back).getvalue()
         == written(TrainRecord(model=model, n_frames=6, left_out="2 labels left out")).getvalue()
     )
+
+
+def test_a_history_from_before_stresses_were_learned_is_read(tmp_path) -> None:
+    path = tmp_path / "assess.h5"
+    with h5py.File(path, "w") as file:
+        encoding.write(assessed(), file)
+        for name in ("stress_rmse", "stress_rmse_after", "alpha_stress", "floor_stress", "stress", "new_stress"):
+            del file["record/cycles"][name]
+        one = encoding.read(AssessRecord, file).last
+    assert np.isnan([one.stress_rmse, one.stress_rmse_after, one.alpha_stress, one.floor_stress]).all()
+    assert one.stress.n == one.new_stress.n == 0

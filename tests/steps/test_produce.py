@@ -1,5 +1,6 @@
 """Production runs: begun, made longer, averaged over, exported; and what is refused."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -62,6 +63,7 @@ def periodic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert alflow("iterate", folder, "--cycles", 0).returncode == 0
     done = alflow("produce", folder, "--steps", 60, "--walkers", 2, "--pressure", 0.1)
     assert done.returncode == 0, done.stderr
+    assert "warning: all structures of the training set have 114.3 Å^3 per atom: the density" in done.stdout
     return folder
 
 
@@ -159,6 +161,16 @@ def test_constant_pressure(periodic: Path, tmp_path: Path) -> None:
         ends.append([path.read_bytes() for path in sorted(there.iterdir())])
     assert len(ends[0]) == 5
     assert ends[0] == ends[1]
+
+
+def test_errors_of_stresses_are_shown(periodic: Path) -> None:
+    (cycle,) = json.loads(alflow("status", periodic, "--json").stdout)["cycles"]
+    assert cycle["stress_rmse_after"] > 0
+    assert cycle["new_stress"]["n"] == 0
+    shown = alflow("status", periodic).stdout
+    assert "stress error" in shown
+    assert f"-> {cycle['stress_rmse_after'] / units.GPa:.2f}" in shown
+    assert "floor_stress" in cycle
 
 
 def test_a_pressure_is_what_it_was_begun_with(periodic: Path) -> None:

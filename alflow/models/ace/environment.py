@@ -30,7 +30,7 @@ from alflow.models.ace.kernels.pairs import (
     shortest_distances,
     sort_pairs,
 )
-from alflow.models.ace.kernels.rows import add_force_rows
+from alflow.models.ace.kernels.rows import add_rows
 from alflow.models.ace.lanes import LANES, aligned
 
 Array = NDArray[np.float64]
@@ -216,14 +216,19 @@ class Descriptor:
         self._share(len(env.a), work, self.threads)
         return g
 
-    def force_rows(self, env: Environment) -> Array:
-        """Minus the derivatives of the summed features with respect to the positions, shape (S F, 3 N).
+    def rows(self, env: Environment, *, strain: bool) -> tuple[Array, Array]:
+        """Derivatives of the summed features; those of atoms of different species stand in different rows.
 
-        Features of atoms of different species stand in different rows.
+        Returns
+        -------
+        positions : ndarray, shape (S F, 3 N)
+            Minus those with respect to the positions, 1/Å.
+        strains : ndarray, shape (S F, 6)
+            Those with respect to the strain (xx, yy, zz, yz, xz, xy), symmetrised; (0, 6) unless ``strain``.
         """
         basis = self.basis
-        rows = np.zeros((len(self.numbers) * basis.n_features, 3 * len(env.slot_of)))
-
+        n_rows = len(self.numbers) * basis.n_features
+        rows, strains = np.zeros((n_rows, 3 * len(env.slot_of))), np.zeros((n_rows if strain else 0, 6))
         most = int(np.diff(env.pairs.start).max(initial=1))
         chunks = -(-most // LANES)
 
@@ -231,12 +236,13 @@ class Descriptor:
             steep, g = aligned((3 * basis.n_densities, chunks, LANES)), aligned((chunks, 3, LANES))
             vectors, grad = np.zeros((2, basis.n_vectors))
             w = make_work(self.functions)
-            add_force_rows(
-                x, y, env.slot_of, env.pairs, self.functions, basis.tables, env.a, w, steep, g, vectors, grad, rows
-            )
+            add_rows(
+                x, y, env.slot_of, env.pairs, self.functions, basis.tables, env.a, w, steep, g, vectors, grad, rows,
+                strains,
+            )  # fmt: skip
 
         self._share(basis.n_features, work, self.threads)
-        return rows
+        return rows, strains
 
     def composition(self, env: Environment) -> Array:
         """Number of atoms of each species, shape (S,)."""

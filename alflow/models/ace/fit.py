@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from numpy.typing import NDArray
 
-from alflow.committee.judgement import judge, share_of_whole
+from alflow.committee.judgement import Judgement, judge, share_of_whole
 from alflow.committee.protocol import Fitted
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
@@ -24,6 +24,10 @@ from alflow.models.ace.settings import AceSettings, lengths
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_OFFSET, _OF_ERROR = 0.05, 0.5  # GPa, and of the error of stresses, that labels may lie off without a word
+_UNKNOWN, _KNOWN = 0.7, 0.3  # errors over how much labels differ: stresses that are not learned, forces that are
+_BOTH = np.array([1.0, 1.0, 1.0, *3 * [np.sqrt(2.0)]])  # xy counts for yx, too: a crystal may be turned as one likes
+_ISOTROPIC = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 _STEEP = 3  # degree from which the prior of a pair term falls no more
 
 
@@ -82,8 +86,8 @@ class Fit:
         self.settings = settings
         self.descriptor = make_descriptor(settings, training.numbers)
         n_species = len(training.numbers)
-        n_features = self.descriptor.basis.n_features
-        self.equations = NormalEquations.empty(n_groups, n_species, n_features)
+        # Besides the features of atoms a constant virial of the atoms of each species, see :attr:`penalties`.
+        self.equations = NormalEquations.empty(n_groups, n_species, self.descriptor.basis.n_features + 1)
         self.jury = Jury()
         self.shortest = np.full((n_species, n_species), np.inf)
         self.closest = np.full((n_species, n_species), -1)
@@ -114,18 +118,24 @@ class Fit:
     def _add(self, training: TrainingSet, index: int, resampling: Resampling) -> None:
         """Add a structure of the training set to the sums."""
         atoms, _, forces = training[index]
+        stress = training.stresses[index] if self.settings.stress_weight > 0 else None
+        virial = None if stress is None else atoms.get_volume() * stress
         group = int(resampling.groups[index])
         env = self.descriptor.environment(atoms)
-        features = self.descriptor.features(env)
+        features = np.pad(self.descriptor.features(env), ((0, 1), (0, 0)))
         by_species = [features[:, env.pairs.species == s] for s in range(len(self.descriptor.numbers))]
         counts = self.descriptor.composition(env)
         summed = np.concatenate([*(mine.sum(axis=1) for mine in by_species), counts])
         self.jury.add(summed, len(atoms), group)
-        rows, targets = self.weighted(env, summed, forces)
+        rows, targets = self.weighted(env, summed, forces, virial)
+        size, end = rows.shape[0] - len(counts), rows.shape[1] - (0 if virial is None else virial.size)
         if forces is not None and self.settings.force_weight > 0:
-            size = rows.shape[0] - len(counts)
-            plain = rows[:size, 1:] / self.settings.force_weight
+            plain = rows[:size, 1:end] / self.settings.force_weight
             self.jury.add_forces(plain, forces.ravel(), resampling.draws(index))
+        if stress is not None:
+            volume = atoms.get_volume()
+            plain = rows[:size, end:] / (volume * self.virial_weight(len(atoms)))
+            self.jury.add_stress(plain, stress, np.sqrt(len(atoms)) / volume, resampling.draws(index))
         self.equations.add(group, rows, targets, summed, by_species)
 
     def energy_weight(self, n_atoms: IntArray | int) -> Array:
@@ -135,31 +145,55 @@ class Fit:
         """
         return np.asarray(self.settings.energy_weight / np.sqrt(n_atoms))
 
-    def weighted(self, env: Environment, summed: Array, forces: Array | None) -> tuple[Array, Array]:
+    def virial_weight(self, n_atoms: int) -> Array:
+        """Of the stress times the volume of a structure, shape (6,): like that of its energy."""
+        return np.asarray(self.settings.stress_weight / np.sqrt(n_atoms) * _BOTH)
+
+    def weighted(
+        self, env: Environment, summed: Array, forces: Array | None, virial: Array | None = None
+    ) -> tuple[Array, Array]:
         """Rows (D, n), side by side, and targets (n,) of a structure, multiplied with their weights.
 
-        The energy, which comes first, is zero among the targets.
+        The energy, which comes first, is zero among the targets. Forces follow, (N, 3), and the stress times the volume
+        (6,), where these are learned.
         """
-        weight = self.energy_weight(len(env.slot_of))
-        f = self.settings.force_weight
-        if forces is None or f == 0:
-            return (weight * summed)[:, None], np.zeros(1)
-        rows = np.zeros((len(summed), 1 + forces.size))
-        rows[:, 0] = weight * summed
-        rows[: len(summed) - len(self.descriptor.numbers), 1:] = self.descriptor.force_rows(env)
-        rows[:, 1:] *= f
-        return rows, np.concatenate([[0.0], f * forces.ravel()])
+        n_atoms, f = len(env.slot_of), self.settings.force_weight
+        n_forces = 0 if forces is None or f == 0 else forces.size
+        rows = np.zeros((len(summed), 1 + n_forces + (0 if virial is None else virial.size)))
+        targets = np.zeros(rows.shape[1])
+        rows[:, 0] = self.energy_weight(n_atoms) * summed
+        if rows.shape[1] == 1:
+            return rows, targets
+        n_species = len(self.descriptor.numbers)
+        of_positions, of_strain = self.descriptor.rows(env, strain=virial is not None)
+        by_species = rows[:-n_species].reshape(n_species, -1, rows.shape[1])
+        if forces is not None and n_forces:
+            by_species[:, :-1, 1 : 1 + n_forces] = f * of_positions.reshape(n_species, -1, n_forces)
+            targets[1 : 1 + n_forces] = f * forces.ravel()
+        if virial is not None:
+            weight = self.virial_weight(n_atoms)
+            by_species[:, :-1, 1 + n_forces :] = weight * of_strain.reshape(n_species, -1, 6)
+            by_species[:, -1, 1 + n_forces :] = weight * _ISOTROPIC * self.descriptor.composition(env)[:, None]
+            targets[1 + n_forces :] = weight * virial
+        return rows, targets
 
     @property
     def penalties(self) -> Array:
-        """By what the prior may expect features' coefficients to be smaller, shape (2, F): they grow with the degree.
+        """By what the prior may expect coefficients to be smaller, shape (2, F + 1): they grow with features' degree.
 
         With the second that of pair terms grows up to the third degree only, for pair forces that are steep or have
         fine detail, as those of rare gases: the data decide (:meth:`NormalEquations.solve`).
+
+        The last is that of a constant virial of every atom of a species. It is no part of the potential, but of labels
+        whose stress is not the derivative of their energy: with plane waves up to a given energy a crystal that is
+        strained would have others (Pulay stress; Francis and Payne, J. Phys.: Condens. Matter 2, 4395 (1990),
+        doi:10.1088/0953-8984/2/19/007), and the difference is about the same for all atoms of a species. Where energies
+        do not speak against it, stresses are believed.
         """
         basis = self.descriptor.basis
         steep = np.where(basis.order == 1, np.minimum(basis.degree, _STEEP), basis.degree)
-        return np.array([basis.degree, steep], dtype=float) ** self.settings.smoothness
+        penalties = np.array([basis.degree, steep], dtype=float) ** self.settings.smoothness
+        return np.pad(penalties, ((0, 0), (0, 1)), constant_values=1.0)
 
     def solve(self, training: TrainingSet, resampling: Resampling, *, repels: bool) -> Solution:
         """Fit all members to what was added.
@@ -180,8 +214,16 @@ class Fit:
         composition = training.composition()
         energies = training.energies - composition @ origin
         equations = self.jury.with_energies(self.equations, energies, self.energy_weight)
-        rows = rows_of_pairs(self.descriptor, training.frames, self.shortest)
-        found = equations.solve(seen, self.penalties, rows, resampling.n_apart, self.descriptor.threads)
+        n_species, n_features = len(self.descriptor.numbers), self.descriptor.basis.n_features
+        of_features = rows_of_pairs(self.descriptor, training.frames, self.shortest)
+        rows = np.zeros((len(self.equations.total), of_features.shape[1]))
+        rows[:-n_species].reshape(n_species, n_features + 1, -1)[:, :-1] = of_features.reshape(
+            n_species, n_features, -1
+        )
+        virial_of_atoms = np.arange(n_features + 1) == n_features
+        found = equations.solve(
+            seen, self.penalties, rows, resampling.n_apart, self.descriptor.threads, virial_of_atoms
+        )
         # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
         # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.
         share = share_of_whole(self.jury.statements(found.members, found.without, energies, composition), seen)
@@ -193,16 +235,23 @@ class Fit:
             found.members + change, found.without + change.mean(axis=0), energies, composition
         )
         judgement = judge(statements, seen, share)
-        n_species, n_features = equations.atomic.shape[:2]
-        parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features)
-        of_features = np.ascontiguousarray(parts.transpose(1, 2, 0))
+        parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features + 1)
+        of_features = np.ascontiguousarray(parts[:, :, :-1].transpose(1, 2, 0))
+        virial = parts[:, :, -1].mean(axis=0)
         means, atom_error = equations.atoms(coefficients.mean(axis=0))
         return Solution(
             coefficients=of_features,
             constants=coefficients[:, -n_species:].T + origin[:, None],
             core=self._core(training, of_features) if repels else None,
             leverages=self._leverages(),
-            fitted=Fitted(judgement, found.strength, means + origin, atom_error, resampling.remarks(training.kinds())),
+            fitted=Fitted(
+                judgement,
+                found.strength,
+                means + origin,
+                atom_error,
+                (*resampling.remarks(training.kinds()), *stress_remarks(training, judgement, virial)),
+                virial if self.jury.with_stress else np.zeros(0),
+            ),
         )
 
     def _core(self, training: TrainingSet, coefficients: Array) -> Core:
@@ -219,7 +268,45 @@ class Fit:
     def _leverages(self) -> list[Leverage]:
         """Of the atoms of each species."""
         equations = self.equations
-        n_species, n_features = equations.atomic.shape[:2]
-        totals = equations.total[:-n_species].reshape(n_species, n_features)
+        n_species = len(self.descriptor.numbers)
+        totals = equations.total[:-n_species].reshape(n_species, -1)[:, :-1]
         counts = equations.total[-n_species:]
-        return [Leverage.of(*of_species) for of_species in zip(equations.atomic, totals, counts, strict=True)]
+        atomic = [np.ascontiguousarray(square[:-1, :-1]) for square in equations.atomic]
+        return [Leverage.of(*of_species) for of_species in zip(atomic, totals, counts, strict=True)]
+
+
+def stress_remarks(training: TrainingSet, judgement: Judgement, virial: Array) -> list[str]:
+    """What is odd about the stresses of the labels, in lines.
+
+    Parameters
+    ----------
+    training : TrainingSet
+        Labels.
+    judgement : Judgement
+        Out-of-bag errors.
+    virial : ndarray, shape (S,)
+        Constant virial of an atom of each species that stresses have and derivatives of energies have not, eV.
+    """
+    known = [k for k, stress in enumerate(training.stresses) if stress is not None]
+    error = judgement.stress_rmse / units.GPa
+    if np.isnan(error):
+        return []
+    volumes = np.array([training.frames[k].get_volume() for k in known])
+    offset = float(np.mean(training.composition()[known] @ virial / volumes)) / units.GPa
+    found = []
+    if abs(offset) > max(_OFFSET, _OF_ERROR * error):
+        what = (
+            f"stresses of the labels are {offset:+.2g} GPa away from the derivatives of their energies (Pulay stress?)"
+        )
+        found.append(f"{what}: energies are believed")
+    stresses = np.array([training.stresses[k] for k in known]) / units.GPa
+    forces = np.concatenate([f.ravel() for f in training.forces if f is not None] or [np.zeros(0)])
+    usual = float(np.sqrt(np.mean((stresses - stresses.mean(axis=0)) ** 2)))
+    # Where forces are known well, so are stresses, if they are of the same energies.
+    if error > _UNKNOWN * usual and judgement.force_rmse < _KNOWN * float(np.sqrt(np.mean(forces**2))):
+        what = (
+            f"stresses of the labels do not go with their energies and forces: an error of {error:.2g} GPa, where they "
+        )
+        what += f"differ by {usual:.2g} GPa"
+        found.append(f"{what}: check their sign, unit and order, or set stress_weight to 0")
+    return found

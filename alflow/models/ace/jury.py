@@ -20,8 +20,9 @@ _MANY = 400  # structures of which all are kept; of a later one, the k-th, with 
 class Jury:
     """Rows of the structures, kept to be multiplied with the coefficients of every new fit.
 
-    Those of all energies, and of the forces as many as make sure that neither memory nor time grow with the whole data:
-    a random sample of the components of a structure, of all structures at first and of ever fewer later.
+    Those of all energies, and of forces and stresses as many as make sure that neither memory nor time grow with the
+    whole data: a random sample of the force components of a structure, of all structures at first and of ever fewer
+    later.
     """
 
     rows: list[Array] = field(default_factory=list)
@@ -30,6 +31,10 @@ class Jury:
     force_rows: list[NDArray[np.float32]] = field(default_factory=list)
     forces: list[Array] = field(default_factory=list)
     with_forces: list[int] = field(default_factory=list)
+    stress_rows: list[NDArray[np.float32]] = field(default_factory=list)
+    stresses: list[Array] = field(default_factory=list)
+    stress_sizes: list[float] = field(default_factory=list)
+    with_stress: list[int] = field(default_factory=list)
 
     def add(self, row: Array, n_atoms: int, group: int) -> None:
         """Add a structure's energy row (D,): its features summed over its atoms, and how many these are by species."""
@@ -39,14 +44,25 @@ class Jury:
 
     def add_forces(self, rows: Array, forces: Array, rng: np.random.Generator) -> None:
         """Add some of the last added structure's force rows (S F, n) and forces (n,)."""
-        number = len(self.rows)
-        keep = number <= _MANY or rng.random() < _MANY / number
-        if keep:
+        if self._keeps(rng):
             chosen = np.sort(rng.permutation(len(forces))[:_FORCES])
             # Half the memory: errors are judged to a few digits, whatever the fit itself needs.
             self.force_rows.append(rows[:, chosen].T.astype(np.float32))
             self.forces.append(forces[chosen])
-            self.with_forces.append(number - 1)
+            self.with_forces.append(len(self.rows) - 1)
+
+    def add_stress(self, rows: Array, stress: Array, size: float, rng: np.random.Generator) -> None:
+        """Add the last added structure's stress rows (S F, 6) and stress (6,); ``size`` as of :class:`Statements`."""
+        if self._keeps(rng):
+            self.stress_rows.append(rows.T.astype(np.float32))
+            self.stresses.append(stress)
+            self.stress_sizes.append(size)
+            self.with_stress.append(len(self.rows) - 1)
+
+    def _keeps(self, rng: np.random.Generator) -> bool:
+        """Whether forces or stress of the last added structure are kept."""
+        number = len(self.rows)
+        return number <= _MANY or bool(rng.random() < _MANY / number)
 
     def with_energies(
         self, equations: NormalEquations, energies: Array, weight: Callable[[IntArray], Array]
@@ -69,7 +85,14 @@ class Jury:
         composition : ndarray, shape (n, S)
             Number of atoms of each species in each structure.
         """
-        n_species = composition.shape[1]
+        n_columns = members.shape[1] - composition.shape[1]
+
+        def by_members(rows: NDArray[np.float32]) -> Array:
+            return np.asarray(rows @ members[:, :n_columns].T)
+
+        def by_others(rows: NDArray[np.float32], structure: int) -> Array:
+            return np.asarray(rows @ without[self.groups[structure], :n_columns])
+
         return Statements(
             composition=composition,
             groups=self.groups,
@@ -77,10 +100,12 @@ class Jury:
             members=np.array(self.rows) @ members.T,
             with_forces=self.with_forces,
             forces=self.forces,
-            force_members=(mine @ members[:, :-n_species].T for mine in self.force_rows),
+            force_members=map(by_members, self.force_rows),
             without=np.array([row @ without[group] for row, group in zip(self.rows, self.groups, strict=True)]),
-            force_without=[
-                mine @ without[self.groups[k], :-n_species]
-                for mine, k in zip(self.force_rows, self.with_forces, strict=True)
-            ],
+            force_without=list(map(by_others, self.force_rows, self.with_forces)),
+            with_stress=self.with_stress,
+            stresses=self.stresses,
+            stress_sizes=self.stress_sizes,
+            stress_members=map(by_members, self.stress_rows),
+            stress_without=list(map(by_others, self.stress_rows, self.with_stress)),
         )

@@ -30,6 +30,7 @@ R = TypeVar("R")
 _AT_ONCE = 8  # systems solved at once, at most: each needs a matrix of its own
 _LEFT_OUT = 16  # parts that are left out in turn, at most
 _FREE = 10.0  # prior standard deviation of the atomic energies relative to that of a feature: they are all but free
+_LOATH = 1e-2  # squared weight of what may be used only where nothing else fits, relative to all of its rows
 _ATOM = 1e-4  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see solve
 _FOLDS = 4
 _FEWEST = 2 * _FOLDS  # structures that do not nearly coincide, below which the evidence decides on the strength
@@ -190,7 +191,9 @@ class NormalEquations:
         variance = (sum(squares) - float(numbers @ means**2)) / max(float(numbers.sum()), 1.0)
         return means + coefficients[-n_species:], float(np.sqrt(max(variance, 0.0)))
 
-    def solve(self, seen: Flags, penalties: Array, rows: Array, n_apart: int, threads: int = 1) -> Solutions:
+    def solve(
+        self, seen: Flags, penalties: Array, rows: Array, n_apart: int, threads: int = 1, loath: Flags | None = None
+    ) -> Solutions:
         """Solve for all members, for all groups together, and for all but each of up to 16 parts of them.
 
         Features count from their mean over all atoms of their species, so that an atom's energy is its species'
@@ -220,9 +223,12 @@ class NormalEquations:
         threads : int
             How many members are solved for at once. BLAS is expected to use a single thread: then results do not depend
             on how many there are.
+        loath : ndarray of bool, shape (F,), optional
+            Features that are no part of energies or forces, to be used only where all others together cannot fit what
+            they are in.
 
         """
-        system, common = _Scaled.of(self, penalties), np.asarray(seen.all(axis=0))
+        system, common = _Scaled.of(self, penalties, loath), np.asarray(seen.all(axis=0))
         choices = len(penalties)
         log_strength, prior = _lowest(*system.criterion(common, n_apart, threads), choices, threads)
         strength = system.mean_eigenvalue * 10.0**log_strength
@@ -286,7 +292,7 @@ class _Scaled:
     shift : ndarray, shape (S,)
         Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred.
     prior : ndarray, shape (S, F, F)
-        Of the energies of atoms, scaled.
+        Of the energies of atoms, and of features that are used unwillingly, scaled.
     mean_eigenvalue : float
         Of all groups together.
     """
@@ -300,7 +306,7 @@ class _Scaled:
     mean_eigenvalue: float
 
     @classmethod
-    def of(cls, equations: NormalEquations, penalties: Array) -> "_Scaled":
+    def of(cls, equations: NormalEquations, penalties: Array, loath: Flags | None = None) -> "_Scaled":
         n_species, n_features = equations.atomic.shape[:2]
         atoms = equations.total[-n_species:]
         means = equations.total[:-n_species] / np.repeat(np.maximum(atoms, 1.0), n_features)
@@ -325,6 +331,8 @@ class _Scaled:
             here = slice(s * n_features, (s + 1) * n_features)
             prior[s] = equations.atomic[s] - n * np.outer(means[here], means[here])
             prior[s] *= _ATOM * scale[here, None] * scale[here]
+            if loath is not None:
+                prior[s][loath, loath] += _LOATH * (np.diagonal(full) * scale**2)[here][loath]
         mean_eigenvalue = float(np.sum(np.diagonal(full) * scale**2) / len(scale))
         # Other penalties are other ridges for the same columns: one matrix serves them all.
         ridges = np.ones((len(penalties), len(scale)))

@@ -18,13 +18,13 @@ _MARGIN = 1.5  # of a core over the force it takes over, which is larger in some
 
 
 def rows_of_pairs(descriptor: Descriptor, frames: Sequence[Atoms], shortest: Array) -> Array:
-    """Force rows (D, 3 n) of two atoms alone, of each of n pairs of species that was seen in ``frames``, but not alone.
+    """Force rows (S F, 3 n) of two atoms alone, of each of n pairs of species seen in ``frames``, but not alone.
 
     At the shortest distance seen, ``shortest`` (S, S), where the radial functions come to rest, and between.
     """
     numbers, inner = descriptor.numbers, descriptor.functions.inner
     alone = {tuple(sorted(f.numbers)) for f in frames if len(f) == 2 and not f.pbc.any()}
-    rows = np.zeros((0, len(numbers) * (descriptor.basis.n_features + 1)))
+    rows = np.zeros((0, len(numbers) * descriptor.basis.n_features))
     # Of the plain functions: the rows say what the features would extrapolate to if they did not come to rest.
     bare = descriptor.with_inner(np.zeros_like(inner))
     for a, b in zip(*np.triu_indices(len(numbers)), strict=True):
@@ -33,8 +33,8 @@ def rows_of_pairs(descriptor: Descriptor, frames: Sequence[Atoms], shortest: Arr
             continue
         for r in inner[a, b] * np.linspace(1.0, 1.0 - SOFT / 2, 3):
             pair = Atoms([numbers[a], numbers[b]], [[0, 0, 0], [r, 0, 0]])
-            row = bare.force_rows(bare.environment(pair))[:, 3]
-            rows = np.vstack([rows, np.concatenate([row, np.zeros(len(numbers))])])
+            row = bare.rows(bare.environment(pair), strain=False)[0][:, 3]
+            rows = np.vstack([rows, row])
     return np.ascontiguousarray(rows.T)
 
 

@@ -43,13 +43,17 @@ class AceKeys(Section):
         20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
     )
     force_weight: NotNegative = Field(1.0, description="weight of forces")
+    stress_weight: NotNegative = Field(
+        0.1, description="weight of stresses: eV of virial over sqrt(atoms), relative to forces in eV/Å"
+    )
 
 
 class AceSettings(AceKeys):
     """What defines the potential.
 
     An energy row is weighted by ``energy_weight`` over the square root of the number of atoms, relative to 1 eV/Å of
-    force: 20 makes 1 meV/atom in 100 atoms count like 0.2 eV/Å of one force component. The default of ``n_features``
+    force: 20 makes 1 meV/atom in 100 atoms count like 0.2 eV/Å of one force component. A stress is learned as a virial,
+    stress times volume, which is weighted by ``stress_weight`` over the same root. The default of ``n_features``
     leaves all species 4000 together: a fit takes memory in proportion to the square of that and time to the cube.
     """
 

@@ -18,26 +18,38 @@ from ase.calculators.emt import EMT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lj_frames import SMALL, bonded, labelled, water, with_label
+from lj_frames import SMALL, bonded, labelled, water, with_label, with_stress
 
 
-def test_fit_is_the_ridge_solution_by_qr() -> None:
+def alloy(n: int) -> list[Atoms]:
+    """Strained and displaced, with stresses, but for every third."""
+    start = bulk("Cu", cubic=True)
+    start.symbols[0] = "Al"
+    frames = labelled(start, n, calculator=EMT())
+    return [frame if k % 3 == 0 else with_stress(frame, EMT()) for k, frame in enumerate(frames)]
+
+
+@pytest.mark.parametrize("frames", [bonded(water(), 12), alloy(12)], ids=["water", "alloy"])
+def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
     """A member's predictions of the rows it saw equal those of a dense QR solve of the same problem to 1e-6."""
-    frames = bonded(water(), 12)
     committee = alflow.fit(frames, **SMALL | {"n_pair": 9})
-    equations, n, seen = _equations(committee), 2, committee.resampling.seen
-    found = equations.solve(seen, _penalties(committee), np.zeros((equations.total.size, 0)), 12)
+    equations, n, seen = _equations(committee), len(committee.training.numbers), committee.resampling.seen
+    loath = np.arange(equations.atomic.shape[1]) == equations.atomic.shape[1] - 1
+    no_rows = np.zeros((equations.total.size, 0))
+    found = equations.solve(seen, _penalties(committee), no_rows, 12, loath=loath)
     strength = found.strength
     assert strength == pytest.approx(committee.strength, rel=1e-6)
     rows, targets, atoms = [], [], []
     for k in range(len(frames)):
         frame, energy, forces = committee.training[k]
+        stress = committee.training.stresses[k]
         env = committee.model.descriptor.environment(frame)
-        features = committee.model.descriptor.features(env)
+        features = np.pad(committee.model.descriptor.features(env), ((0, 1), (0, 0)))
         atoms.append([features[:, env.pairs.species == s] for s in range(n)])
         counts = committee.model.descriptor.composition(env)
         summed = np.concatenate([*(x.sum(axis=1) for x in atoms[-1]), counts])
-        x, y = _weighted(committee, env, summed, energy, forces)
+        virial = None if stress is None else frame.get_volume() * stress
+        x, y = _weighted(committee, env, summed, energy, forces, virial)
         rows.append(x.T)
         targets.append(y)
     size = rows[0].shape[1]
@@ -56,7 +68,11 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
     shift = np.linalg.pinv((full.T @ full)[-n:, -n:], rcond=1e-10, hermitian=True) @ (full.T @ y_full)[-n:]
     spread = np.zeros((sum(a.shape[1] for a in every), size))  # the prior of the energies of atoms, as rows
     spread[: every[0].shape[1], :f] = (every[0] - every[0].mean(axis=1, keepdims=True)).T
-    spread[every[0].shape[1] :, f : 2 * f] = (every[1] - every[1].mean(axis=1, keepdims=True)).T
+    for s in range(1, n):
+        spread[every[0].shape[1] :, s * f : (s + 1) * f] = (every[s] - every[s].mean(axis=1, keepdims=True)).T
+    virials = np.zeros((n, size))  # those of the atoms of each species, which are used only where they must be
+    for s, at in enumerate(np.arange(1, n + 1) * f - 1):
+        virials[s, at] = np.sqrt(regression._LOATH * np.sum(full[:, at] ** 2))
     groups = committee.resampling.groups
     without_two = ~np.eye(9, dtype=bool)[2]
     for mine, coefficients in ((seen[3], found.members[3]), (np.ones(9), found.whole), (without_two, found.without[2])):
@@ -64,7 +80,7 @@ def test_fit_is_the_ridge_solution_by_qr() -> None:
         weight = np.sqrt(8 / mine[:-1].sum())
         x = weight * np.vstack([rows[k] for k in there]) @ to_means
         y = weight * np.concatenate([targets[k] for k in there])
-        augmented = np.vstack([x, np.sqrt(regression._ATOM) * spread]) * scale
+        augmented = np.vstack([x, np.sqrt(regression._ATOM) * spread, virials]) * scale
         augmented = np.vstack([augmented, np.sqrt(strength) * np.eye(size)])
         right = np.concatenate([y - x[:, -n:] @ shift, np.zeros(len(augmented) - len(y))])
         q, r = np.linalg.qr(augmented)
@@ -82,11 +98,16 @@ def _equations(committee: Committee) -> regression.NormalEquations:
 
 
 def _weighted(
-    committee: Committee, env: Environment, summed: np.ndarray, energy: float, forces: np.ndarray | None
+    committee: Committee,
+    env: Environment,
+    summed: np.ndarray,
+    energy: float,
+    forces: np.ndarray | None,
+    virial: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and targets of a structure, the energy among them."""
     counts = committee.model.descriptor.composition(env)
-    x, y = committee.model.fit.weighted(env, summed, forces)
+    x, y = committee.model.fit.weighted(env, summed, forces, virial)
     y[0] = committee.model.fit.energy_weight(counts.sum()) * (energy - counts @ committee.training.energy_zero())
     return x, y
 
@@ -158,7 +179,7 @@ def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
                 frame, energy, forces = committee.training[k]
                 env = committee.model.descriptor.environment(frame)
                 counts = committee.model.descriptor.composition(env)
-                features = committee.model.descriptor.features(env)
+                features = np.pad(committee.model.descriptor.features(env), ((0, 1), (0, 0)))
                 parts = [features[:, env.pairs.species == s].sum(axis=1) for s in range(2)]
                 summed = np.concatenate([*parts, counts])
                 x, y = _weighted(committee, env, summed, energy, forces)
@@ -181,7 +202,7 @@ def test_members_are_moved_to_the_fit_to_all_where_half_is_too_little() -> None:
     no_rows = np.zeros((committee.model.fit.equations.total.size, 0))
     found = _equations(committee).solve(committee.resampling.seen, _penalties(committee), no_rows, 8)
     error = _force_error(committee, others)
-    committee.model.set_coefficients(np.ascontiguousarray(found.members[:, None, :-1].T.swapaxes(0, 1)))
+    committee.model.set_coefficients(np.ascontiguousarray(found.members[:, None, :-2].T.swapaxes(0, 1)))
     assert error < 0.75 * _force_error(committee, others)
 
 

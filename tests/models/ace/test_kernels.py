@@ -10,6 +10,8 @@ from alflow.models.ace.kernels.functions import SOFT, make_work, pair_functions
 from alflow.models.ace.lanes import LANES
 from alflow.models.ace.settings import AceSettings, lengths
 from ase import Atoms
+from ase.build import bulk
+from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.spatial.transform import Rotation
 from sphericart import SphericalHarmonics
 
@@ -79,7 +81,7 @@ def test_features_of_every_order_are_invariant_and_their_rows_are_derivatives(nu
         of_atoms = found.features(found.environment(structure))
         return np.concatenate([of_atoms[:, structure.numbers == z].sum(axis=1) for z in numbers])
 
-    rows = found.force_rows(found.environment(atoms))
+    rows, _ = found.rows(found.environment(atoms), strain=False)
     for i, x in ((0, 0), (3, 1), (6, 2)):
         moved = [atoms.copy(), atoms.copy()]
         moved[0].positions[i, x] += 1e-5
@@ -94,8 +96,35 @@ def test_rows_and_gradient_agree() -> None:
     env = found.environment(bonded(water(), 1)[0])
     coefficients = np.random.default_rng(2).normal(size=(2, 3, found.basis.n_features))
     forces, _ = found.gradient(env, coefficients, np.array([0.0, 1.0, 0.0]))
-    expected = coefficients[:, 1].ravel() @ found.force_rows(env)
+    expected = coefficients[:, 1].ravel() @ found.rows(env, strain=False)[0]
     np.testing.assert_allclose(forces.ravel(), expected, atol=1e-10 * np.abs(expected).max())
+
+
+def test_rows_of_the_strain() -> None:
+    """Against differences, and with coefficients against the gradient by back-propagation."""
+    found = descriptor((13, 29))
+    atoms = bulk("Cu", cubic=True)
+    atoms.symbols[1] = "Al"
+    atoms.rattle(0.1, seed=3)
+    env = found.environment(atoms)
+    rows, strains = found.rows(env, strain=True)
+    np.testing.assert_array_equal(rows, found.rows(env, strain=False)[0])
+
+    def summed(strain: np.ndarray) -> np.ndarray:
+        strained = atoms.copy()
+        strained.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+        of_atoms = found.features(found.environment(strained))
+        return np.concatenate([of_atoms[:, strained.numbers == z].sum(axis=1) for z in found.numbers])
+
+    for column, (a, b) in enumerate(((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))):
+        strain = np.zeros((3, 3))
+        strain[a, b] = strain[b, a] = 1e-5 if a == b else 0.5e-5  # a component off the diagonal is there twice
+        expected = (summed(strain) - summed(-strain)) / 2e-5
+        np.testing.assert_allclose(strains[:, column], expected, atol=1e-7 * np.abs(strains).max())
+    coefficients = np.random.default_rng(2).normal(size=(2, 3, found.basis.n_features))
+    _, gradient = found.gradient(env, coefficients, np.array([0.0, 1.0, 0.0]))
+    expected = full_3x3_to_voigt_6_stress((gradient + gradient.T) / 2)
+    np.testing.assert_allclose(coefficients[:, 1].ravel() @ strains, expected, atol=1e-10 * np.abs(expected).max())
 
 
 def test_the_number_of_features_is_kept_and_follows_the_species() -> None:

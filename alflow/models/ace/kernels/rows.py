@@ -1,4 +1,4 @@
-"""Derivatives of every single feature, summed over atoms: the rows of a fit to forces."""
+"""Derivatives of every single feature, summed over atoms: the rows of a fit to forces and stress."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ IntArray = NDArray[np.int64]
 
 
 @compiled
-def add_force_rows(
+def add_rows(
     first: int,
     last: int,
     slot_of: IntArray,
@@ -28,12 +28,14 @@ def add_force_rows(
     vectors: Array,
     grad: Array,
     rows: Array,
+    strains: Array,
 ) -> None:
     """Minus the derivatives of the features first .. last - 1, summed over atoms, with respect to positions.
 
-    Added to rows (S F, 3 N): features of atoms of different species in different rows. ``slot_of`` (N,) is the slot of
-    each atom in a (blocks, K, LANES). Room: steep (3 K, C, LANES), g (C, 3, LANES) for C LANES neighbours of a species,
-    vectors (V,), and grad (V,), which holds zeros.
+    Added to rows (S F, 3 N): features of atoms of different species in different rows. Those with respect to the strain
+    (xx, yy, zz, yz, xz, xy) are added to strains (S F, 6), or (0, 6) where none are wanted. ``slot_of`` (N,) is the
+    slot of each atom in a (blocks, K, LANES). Room: steep (3 K, C, LANES), g (C, 3, LANES) for C LANES neighbours of a
+    species, vectors (V,), and grad (V,), which holds zeros.
     """
     # A gradient of its own for every feature, where density_gradients sums the features up first. What the densities
     # change by with each neighbour (steep) is common to all of them: computed once an atom, then multiplied with the
@@ -57,6 +59,7 @@ def add_force_rows(
                 count = end - begin
                 if count > 0 and _chain(f, s, -(-count // LANES), grad, steep, tables, g):
                     _scatter(atom, pairs.j[begin:end], g, rows[row])
+                    _strain(pairs.vector[begin:end], g, strains[row : row + 1])
             # Only what this feature touched is set back to zero: most densities it never sees.
             for e in range(tables.channel_start[f], tables.channel_start[f + 1]):
                 for m in range(tables.channel_length[e]):
@@ -115,6 +118,31 @@ def _scatter(atom: int, neighbours: IntArray, g: Array, row: Array) -> None:
             total += slope
             row[3 * neighbours[p] + x] -= slope
         row[3 * atom + x] += total
+
+
+@part
+def _strain(vectors: Array, g: Array, rows: Array) -> None:
+    """Add to a row (1, 6), if there is one, products of vectors to neighbours (n, 3) and gradients g (C, 3, LANES)."""
+    if rows.shape[0] == 0:
+        return
+    row = rows[0]
+    xx, yy, zz, yz, xz, xy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for p in range(vectors.shape[0]):
+        here, lane = g[p // LANES], p % LANES
+        gx, gy, gz = here[0, lane], here[1, lane], here[2, lane]
+        x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+        xx += gx * x
+        yy += gy * y
+        zz += gz * z
+        yz += gy * z + gz * y
+        xz += gx * z + gz * x
+        xy += gx * y + gy * x
+    row[0] += xx
+    row[1] += yy
+    row[2] += zz
+    row[3] += 0.5 * yz
+    row[4] += 0.5 * xz
+    row[5] += 0.5 * xy
 
 
 @part
