@@ -14,10 +14,11 @@ from alflow.committee.training import TrainingSet
 from alflow.models.ace.basis import make_basis
 from alflow.models.ace.core import inner_distances, repelling
 from alflow.models.ace.environment import Descriptor, Environment
+from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.extrapolation import Leverage
 from alflow.models.ace.jury import Jury
 from alflow.models.ace.kernels.core import Core
-from alflow.models.ace.regression import NormalEquations
+from alflow.models.ace.regression import solve
 from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
 
@@ -182,7 +183,7 @@ class Fit:
         """By what the prior may expect coefficients to be smaller, shape (2, F + 1): they grow with features' degree.
 
         With the second that of pair terms grows up to the third degree only, for pair forces that are steep or have
-        fine detail, as those of rare gases: the data decide (:meth:`NormalEquations.solve`).
+        fine detail, as those of rare gases: the data decide (:func:`alflow.models.ace.regression.solve`).
 
         The last is that of a constant virial of every atom of a species. It is no part of the potential, but of labels
         whose stress is not the derivative of their energy: with plane waves up to a given energy a crystal that is
@@ -221,8 +222,8 @@ class Fit:
             n_species, n_features, -1
         )
         virial_of_atoms = np.arange(n_features + 1) == n_features
-        found = equations.solve(
-            seen, self.penalties, rows, resampling.n_apart, self.descriptor.threads, virial_of_atoms
+        found = solve(
+            equations, seen, self.penalties, rows, resampling.n_apart, self.descriptor.threads, virial_of_atoms
         )
         # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
         # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.

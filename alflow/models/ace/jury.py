@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alflow.committee.judgement import Statements
-from alflow.models.ace.regression import NormalEquations
+from alflow.models.ace.equations import NormalEquations
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -3,7 +3,7 @@
 import alflow
 import numpy as np
 import pytest
-from alflow.models.ace import regression
+from alflow.models.ace import scaled
 from alflow.models.ace.extrapolation import Leverage
 from ase import Atoms
 from ase.build import bulk
@@ -53,7 +53,7 @@ def test_members_agree_on_how_neighbours_share_their_energy(monkeypatch: pytest.
     test = bonded(water(), 1, seed=50)[0]
     committee = alflow.fit(bonded(water(), 30), **SMALL)
     prediction = committee.predict(test)
-    monkeypatch.setattr(regression, "_ATOM", 0.0)
+    monkeypatch.setattr(scaled, "_ATOM", 0.0)
     free = alflow.fit(bonded(water(), 30), **SMALL)
     assert prediction.atom_sigma.mean() < 0.3 * free.predict(test).atom_sigma.mean()
     far = bonded(water(), 1, seed=50)[0]
@@ -69,8 +69,8 @@ def test_that_they_agree_costs_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> N
         return labelled(bulk("Cu", cubic=True), n, seed=seed, calculator=EMT())
 
     errors = []
-    for weight in (regression._ATOM, 0.0):
-        monkeypatch.setattr(regression, "_ATOM", weight)
+    for weight in (scaled._ATOM, 0.0):
+        monkeypatch.setattr(scaled, "_ATOM", weight)
         committee = alflow.fit(copper(30, 0), **SMALL)
         found = [committee.predict(frame).forces - frame.get_forces() for frame in copper(40, 9)]
         errors.append(np.median(np.sqrt(np.mean(np.square(found), axis=(1, 2)))))

@@ -9,9 +9,11 @@ import alflow
 import numpy as np
 import pytest
 from alflow.committee.committee import Committee
-from alflow.models.ace import regression
+from alflow.models.ace import scaled, strength
 from alflow.models.ace.environment import Environment
+from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.jury import _FORCES, Jury
+from alflow.models.ace.regression import solve
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -36,9 +38,9 @@ def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
     equations, n, seen = _equations(committee), len(committee.training.numbers), committee.resampling.seen
     loath = np.arange(equations.atomic.shape[1]) == equations.atomic.shape[1] - 1
     no_rows = np.zeros((equations.total.size, 0))
-    found = equations.solve(seen, _penalties(committee), no_rows, 12, loath=loath)
-    strength = found.strength
-    assert strength == pytest.approx(committee.strength, rel=1e-6)
+    found = solve(equations, seen, _penalties(committee), no_rows, 12, loath=loath)
+    ridge = found.strength
+    assert ridge == pytest.approx(committee.strength, rel=1e-6)
     rows, targets, atoms = [], [], []
     for k in range(len(frames)):
         frame, energy, forces = committee.training[k]
@@ -64,7 +66,7 @@ def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
     rms = np.sqrt(np.mean(full**2, axis=0))
     scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max())
     scale[:-n] /= np.tile(_penalties(committee)[found.prior], n)
-    scale[-n:] *= regression._FREE
+    scale[-n:] *= scaled._FREE
     shift = np.linalg.pinv((full.T @ full)[-n:, -n:], rcond=1e-10, hermitian=True) @ (full.T @ y_full)[-n:]
     spread = np.zeros((sum(a.shape[1] for a in every), size))  # the prior of the energies of atoms, as rows
     spread[: every[0].shape[1], :f] = (every[0] - every[0].mean(axis=1, keepdims=True)).T
@@ -72,7 +74,7 @@ def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
         spread[every[0].shape[1] :, s * f : (s + 1) * f] = (every[s] - every[s].mean(axis=1, keepdims=True)).T
     virials = np.zeros((n, size))  # those of the atoms of each species, which are used only where they must be
     for s, at in enumerate(np.arange(1, n + 1) * f - 1):
-        virials[s, at] = np.sqrt(regression._LOATH * np.sum(full[:, at] ** 2))
+        virials[s, at] = np.sqrt(scaled._LOATH * np.sum(full[:, at] ** 2))
     groups = committee.resampling.groups
     without_two = ~np.eye(9, dtype=bool)[2]
     for mine, coefficients in ((seen[3], found.members[3]), (np.ones(9), found.whole), (without_two, found.without[2])):
@@ -80,8 +82,8 @@ def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
         weight = np.sqrt(8 / mine[:-1].sum())
         x = weight * np.vstack([rows[k] for k in there]) @ to_means
         y = weight * np.concatenate([targets[k] for k in there])
-        augmented = np.vstack([x, np.sqrt(regression._ATOM) * spread, virials]) * scale
-        augmented = np.vstack([augmented, np.sqrt(strength) * np.eye(size)])
+        augmented = np.vstack([x, np.sqrt(scaled._ATOM) * spread, virials]) * scale
+        augmented = np.vstack([augmented, np.sqrt(ridge) * np.eye(size)])
         right = np.concatenate([y - x[:, -n:] @ shift, np.zeros(len(augmented) - len(y))])
         q, r = np.linalg.qr(augmented)
         solution = scale * np.linalg.solve(r, q.T @ right)
@@ -90,7 +92,7 @@ def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
         assert np.abs(x @ np.linalg.solve(to_means, coefficients) - expected).max() < 1e-6 * np.abs(y).max()
 
 
-def _equations(committee: Committee) -> regression.NormalEquations:
+def _equations(committee: Committee) -> NormalEquations:
     """The sums with the energies."""
     fit, training = committee.model.fit, committee.training
     energies = training.energies - training.composition() @ training.energy_zero()
@@ -119,8 +121,8 @@ def _penalties(committee: Committee) -> np.ndarray:
 def test_the_strength_has_the_least_error_of_cross_validation() -> None:
     for frames, n_apart in ((bonded(water(), 16), 16), (labelled(bulk("Cu", cubic=True), 8, seed=0), 8)):
         committee = alflow.fit(frames, **SMALL | {"n_pair": 20})
-        system = regression._Scaled.of(_equations(committee), _penalties(committee))
-        error, _ = system.criterion(committee.resampling.seen.all(axis=0), n_apart, 1)
+        system = scaled.Scaled.of(_equations(committee), _penalties(committee))
+        error, _ = strength.criterion(system, committee.resampling.seen.all(axis=0), n_apart, 1)
         best = np.log10(committee.strength / system.mean_eigenvalue)
         places = [(x, k) for k in (0, 1) for x in np.arange(-12.0, 0.1, 0.25)]
         assert min(error(best, k) for k in (0, 1)) < 1.01 * min(error(*place) for place in places)
@@ -132,7 +134,7 @@ def test_the_bottom_of_a_valley_is_found(bottom: float, width: float) -> None:
     def valley(x: float, choice: int) -> float:
         return 1.0 + width * (x - bottom) ** 2 + 0.1 * (choice != 1)
 
-    x, choice = regression._lowest(valley, valley, 3)
+    x, choice = strength.lowest(valley, valley, 3)
     assert x == pytest.approx(bottom, abs=1e-6)
     assert choice == 1
 
@@ -151,28 +153,28 @@ def test_the_lower_of_two_valleys_is_found(left: float, right: float, depth: flo
         asked.append(x)
         return valleys(x, choice)
 
-    assert regression._lowest(counted, valleys, 1)[0] == pytest.approx(left, abs=0.2)
+    assert strength.lowest(counted, valleys, 1)[0] == pytest.approx(left, abs=0.2)
     assert len(asked) <= 9
 
 
 def test_a_strength_at_the_end_of_the_range() -> None:
     for sign, end in ((1, -12.0), (-1, 0.0)):
-        assert regression._lowest(lambda x, _, s=sign: s * x, lambda x, _, s=sign: s * x, 1) == (end, 0)
+        assert strength.lowest(lambda x, _, s=sign: s * x, lambda x, _, s=sign: s * x, 1) == (end, 0)
     # What has no solution in the end, though one fold had.
-    assert regression._lowest(lambda x, _: np.inf if x < -6 else x, lambda x, _: x, 1)[0] == -12.0
+    assert strength.lowest(lambda x, _: np.inf if x < -6 else x, lambda x, _: x, 1)[0] == -12.0
 
 
 def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
     """Against fits by hand: three quarters of the groups, errors on the others' rows."""
     committee = alflow.fit(bonded(water(), 16), **SMALL)
     equations = _equations(committee)
-    system = regression._Scaled.of(equations, _penalties(committee))
-    strength = system.mean_eigenvalue * 1e-6
+    system = scaled.Scaled.of(equations, _penalties(committee))
+    ridge = system.mean_eigenvalue * 1e-6
     total = 0.0
     for fold in range(4):
         known = np.append(np.arange(8) % 4 != fold, True)
-        matrix, right, _ = system.assemble(1.0 * known, strength * system.ridges[1])
-        w = system.plain(regression._solve(matrix, right)[0][:, None])[:, 0]
+        matrix, right, _ = system.assemble(1.0 * known, ridge * system.ridges[1])
+        w = system.plain(scaled.solution(matrix, right)[0][:, None])[:, 0]
         w[-2:] += system.shift
         for k in range(16):
             if not known[committee.resampling.groups[k]]:
@@ -184,7 +186,9 @@ def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
                 summed = np.concatenate([*parts, counts])
                 x, y = _weighted(committee, env, summed, energy, forces)
                 total += np.sum((y - w @ x) ** 2)
-    assert system.criterion(committee.resampling.seen.all(axis=0), 16, 2)[0](-6.0, 1) == pytest.approx(total, rel=1e-6)
+    assert strength.criterion(system, committee.resampling.seen.all(axis=0), 16, 2)[0](-6.0, 1) == pytest.approx(
+        total, rel=1e-6
+    )
 
 
 def test_few_structures_are_fitted_by_evidence() -> None:
@@ -200,7 +204,7 @@ def test_members_are_moved_to_the_fit_to_all_where_half_is_too_little() -> None:
     frames, others = (labelled(bulk("Cu", cubic=True), n, seed=seed) for n, seed in ((8, 0), (40, 9)))
     committee = alflow.fit(frames, **{**SMALL, "n_max": 8, "n_features": 200})
     no_rows = np.zeros((committee.model.fit.equations.total.size, 0))
-    found = _equations(committee).solve(committee.resampling.seen, _penalties(committee), no_rows, 8)
+    found = solve(_equations(committee), committee.resampling.seen, _penalties(committee), no_rows, 8)
     error = _force_error(committee, others)
     committee.model.set_coefficients(np.ascontiguousarray(found.members[:, None, :-2].T.swapaxes(0, 1)))
     assert error < 0.75 * _force_error(committee, others)

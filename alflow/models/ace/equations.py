@@ -1,0 +1,143 @@
+"""Sums over the structures of a training set, from which all members are fitted.
+
+Every structure adds to the normal equations of one of G groups and is then forgotten: adding structures later gives
+what fitting all at once would have, and costs in proportion to the new ones. Nothing that depends on all of the data
+(means, column scales, strength of the ridge, the zero of energies) enters the sums; it is taken from them when the
+equations are solved (:mod:`alflow.models.ace.regression`). So no digit depends on in how many pieces the structures
+came.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.blas import dsymv, dsyrk
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Energies:
+    """Rows of structures (n, D) and their energies (n,), multiplied with their weights, and of which group each is."""
+
+    groups: IntArray
+    rows: Array
+    targets: Array
+
+    def square_error(self, coefficients: Array) -> float:
+        """Of a model with these coefficients (D,)."""
+        return float(np.sum((self.targets - self.rows @ coefficients) ** 2))
+
+
+@dataclass(eq=False)
+class NormalEquations:
+    """Sums over structures, for G groups of them and D columns: S F features, then an atom count for each species.
+
+    Attributes
+    ----------
+    gram : ndarray, shape (G, D, D)
+        Sum of X^T X over the rows of a group; the upper triangle.
+    moment : ndarray, shape (G, D)
+        Sum of X^T y.
+    square, n_rows, n_structures : ndarray, shape (G,)
+        Sum of y^2, number of rows and of structures. In ``moment`` and ``square`` energies count as zero before
+        :meth:`with_energies`.
+    total : ndarray, shape (D,)
+        Sum of the plain energy rows: of each feature over all atoms, and the number of atoms of each species.
+    atomic : ndarray, shape (S, F, F)
+        Sum of b b^T over the features b of all atoms of a species; the upper triangle.
+    energies : Energies, optional
+        Those of :meth:`with_energies`.
+    """
+
+    gram: Array
+    moment: Array
+    square: Array
+    n_rows: Array
+    n_structures: Array
+    total: Array
+    atomic: Array
+    energies: "Energies | None" = None
+
+    @classmethod
+    def empty(cls, n_groups: int, n_species: int, n_features: int) -> "NormalEquations":
+        """No structures yet."""
+        n_columns = n_species * (n_features + 1)
+        return cls(
+            gram=np.zeros((n_groups, n_columns, n_columns)),
+            moment=np.zeros((n_groups, n_columns)),
+            square=np.zeros(n_groups),
+            n_rows=np.zeros(n_groups),
+            n_structures=np.zeros(n_groups),
+            total=np.zeros(n_columns),
+            atomic=np.zeros((n_species, n_features, n_features)),
+        )
+
+    def add(self, group: int, rows: Array, targets: Array, summed: Array, features: list[Array]) -> None:
+        """Add a structure.
+
+        Parameters
+        ----------
+        group : int
+            To which it belongs.
+        rows : ndarray, shape (D, n)
+            Its rows, side by side, already multiplied with their weights.
+        targets : ndarray, shape (n,)
+            Forces to be reproduced, multiplied likewise, and zero for the energy.
+        summed : ndarray, shape (D,)
+            Its features summed over atoms, and its atom counts.
+        features : list of ndarray, shape (F, atoms)
+            Features of the atoms of each species.
+        """
+        # Normal equations, not a factorisation of all rows: a structure's rows are forgotten once they are added, so
+        # memory does not grow with the data. They square the condition number, which the ridge bounds.
+        _add_square(self.gram[group], rows)
+        self.moment[group] += rows @ targets
+        self.square[group] += targets @ targets
+        self.n_rows[group] += len(targets)
+        self.n_structures[group] += 1
+        self.total += summed
+        for atomic, mine in zip(self.atomic, features, strict=True):
+            if mine.shape[1]:  # BLAS complains aloud of a matrix without columns
+                _add_square(atomic, np.ascontiguousarray(mine))
+
+    def with_energies(self, groups: IntArray, rows: Array, targets: Array) -> "NormalEquations":
+        """The same with the energies to be reproduced.
+
+        Parameters
+        ----------
+        groups : ndarray of int, shape (n,)
+            To which each structure belongs.
+        rows, targets : ndarray, shape (n, D) and (n,)
+            Energy rows and energies, multiplied with their weights.
+        """
+        moment, square = self.moment.copy(), self.square.copy()
+        for group in range(len(moment)):
+            mine = groups == group
+            moment[group] += targets[mine] @ rows[mine]
+            square[group] += targets[mine] @ targets[mine]
+        return replace(self, moment=moment, square=square, energies=Energies(groups, rows, targets))
+
+    def atoms(self, coefficients: Array) -> tuple[Array, float]:
+        """Mean energy of the atoms of each species (S,), and their root mean square deviation from it, eV.
+
+        By one model, with ``coefficients`` (D,), over all atoms added.
+        """
+        n_species, n_features = self.atomic.shape[:2]
+        numbers = self.total[-n_species:]
+        totals, parts = (x[:-n_species].reshape(n_species, n_features) for x in (self.total, coefficients))
+        means = np.sum(totals * parts, axis=1) / np.maximum(numbers, 1.0)
+        squares = [float(c @ times(square, c)) for square, c in zip(self.atomic, parts, strict=True)]
+        variance = (sum(squares) - float(numbers @ means**2)) / max(float(numbers.sum()), 1.0)
+        return means + coefficients[-n_species:], float(np.sqrt(max(variance, 0.0)))
+
+
+def times(matrix: Array, vector: Array) -> Array:
+    """Product of a symmetric matrix, of which only the upper triangle is there."""
+    return np.asarray(dsymv(1.0, matrix.T, vector, lower=1))
+
+
+def _add_square(matrix: Array, rows: Array) -> None:
+    """Add ``rows rows^T`` to the upper triangle of a matrix; rows (D, n)."""
+    dsyrk(1.0, rows.T, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)

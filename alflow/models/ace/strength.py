@@ -1,0 +1,121 @@
+"""How strong the ridge is, and which of several priors it goes with: by cross-validation, or the evidence."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alflow.committee.judgement import knows
+from alflow.models.ace.equations import Energies, times
+from alflow.models.ace.scaled import Scaled, solution, with_diagonal
+from alflow.models.ace.threads import each
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_FOLDS = 4
+_FEWEST = 2 * _FOLDS  # structures that do not nearly coincide, below which the evidence decides on the strength
+_LEAST, _LARGEST = -12.0, 0.0  # log10 of the strength relative to the mean eigenvalue
+_COARSE, _STEP = 3.0, 1.5  # steps of it: to look at all, and to go downhill
+
+
+def lowest(
+    function: Callable[[float, int], float], rough: Callable[[float, int], float], choices: int, threads: int = 1
+) -> tuple[float, int]:
+    """Where a function of x, which may have several valleys, and of a choice is lowest.
+
+    ``rough`` tells in which valley. Between quarter steps by a parabola, so that a little more data does not make it
+    jump.
+    """
+    # With few data the error of cross-validation often has two valleys: with little ridge what is said is interpolated,
+    # with much it is averaged. A search that goes downhill ends in either, so every strength is looked at.
+    places = [(float(x), k) for k in range(choices) for x in np.arange(_LEAST, _LARGEST + _STEP, _COARSE)]
+    x, choice = places[int(np.argmin(each(lambda place: rough(*place), places, threads)))]
+    known: dict[float, float] = {}
+
+    def value(x: float) -> float:
+        if x not in known:
+            known[x] = function(x, choice) if _LEAST <= x <= _LARGEST else np.inf
+        return known[x]
+
+    # All folds then decide, in quarter steps in the end: they cost four times as much.
+    for step in (_STEP, _STEP / 2, _STEP / 4):
+        while value(better := min((x - step, x + step), key=value)) < value(x):
+            x = better
+    below, here, above = value(x - step), value(x), value(x + step)
+    bend = below - 2 * here + above
+    vertex = x + 0.5 * step * (below - above) / bend if 0 < bend < np.inf else x
+    return (vertex if value(vertex) <= here else x), choice
+
+
+def criterion(
+    system: Scaled, common: Flags, n_apart: int, threads: int
+) -> tuple[Callable[[float, int], float], Callable[[float, int], float]]:
+    """What is to be low, as a function of the logarithm of the strength and the number of the penalty.
+
+    The decimal logarithm, relative to the mean eigenvalue. And an estimate of it that costs a quarter.
+    """
+    e, n_species = system.equations, len(system.shift)
+    every, none = np.ones(len(e.gram)), np.zeros(len(system.scale))
+    # Groups with more structures first, so that the folds are as equal as can be where some groups are empty.
+    unknown = np.full(len(e.gram), -1)
+    order = np.argsort(-e.n_structures, kind="stable")
+    order = order[~common[order]]
+    unknown[order] = np.arange(len(order)) % _FOLDS
+    # The energy of the only structure with some species says nothing of a model that has not seen it.
+    apart = _not_told(e.energies, n_species, unknown) if e.energies is not None else []
+    n_left = e.n_rows[~common].sum() - sum(len(part.targets) for part in apart)
+    # A fold of a single structure says nothing of the others, and twins are all in one; the evidence needs no fold.
+    if n_apart < _FEWEST or n_left < _FEWEST:
+        evidence = _evidence(system)
+        return evidence, evidence
+    # What is left out is all less what is not: no matrix of its own.
+    full, right, square = system.assemble(every, none)
+    known = [system.assemble(1.0 * (unknown != k), none) for k in range(_FOLDS)]
+
+    def of_fold(fold: int, log_strength: float, prior: int) -> float:
+        matrix, mine, y2 = known[fold]
+        w, log_determinant = solution(with_diagonal(matrix, system.ridge(log_strength, prior)), mine)
+        if not np.isfinite(log_determinant):
+            return np.inf
+        quadratic = w @ times(full, w) - w @ times(matrix, w)
+        total = float((square - y2) - 2 * w @ (right - mine) + quadratic)
+        if not apart or not len(apart[fold].targets):
+            return total
+        coefficients = system.plain(w[:, None])[:, 0]
+        coefficients[-n_species:] += system.shift
+        return total - apart[fold].square_error(coefficients)
+
+    def error(log_strength: float, prior: int) -> float:
+        return float(np.sum(each(lambda fold: of_fold(fold, log_strength, prior), range(_FOLDS), threads)))
+
+    return error, lambda log_strength, prior: of_fold(0, log_strength, prior)
+
+
+def _evidence(system: Scaled) -> Callable[[float, int], float]:
+    """Minus the logarithm of the evidence; the variance of the noise is eliminated."""
+    equations = system.equations
+    matrix, right, square = system.assemble(np.ones(len(equations.gram)), np.zeros(len(system.scale)))
+    n = float(equations.n_rows.sum())
+
+    def minus_log(log_strength: float, prior: int) -> float:
+        ridge = system.ridge(log_strength, prior)
+        found, log_determinant = solution(with_diagonal(matrix, ridge), right)
+        if not np.isfinite(log_determinant):
+            return np.inf
+        residual = max(square - float(right @ found), 1e-14 * max(square, 1e-300))
+        return float(0.5 * n * np.log(residual) + 0.5 * (log_determinant - np.sum(np.log(ridge))))
+
+    return minus_log
+
+
+def _not_told(energies: Energies, n_species: int, unknown: IntArray) -> list[Energies]:
+    """Those of each fold that the other folds cannot tell, as nothing there has such a composition.
+
+    ``unknown`` (G,) is the fold to which each group belongs, -1 for none.
+    """
+    fold = unknown[energies.groups]
+    told = knows(energies.rows[:, -n_species:], fold[:, None] != np.arange(_FOLDS))
+    parts = [(fold == k) & ~told[:, k] for k in range(_FOLDS)]
+    return [Energies(energies.groups[mine], energies.rows[mine], energies.targets[mine]) for mine in parts]
