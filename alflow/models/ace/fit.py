@@ -18,6 +18,7 @@ from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.extrapolation import Leverage
 from alflow.models.ace.jury import Jury
 from alflow.models.ace.kernels.core import Core
+from alflow.models.ace.memory import check_memory
 from alflow.models.ace.regression import solve
 from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
@@ -87,8 +88,10 @@ class Fit:
         self.settings = settings
         self.descriptor = make_descriptor(settings, training.numbers)
         n_species = len(training.numbers)
+        n_features = self.descriptor.basis.n_features
+        check_memory(n_groups, n_species, n_features + 1, self.descriptor.threads)
         # Besides the features of atoms a constant virial of the atoms of each species, see :attr:`penalties`.
-        self.equations = NormalEquations.empty(n_groups, n_species, self.descriptor.basis.n_features + 1)
+        self.equations = NormalEquations.empty(n_groups, n_species, n_features + 1)
         self.jury = Jury()
         self.shortest = np.full((n_species, n_species), np.inf)
         self.closest = np.full((n_species, n_species), -1)
