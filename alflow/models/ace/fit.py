@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from numpy.typing import NDArray
 
-from alflow.committee.judgement import Judgement, judge, share_of_whole
+from alflow.committee.judgement import judge, share_of_whole
 from alflow.committee.protocol import Fitted
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.models.ace.basis import make_basis
+from alflow.models.ace.consistency import remarks_on_labels
 from alflow.models.ace.core import inner_distances, repelling
 from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.equations import NormalEquations
@@ -26,8 +27,6 @@ from alflow.models.ace.settings import AceSettings, lengths
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_OFFSET, _OF_ERROR = 0.05, 0.5  # GPa, and of the error of stresses, that labels may lie off without a word
-_UNKNOWN, _KNOWN = 0.7, 0.3  # errors over how much labels differ: stresses that are not learned, forces that are
 _BOTH = np.array([1.0, 1.0, 1.0, *3 * [np.sqrt(2.0)]])  # xy counts for yx, too: a crystal may be turned as one likes
 _ISOTROPIC = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 _STEEP = 3  # degree from which the prior of a pair term falls no more
@@ -253,7 +252,10 @@ class Fit:
                 found.strength,
                 means + origin,
                 atom_error,
-                (*resampling.remarks(training.kinds()), *stress_remarks(training, judgement, virial)),
+                (
+                    *resampling.remarks(training.kinds()),
+                    *remarks_on_labels(training, judgement, virial, found.energies_over_forces),
+                ),
                 virial if self.jury.with_stress else np.zeros(0),
             ),
         )
@@ -277,40 +279,3 @@ class Fit:
         counts = equations.total[-n_species:]
         atomic = [np.ascontiguousarray(square[:-1, :-1]) for square in equations.atomic]
         return [Leverage.of(*of_species) for of_species in zip(atomic, totals, counts, strict=True)]
-
-
-def stress_remarks(training: TrainingSet, judgement: Judgement, virial: Array) -> list[str]:
-    """What is odd about the stresses of the labels, in lines.
-
-    Parameters
-    ----------
-    training : TrainingSet
-        Labels.
-    judgement : Judgement
-        Out-of-bag errors.
-    virial : ndarray, shape (S,)
-        Constant virial of an atom of each species that stresses have and derivatives of energies have not, eV.
-    """
-    known = [k for k, stress in enumerate(training.stresses) if stress is not None]
-    error = judgement.stress_rmse / units.GPa
-    if np.isnan(error):
-        return []
-    volumes = np.array([training.frames[k].get_volume() for k in known])
-    offset = float(np.mean(training.composition()[known] @ virial / volumes)) / units.GPa
-    found = []
-    if abs(offset) > max(_OFFSET, _OF_ERROR * error):
-        what = (
-            f"stresses of the labels are {offset:+.2g} GPa away from the derivatives of their energies (Pulay stress?)"
-        )
-        found.append(f"{what}: energies are believed")
-    stresses = np.array([training.stresses[k] for k in known]) / units.GPa
-    forces = np.concatenate([f.ravel() for f in training.forces if f is not None] or [np.zeros(0)])
-    usual = float(np.sqrt(np.mean((stresses - stresses.mean(axis=0)) ** 2)))
-    # Where forces are known well, so are stresses, if they are of the same energies.
-    if error > _UNKNOWN * usual and judgement.force_rmse < _KNOWN * float(np.sqrt(np.mean(forces**2))):
-        what = (
-            f"stresses of the labels do not go with their energies and forces: an error of {error:.2g} GPa, where they "
-        )
-        what += f"differ by {usual:.2g} GPa"
-        found.append(f"{what}: check their sign, unit and order, or set stress_weight to 0")
-    return found

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alflow.errors import PotentialError
+from alflow.models.ace.consistency import energies_over_forces
 from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.scaled import Scaled, solution
 from alflow.models.ace.strength import criterion, lowest
@@ -38,6 +39,8 @@ class Solutions:
         Which of the penalties it goes with.
     responses : ndarray, shape (D, n)
         How the coefficients of the fit to all groups change if it is pulled along each of n force rows.
+    energies_over_forces : float
+        Of the labels (:func:`alflow.models.ace.consistency.energies_over_forces`).
     """
 
     members: Array
@@ -46,6 +49,7 @@ class Solutions:
     strength: float
     prior: int
     responses: Array
+    energies_over_forces: float
 
 
 def solve(
@@ -119,7 +123,8 @@ def solve(
     for part, its in zip(lacking, coefficients[n_members + 1 :], strict=True):
         without[left_out == part] = its
     members, whole = coefficients[:n_members], coefficients[n_members]
-    return Solutions(members, whole, without, strength, prior, found[n_members][:, 1:])
+    slope = energies_over_forces(system, prior)
+    return Solutions(members, whole, without, strength, prior, found[n_members][:, 1:], slope)
 
 
 def _fitted(system: Scaled, fitted_to: Flags, n_members: int, ridge: Array, rows: Array, threads: int) -> list[Array]:

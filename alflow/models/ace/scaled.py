@@ -103,6 +103,15 @@ class Scaled:
         _assemble(e.gram, weights, self.means, self.scale, crosses, self.prior, ridge, matrix)
         return matrix, self.scale * moment, square
 
+    def energies(self) -> tuple[Array, Array]:
+        """Rows of the energies (n, D), in these columns, and what they are to be (n,); both with their weights."""
+        given, n_species = self.equations.energies, len(self.shift)
+        if given is None:
+            return np.zeros((0, len(self.scale))), np.zeros(0)
+        counts, rows = given.rows[:, -n_species:], given.rows.copy()
+        rows[:, :-n_species] -= np.repeat(counts, len(self.means) // n_species, axis=1) * self.means
+        return rows * self.scale, given.targets - counts @ self.shift
+
     def plain(self, solutions: Array) -> Array:
         """Coefficients for plain columns, but for the shift, from those for scaled ones (D, n)."""
         n_species = len(self.shift)
