@@ -266,7 +266,10 @@ def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path |
     from alflow.report import exports
 
     committee = exports.committee(model, _baseline_of(baseline), trust=trust)
-    frames = [exports.predicted(committee, frame, f"{data} frame {i}") for i, frame in enumerate(read_structures(data))]
+    frames = [
+        exports.predicted(committee, frame, f"{data} frame {i}")
+        for i, frame in enumerate(read_structures(data, close=True))
+    ]
     write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures")
     if committee.judgement.note:

@@ -161,6 +161,24 @@ def test_structures_that_can_be_used(atoms: Atoms) -> None:
     check_structure(atoms, "here")
 
 
+def test_labels_and_predictions_may_have_short_contacts(tmp_path: Path) -> None:
+    """Li-Li at 0.48 of the covalent radii, as in published data of hot metal; not atoms in the same place."""
+    atoms = Atoms("Li2", positions=[[0, 0, 0], [1.22, 0, 0]])
+    with pytest.raises(StructureError, match=r"1\.220 Å apart, expected at least 1\.280 Å"):
+        check_structure(atoms, "here")
+    check_structure(atoms, "here", close=True)
+    ase.io.write(tmp_path / "bare.xyz", atoms)
+    with pytest.raises(StructureError, match="overlap"):
+        read_structures(tmp_path / "bare.xyz")
+    assert len(read_structures(tmp_path / "bare.xyz", close=True)) == 1
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=np.zeros((2, 3)))
+    ase.io.write(tmp_path / "label.xyz", atoms)
+    assert len(read_structures(tmp_path / "label.xyz")) == 1
+    atoms.positions[1, 0] = 0.2
+    with pytest.raises(StructureError, match=r"0\.200 Å apart, expected at least 0\.256 Å"):
+        check_structure(atoms, "here", close=True)
+
+
 def brute_force(atoms: Atoms) -> float:
     """Smallest distance over the sum of radii, over images in a range that is wide enough for the cells below."""
     radii = covalent_radii[atoms.numbers]

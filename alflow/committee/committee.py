@@ -23,6 +23,7 @@ from alflow.committee.training import (
     make_training_set,
     warn_of_outliers,
     without_duplicates,
+    without_wild_forces,
 )
 from alflow.committee.twins import Twins
 from alflow.committee.weighting import spread, weighted
@@ -154,12 +155,13 @@ class Committee:
         Warns
         -----
         PotentialWarning
-            Structures that are there twice, of which one is left out; energies that disagree wildly with the others.
+            Structures that are there twice, of which one is left out; energies that disagree wildly with the others;
+            forces that nothing in their structure can exert, which are left out.
         """
         if self.has_baseline and self.baseline is None:
             raise PotentialError(_NO_BASELINE)
         given = make_training_set(frames, self.baseline, baseline_results, origins, keep=self.model.whole)
-        new = without_duplicates(self.training, given)
+        new = without_wild_forces(without_duplicates(self.training, given), len(self.training))
         training, first = self.training.joined(new), len(self.training)
         twins, self._twins = self._twins, Twins()  # what ends half-way knows structures that are not there
         twins.add(training.frames[len(twins.first) :])

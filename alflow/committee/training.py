@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -14,7 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from alflow.errors import ConfigError, PotentialError, PotentialWarning
-from alflow.structures import charge_and_multiplicity
+from alflow.structures import charge_and_multiplicity, distance_ratio
 from alflow.workers import server
 
 Array = NDArray[np.float64]
@@ -25,6 +25,7 @@ BaselineResult = tuple[float, Array] | tuple[float, Array, Array | None]
 _SAME_ENERGY = 1e-6  # eV
 _NEUTRAL = (0, 1)  # charge, e, and multiplicity
 _WILD, _WILD_RATIO = 1.0, 20.0  # eV/atom; of the median
+_STRONGEST, _TOUCHING = 200.0, 0.6  # eV/Å; of the sum of two covalent radii
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,6 +320,29 @@ def without_duplicates(training: TrainingSet, new: TrainingSet) -> TrainingSet:
         but = f", but their energies are {energy:.6g} and {new.energies[index]:.6g} eV: correct one" if differ else ""
         _warn(f"structure {place} ({frame.get_chemical_formula()}) is the same as structure {first}, and left out{but}")
     return new.subset(keep)
+
+
+def without_wild_forces(new: TrainingSet, first: int) -> TrainingSet:
+    """The same without forces that nothing in their structure can exert, and without its stress; warns of them.
+
+    Above 200 eV/Å with no two atoms closer than 0.6 of the sum of their covalent radii. One such structure would rule
+    the fit of all. Nothing else decides, so that it does not matter what is known when a structure comes.
+    """
+    forces, stresses, wild = list(new.forces), list(new.stresses), dict[int, float]()
+    for index, (frame, its) in enumerate(zip(new.frames, new.forces, strict=True)):
+        largest = 0.0 if its is None else float(np.abs(its).max())
+        if largest > _STRONGEST and distance_ratio(frame) > _TOUCHING:
+            forces[index] = stresses[index] = None
+            wild[index] = largest
+    if wild:
+        k, largest = next(iter(wild.items()))
+        which = f"structure {first + k} ({new.frames[k].get_chemical_formula()})"
+        which += f" and {len(wild) - 1} more" if len(wild) > 1 else ""
+        _warn(
+            f"{which}: forces of up to {largest:.3g} eV/Å, though no atoms are closer than {_TOUCHING} of their "
+            "covalent radii: left out, but not the energy; check their unit"
+        )
+    return replace(new, forces=tuple(forces), stresses=tuple(stresses))
 
 
 def warn_of_outliers(training: TrainingSet, first: int, isolated: Sequence[int]) -> None:

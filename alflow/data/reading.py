@@ -10,8 +10,8 @@ from alflow.errors import StructureError
 from alflow.structures import check_structure
 
 
-def read_structures(path: Path) -> list[Atoms]:
-    """Read every structure of a file, in any format that ASE knows.
+def read_structures(path: Path, *, close: bool = False) -> list[Atoms]:
+    """Read every structure of a file, in any format that ASE knows; ``close`` as of :func:`check_structure`.
 
     Raises
     ------
@@ -36,5 +36,5 @@ def read_structures(path: Path) -> list[Atoms]:
         msg = f"{path} holds no structures: expected at least one"
         raise StructureError(msg)
     for index, frame in enumerate(frames):
-        check_structure(frame, f"{path} frame {index}")
+        check_structure(frame, f"{path} frame {index}", close=close)
     return list(frames)

@@ -59,7 +59,7 @@ def fit_file(data: Path, output: Path, asked: Asked, progress: Progress) -> Comm
     settings = None if asked.settings is None else config.load_parts(asked.settings)
     directory = Path() if asked.settings is None else asked.settings.parent
     potential = _changed(AcePotential() if settings is None else settings.potential, asked)
-    frames = read_structures(data)
+    frames = read_structures(data, close=True)
     baseline = _baseline(settings, asked, directory)
     options: dict[str, Any] = {}
     if baseline is not None:

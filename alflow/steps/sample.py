@@ -159,7 +159,7 @@ def _candidates(context: Context, file: str) -> tuple[list[Candidates], list[str
     path = context.store.directory / file
     systems = {system.name: system for system in context.settings.system}
     frames: list[Atoms] = []
-    for index, frame in enumerate(read_structures(path)):
+    for index, frame in enumerate(read_structures(path, close=True)):
         name = frame.info.get("system", next(iter(systems)) if len(systems) == 1 else None)
         if name not in systems:
             msg = f"{path} frame {index}: system {name!r}: expected one of {', '.join(systems)} of alflow.toml"

@@ -8,6 +8,7 @@ import pytest
 from alflow.committee.training import make_training_set
 from alflow.errors import PotentialError, PotentialWarning, warnings_told
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import Hookean
 
@@ -35,6 +36,39 @@ def test_wild_energies_are_named() -> None:
     bad.calc = SinglePointCalculator(bad, energy=1e5)
     with pytest.warns(PotentialWarning, match="structure 12"):
         committee.update([bad])
+
+
+def test_forces_that_nothing_can_exert_are_left_out_and_named() -> None:
+    """A thousand times too large in one structure: the others are learned as without it, in one piece or two."""
+    frames, others = bonded(water(), 16), bonded(water(), 20, seed=7)
+    wrong = frames[5].copy()
+    energy, forces = frames[5].get_potential_energy(), 1000 * frames[5].get_forces()
+    wrong.calc = SinglePointCalculator(wrong, energy=energy, forces=forces)
+    said = r"structure 5 \(H4O2\): forces of up to .* eV/Å, though no atoms are closer than 0\.6 .*: left out, but not"
+    with pytest.warns(PotentialWarning, match=said):
+        committee = alflow.fit([*frames[:5], wrong, *frames[6:]], **SMALL)
+    assert committee.training.forces[5] is None
+    assert committee.training.energies[5] == energy
+    without = alflow.fit([*frames[:5], *frames[6:]], **SMALL)
+    errors = [
+        np.sqrt(np.mean([np.mean((one.drive(a).forces - a.get_forces()) ** 2) for a in others]))
+        for one in (committee, without)
+    ]
+    assert errors[0] < 1.1 * errors[1]
+    grown = alflow.fit(frames[:5], **SMALL)
+    with pytest.warns(PotentialWarning, match="structure 5 "):
+        grown.update([wrong, *frames[6:]])
+    np.testing.assert_array_equal(grown.model.coefficients, committee.model.coefficients)
+
+
+def test_large_forces_of_short_contacts_are_data() -> None:
+    frames, close = bonded(bulk("Cu", cubic=True), 8), Atoms("Cu2", positions=[[0, 0, 0], [1.2, 0, 0]])
+    usual = frames[0].get_potential_energy() / 2
+    close.calc = SinglePointCalculator(close, energy=usual, forces=[[-300.0, 0, 0], [300.0, 0, 0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        committee = alflow.fit([*frames, close], **SMALL)
+    assert committee.training.forces[8] is not None
 
 
 def test_warnings_are_told_and_others_pass() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from ase import units
 from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
+from scipy.stats import spearmanr, theilslopes
 
 from alflow.committee.judgement import Judgement
 from alflow.committee.training import TrainingSet
@@ -13,7 +14,8 @@ Array = NDArray[np.float64]
 
 _STRENGTH = -8.0  # of the ridge, as of Scaled.ridge
 _FEWEST = 10  # energies from which a slope is taken
-_CLEAR, _STEEPEST = 0.9, 2.0  # correlation from which it counts; slope, or one over it, from which it is said
+_MANY = 300  # of them that are compared, at most: all pairs are
+_CLEAR, _STEEPEST = 0.85, 2.0  # rank correlation from which it counts; slope, or one over it, from which it is said
 _OFFSET, _OF_ERROR = 0.05, 0.5  # GPa, and of the error of stresses, that labels may lie off without a word
 _UNKNOWN, _KNOWN = 0.7, 0.3  # errors over how much labels differ: stresses that are not learned, forces that are
 
@@ -36,7 +38,7 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
     Returns
     -------
     float
-        NaN with fewer than 10 energies, or where forces tell too little of them (a correlation below 0.9).
+        NaN with fewer than 10 energies, or where forces tell too little of them (a rank correlation below 0.85).
     """
     equations, n_species = system.equations, len(system.shift)
     if equations.energies is None or len(equations.energies.targets) < _FEWEST:
@@ -51,9 +53,12 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
     if not np.isfinite(both).all():
         return float("nan")
     told, labels = (both - counts @ np.linalg.lstsq(counts, both, rcond=1e-8)[0]).T
-    product, square = float(told @ labels), float(told @ told)
-    clear = product**2 > _CLEAR**2 * square * float(labels @ labels)
-    return product / square if clear else float("nan")
+    # Medians of slopes and correlations of ranks: a structure far from all others, of which forces tell little, is no
+    # proof.
+    some = np.linspace(0, len(told) - 1, min(len(told), _MANY)).astype(int)
+    if not abs(float(spearmanr(told[some], labels[some]).statistic)) > _CLEAR:
+        return float("nan")
+    return float(theilslopes(labels[some], told[some]).slope)
 
 
 def remarks_on_labels(training: TrainingSet, judgement: Judgement, virial: Array, slope: float) -> list[str]:

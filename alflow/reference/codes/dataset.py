@@ -231,7 +231,7 @@ def _loaded(file: str) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
 def _read(file: str, _time: int, _size: int) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
     from alflow.data.reading import read_structures
 
-    frames = read_structures(Path(file))
+    frames = read_structures(Path(file), close=True)
     members: dict[_Key, list[int]] = {}
     for index, frame in enumerate(frames):
         missing = [name for name in ("energy", "forces") if name not in labels_of(frame)]
