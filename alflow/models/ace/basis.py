@@ -95,6 +95,11 @@ class Basis:
         return len(self.degree)
 
     @property
+    def sees_angles(self) -> bool:
+        """Whether a feature depends on an angle between two neighbours."""
+        return bool(np.any((self.order > 1) & (self.tables.length > 1)))
+
+    @property
     def n_densities(self) -> int:
         """K, densities of one atom."""
         return self.n_species * int(self.tables.radial_start[-1])

@@ -8,6 +8,7 @@ from scipy.linalg import solve_triangular
 
 Array = NDArray[np.float64]
 
+_ROUNDING = 1e-7  # of a mean, of what is computed from squares in double precision
 _RIDGE = 1e-6  # share of each feature's variance that is noise
 
 _NEVER = 1e-3  # deviation, relative to the features' median, of a feature that has none
@@ -45,7 +46,9 @@ class Leverage:
         covariance = covariance + np.triu(covariance, 1).T - np.outer(mean, mean)
         # Scaled to correlations first: features differ by orders of magnitude, and one ridge for all would drown some.
         deviation = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
-        varies = deviation > 1e-9 * np.abs(mean)
+        # Of atoms that are all alike nothing but rounding is left of the difference of two sums.
+        varies = deviation > _ROUNDING * np.abs(mean)
+        covariance[~varies] = covariance[:, ~varies] = 0.0
         least = _NEVER * float(np.median(deviation[varies])) if varies.any() else 1.0
         scale = np.asarray(1.0 / np.maximum(deviation, least), dtype=np.float64)
         correlation = scale[:, None] * covariance * scale

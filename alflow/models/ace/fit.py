@@ -254,11 +254,22 @@ class Fit:
                 atom_error,
                 (
                     *resampling.remarks(training.kinds()),
+                    *self._blind(),
                     *remarks_on_labels(training, judgement, virial, found.energies_over_forces),
                 ),
                 virial if self.jury.with_stress else np.zeros(0),
             ),
         )
+
+    def _blind(self) -> list[str]:
+        """That angles are not seen, where the number of species leaves no room for them."""
+        if self.descriptor.basis.sees_angles or self.settings.l_max == 0:
+            return []
+        n = len(self.descriptor.numbers)
+        there = self.settings.features_of(n)
+        return [
+            f"warning: with {n} species no feature depends on an angle: raise n_features above {there}, or lower n_max"
+        ]
 
     def _core(self, training: TrainingSet, coefficients: Array) -> Core:
         """The core that takes over from the mean of members with these coefficients (S, F, M)."""

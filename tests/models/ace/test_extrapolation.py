@@ -8,10 +8,11 @@ from alflow.models.ace.extrapolation import Leverage
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lj_frames import SMALL, bonded, labelled, water
+from lj_frames import SMALL, bonded, labelled, water, with_label
 
 
 def test_the_grade_is_one_in_the_training_set_and_large_outside() -> None:
@@ -75,3 +76,18 @@ def test_that_they_agree_costs_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> N
         found = [committee.predict(frame).forces - frame.get_forces() for frame in copper(40, 9)]
         errors.append(np.median(np.sqrt(np.mean(np.square(found), axis=(1, 2)))))
     assert errors[0] < 1.05 * errors[1]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_atoms_that_are_all_alike(number: int) -> None:
+    """A perfect crystal, the commonest beginning: nothing varies but by rounding, and any displacement is unknown."""
+    frames = [with_label(bulk("Cu", cubic=True), EMT()) for _ in range(number)]
+    if number > 1:
+        frames[1] = with_label(bulk("Si", "diamond", a=5.43, cubic=True), LennardJones(sigma=2.0, epsilon=0.1, rc=5.0))
+    committee = alflow.fit(frames, n_members=8)
+    known = frames[0].copy()
+    assert committee.predict(known).energy == pytest.approx(frames[0].get_potential_energy(), abs=1e-3)
+    assert np.isfinite(committee.grade(known)).all()
+    moved = frames[0].copy()
+    moved.rattle(0.1, seed=0)
+    assert committee.grade(moved).min() > 100 * max(1.0, committee.grade(known).max())

@@ -17,6 +17,7 @@ from alflow.models.ace.regression import solve
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -265,3 +266,18 @@ def test_what_is_kept_to_judge_by_is_bounded() -> None:
     assert len(jury.rows) == 2000
     assert all(len(rows) == _FORCES for rows in jury.force_rows)
     assert len(jury.forces) < 400 * (1 + np.log(2000 / 400)) * 1.2
+
+
+def test_a_basis_without_angles_is_told() -> None:
+    """With twelve species the default features of an atom are all radial."""
+    numbers = ["Cu", "Al", "Ni", "Ag", "Au", "Pd", "Pt", "H", "C", "N", "O", "Si"]
+    frames = []
+    for k in range(6):
+        atoms = bulk("Cu", cubic=True).repeat((3, 1, 1))
+        atoms.symbols = numbers
+        atoms.rattle(0.1, seed=k)
+        frames.append(with_label(atoms, LennardJones(sigma=2.2, epsilon=0.1, rc=5.0)))
+    few = {"n_members": 2, "n_max": 3, "l_max": 2, "n_pair": 3}
+    blind = alflow.fit(frames, **few, n_features=40)
+    assert any("with 12 species no feature depends on an angle: raise n_features above 40" in r for r in blind.remarks)
+    assert not any("angle" in r for r in alflow.fit(bonded(water(), 4), **SMALL).remarks)
