@@ -240,6 +240,7 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
 @click.option("--members", type=click.IntRange(min=2), help="Members of the committee [default: 16, or of --config]")
 @click.option("--seed", type=click.IntRange(min=0), help="Which members see what [default: 0, or of --config]")
 @click.option("--cutoff", type=click.FloatRange(min=0, min_open=True), help="Radius in Å.")
+@click.option("--features", type=click.IntRange(min=1), help="Of an atom, at most (n_features).")
 @baseline_option
 def train(data: Path, output: Path, **asked: Any) -> None:
     """Fit a committee to labelled structures."""

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import alflow as alflow_package
 import alflow as package
 import ase.io
 import numpy as np
@@ -243,8 +244,10 @@ def test_no_initial_structures(tmp_path: Path) -> None:
 def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
     data, model, out = tmp_path / "all.xyz", tmp_path / "m.h5", tmp_path / "out.xyz"
     run("export", finished_run, data)
-    result = run("train", data, "-o", model, "--members", 8, "--cutoff", 4)
+    result = run("train", data, "-o", model, "--members", 8, "--cutoff", 4, "--features", 90)
     assert result.exit_code == 0, result.stderr
+    found = alflow_package.load(model).settings
+    assert (found.cutoff, found.n_features) == (4.0, 90)
     assert "out-of-bag errors" in result.stdout
     assert run("predict", model, data, "-o", out).exit_code == 0
     frame = ase.io.read(out, 0)

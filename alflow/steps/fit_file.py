@@ -33,7 +33,7 @@ class Asked:
         An alflow.toml, of which ``seed``, ``[potential]``, ``[baseline]`` and ``[executor]`` count.
     baseline : Path, optional
         A file with a ``[baseline]``.
-    members, seed, cutoff : int, int, float, optional
+    members, seed, cutoff, features : int, int, float, int, optional
         In the place of those of the settings; Å.
     """
 
@@ -42,6 +42,7 @@ class Asked:
     members: int | None = None
     seed: int | None = None
     cutoff: float | None = None
+    features: int | None = None
 
 
 def fit_file(data: Path, output: Path, asked: Asked, progress: Progress) -> Committee:
@@ -102,7 +103,7 @@ def _purpose(output: Path, changes: Mapping[str, Any]) -> str:
 
 def _changed(potential: AnyPotential, asked: Asked) -> AnyPotential:
     """With what was asked for instead; ConfigError if the kind has no such key, or not this value."""
-    changes = {"n_members": asked.members, "cutoff": asked.cutoff}
+    changes = {"n_members": asked.members, "cutoff": asked.cutoff, "n_features": asked.features}
     wanted = {key: value for key, value in changes.items() if value is not None}
     for key in wanted:
         if key not in type(potential).model_fields:
