@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import alflow as alflow_package
 import alflow as package
 import ase.io
 import numpy as np
@@ -246,7 +245,7 @@ def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
     run("export", finished_run, data)
     result = run("train", data, "-o", model, "--members", 8, "--cutoff", 4, "--features", 90)
     assert result.exit_code == 0, result.stderr
-    found = alflow_package.load(model).settings
+    found = package.load(model).settings
     assert (found.cutoff, found.n_features) == (4.0, 90)
     assert "out-of-bag errors" in result.stdout
     assert run("predict", model, data, "-o", out).exit_code == 0
