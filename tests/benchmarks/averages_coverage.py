@@ -1,7 +1,7 @@
 """Whether the errors that averages are given are right: how often the truth lies within them.
 
-Usage: python tests/benchmarks/averages_coverage.py [--seeds 200] [--runs 40] [--steps 24000] [--workers 2] [--folder
-FOLDER] [--plot PNG]. About an hour on two cores; everything is kept in the folder and not done twice.
+Usage: python tests/benchmarks/averages_coverage.py [--seeds 200] [--runs 120] [--steps 24000] [--workers 2] [--folder
+FOLDER] [--plot PNG]. About an hour and a half on two cores; everything is kept in the folder and not done twice.
 
 The truth is the Lennard-Jones liquid of examples/averages/averages.py. For each seed a run that the truth drives gives
 training frames. Of the first seeds a committee of 16, fitted to 20 frames, drives a run of its own, from which g(r),
@@ -425,7 +425,7 @@ def main() -> int:
     """Run what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=200, help="committees, for the model alone")
-    parser.add_argument("--runs", type=int, default=40, help="of them, that drive a run of their own")
+    parser.add_argument("--runs", type=int, default=120, help="of them, that drive a run of their own")
     parser.add_argument("--steps", type=int, default=24_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("averages-coverage"))
