@@ -29,8 +29,8 @@ _NEAR = 4.0  # Å; pairs closer than this always count, farther ones only where 
 def check_structure(atoms: Atoms, where: str, *, close: bool = False) -> None:
     """Refuse a structure that no calculation can use.
 
-    With ``close``, or an energy of its own, its atoms may be as close as they like, but for the same place: labels of
-    hot or dense matter are data, about one in a hundred of which has a pair below half of its covalent radii.
+    With ``close`` its atoms may be as close as they like, but for the same place: labels of hot or dense matter are
+    data, about one in a hundred of which has a pair below half of its covalent radii.
 
     Raises
     ------
@@ -61,7 +61,6 @@ def check_structure(atoms: Atoms, where: str, *, close: bool = False) -> None:
         )
         raise StructureError(msg)
     ratio, i, j, distance = _closest(atoms)
-    close = close or "energy" in getattr(atoms.calc, "results", {})
     least = _COINCIDE if close else DISTANCE_RATIO_MIN
     if ratio < least:
         names = f"{chemical_symbols[atoms.numbers[i]]}{i} and {chemical_symbols[atoms.numbers[j]]}{j}"

@@ -38,7 +38,8 @@ def labelled(
         if atoms.pbc.any():
             atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), scale_atoms=True)
         atoms.positions += scale * rng.normal(size=atoms.positions.shape)
-        frames.append(with_label(atoms, calculator or LennardJones(sigma=2.2, epsilon=0.3, rc=6.0, smooth=True)))
+        sigma = 2.2 if atoms.pbc.any() else 0.8  # bonds of molecules are short
+        frames.append(with_label(atoms, calculator or LennardJones(sigma=sigma, epsilon=0.3, rc=6.0, smooth=True)))
     return frames
 
 

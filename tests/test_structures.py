@@ -171,9 +171,6 @@ def test_labels_and_predictions_may_have_short_contacts(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="overlap"):
         read_structures(tmp_path / "bare.xyz")
     assert len(read_structures(tmp_path / "bare.xyz", close=True)) == 1
-    atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=np.zeros((2, 3)))
-    ase.io.write(tmp_path / "label.xyz", atoms)
-    assert len(read_structures(tmp_path / "label.xyz")) == 1
     atoms.positions[1, 0] = 0.2
     with pytest.raises(StructureError, match=r"0\.200 Å apart, expected at least 0\.256 Å"):
         check_structure(atoms, "here", close=True)

@@ -62,7 +62,8 @@ class Committee:
         What the user should know of the members, a line each.
     virial_zero : ndarray, shape (S,)
         What labels' stresses have beside the derivatives of energies, such as the Pulay stress of plane waves: as a
-        constant virial of every atom of a species, eV. Members leave it out. Empty where nothing is known.
+        constant stress times volume of every atom of a species, eV, with the sign of the stress. Members leave it out.
+        Empty where nothing is known.
     baseline : ASE calculator or None
         What the members add to.
     has_baseline : bool
@@ -160,8 +161,9 @@ class Committee:
         """
         if self.has_baseline and self.baseline is None:
             raise PotentialError(_NO_BASELINE)
-        given = make_training_set(frames, self.baseline, baseline_results, origins, keep=self.model.whole)
-        new = without_wild_forces(without_duplicates(self.training, given), len(self.training))
+        usual = without_wild_forces(frames, len(self.training))
+        given = make_training_set(usual, self.baseline, baseline_results, origins, keep=self.model.whole)
+        new = without_duplicates(self.training, given)
         training, first = self.training.joined(new), len(self.training)
         twins, self._twins = self._twins, Twins()  # what ends half-way knows structures that are not there
         twins.add(training.frames[len(twins.first) :])
@@ -237,14 +239,14 @@ class Committee:
         mean = self.backward(self._mean_weights)
         each = [self.backward(one) for one in np.eye(self.n_members)]
         forces_spread = spread(np.array([one.forces for one in each]), axis=0)
-        stress_spread = stress_sigma = None
-        stresses = [one.stress for one in each if one.stress is not None]
-        if len(stresses) == self.n_members:
-            stress_spread = spread(np.array(stresses), axis=0)
-            stress_sigma = self.judgement.stress_sigma(stress_spread, np.sqrt(len(atoms)) / atoms.get_volume())
         energy_spread = float(spread(forward.energies))
         atom_spread = None if forward.atom_energies is None else spread(forward.atom_energies)
         energy, forces, stress = self._with_baseline(atoms, float(forward.energies.mean()), mean)
+        stress_spread = stress_sigma = None
+        stresses = [one.stress for one in each if one.stress is not None]
+        if stress is not None and len(stresses) == self.n_members:
+            stress_spread = spread(np.array(stresses), axis=0)
+            stress_sigma = self.judgement.stress_sigma(stress_spread, np.sqrt(len(atoms)) / atoms.get_volume())
         of_energy, of_force = self.judgement.energy, self.judgement.force
         return Prediction(
             energy=energy,

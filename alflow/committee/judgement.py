@@ -50,7 +50,7 @@ class Judgement:
     def stress_sigma(self, spread: Array, size: float) -> Array:
         """Calibrated uncertainty of stress components, eV/Å^3, ``size`` as of :class:`Statements`.
 
-        Where no stress was judged, by the factor of forces: they are wrong by the same coefficients.
+        Where it could not be determined, by the factor of forces: they are wrong by the same coefficients.
         """
         known = self.force if np.isnan(self.stress.alpha) else self.stress
         return np.asarray(np.hypot(known.factor * spread, self.stress.floor * size))
@@ -59,6 +59,8 @@ class Judgement:
     def note(self) -> str:
         """What is not calibrated, and why; empty when everything is."""
         parts = [f"{what}: {c.note}" for what, c in (("energies", self.energy), ("forces", self.force)) if c.note]
+        if self.stress.note not in {"", _NO_STRESS}:
+            parts.append(f"stresses, by the factor of forces: {self.stress.note}")
         return "not calibrated, raw spread used: " + "; ".join(parts) if parts else ""
 
     @property

@@ -91,8 +91,8 @@ class Fitted:
     remarks : tuple of str
         What the user should know of these members, a line each.
     virial_zero : ndarray, shape (S,)
-        Constant virial of the atoms of each species that labels' stresses have beside the derivatives of energies, eV;
-        empty of a model that does not ask.
+        Stress times volume of an atom of each species that labels' stresses have beside the derivatives of energies,
+        eV, with the sign of the stress, the opposite of :attr:`Gradient.virial`; empty of a model that does not ask.
     """
 
     judgement: Judgement

@@ -3,13 +3,14 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
@@ -322,27 +323,30 @@ def without_duplicates(training: TrainingSet, new: TrainingSet) -> TrainingSet:
     return new.subset(keep)
 
 
-def without_wild_forces(new: TrainingSet, first: int) -> TrainingSet:
-    """The same without forces that nothing in their structure can exert, and without its stress; warns of them.
+def without_wild_forces(frames: Sequence[Atoms], first: int) -> list[Atoms]:
+    """Structures without forces, and a stress, that nothing in them can exert; warns of these.
 
     Above 200 eV/Å with no two atoms closer than 0.6 of the sum of their covalent radii. One such structure would rule
-    the fit of all. Nothing else decides, so that it does not matter what is known when a structure comes.
+    the fit of all. Nothing else decides, so that it does not matter what is known when a structure comes. ``first`` is
+    the number of the first one in messages.
     """
-    forces, stresses, wild = list(new.forces), list(new.stresses), dict[int, float]()
-    for index, (frame, its) in enumerate(zip(new.frames, new.forces, strict=True)):
-        largest = 0.0 if its is None else float(np.abs(its).max())
-        if largest > _STRONGEST and distance_ratio(frame) > _TOUCHING:
-            forces[index] = stresses[index] = None
-            wild[index] = largest
+    usual, wild = list(frames), dict[int, float]()
+    for index, frame in enumerate(frames):
+        forces = getattr(frame.calc, "results", {}).get("forces")
+        largest = 0.0 if forces is None else float(np.abs(forces).max(initial=0.0))
+        if np.isfinite(largest) and largest > _STRONGEST and distance_ratio(frame) > _TOUCHING:
+            bare = frame.copy()
+            bare.calc = SinglePointCalculator(bare, energy=frame.get_potential_energy(apply_constraint=False))
+            usual[index], wild[index] = bare, largest
     if wild:
         k, largest = next(iter(wild.items()))
-        which = f"structure {first + k} ({new.frames[k].get_chemical_formula()})"
+        which = f"structure {first + k} ({frames[k].get_chemical_formula()})"
         which += f" and {len(wild) - 1} more" if len(wild) > 1 else ""
         _warn(
             f"{which}: forces of up to {largest:.3g} eV/Å, though no atoms are closer than {_TOUCHING} of their "
             "covalent radii: left out, but not the energy; check their unit"
         )
-    return replace(new, forces=tuple(forces), stresses=tuple(stresses))
+    return usual
 
 
 def warn_of_outliers(training: TrainingSet, first: int, isolated: Sequence[int]) -> None:

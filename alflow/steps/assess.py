@@ -156,6 +156,7 @@ class Judged:
 def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
     """Judge a committee by labels; NaN without any. Where its baseline fails there is nothing to judge."""
     found: list[tuple[Array, Array, Array, Array]] = []
+    rmse: list[Array] = []
     for frame in frames:
         try:
             p = model.predict(frame)
@@ -168,7 +169,9 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
         label, stress = frame.calc.results.get("stress"), np.zeros((3, 0))
         if label is not None and p.stress is not None and p.stress_sigma is not None:
             error = p.stress + model.stress_offset(frame) - label
-            stress = np.array([error, p.stress_sigma, p.stress_spread])
+            size = np.sqrt(len(frame)) / frame.get_volume()  # judged as virials, as in the judgement of the members
+            stress = np.array([error, p.stress_sigma, p.stress_spread]) / size
+            rmse.append(error)
         found.append((np.array([len(frame)]), energy, force, stress))
     if not found:
         return Judged()
@@ -176,7 +179,7 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
     return Judged(
         energy_rmse=float(np.sqrt(np.mean((energies[0] / n_atoms) ** 2))),
         force_rmse=float(np.sqrt(np.mean(forces[0] ** 2))),
-        stress_rmse=float(np.sqrt(np.mean(stresses[0] ** 2))) if stresses.size else math.nan,
+        stress_rmse=float(np.sqrt(np.mean(np.square(rmse)))) if rmse else math.nan,
         energy=reliability(*energies),
         force=reliability(*forces),
         stress=reliability(*stresses),

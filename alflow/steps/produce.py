@@ -234,7 +234,7 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
     if asked.pressure is not None:
         committee = load_model(path, context.baseline)
         _check_pressure(committee, starts)
-        _warn_of_one_volume(context, committee)
+        _warn_of_one_volume(context, committee, starts[0])
     return ProductionRecord(
         frames=tuple(starts),
         system=system,
@@ -345,13 +345,19 @@ def _check_pressure(committee: Committee, starts: list[Atoms]) -> None:
         raise SampleError(msg)
 
 
-def _warn_of_one_volume(context: Context, committee: Committee) -> None:
-    """Say so where no label tells what a pressure does to the volume."""
-    volumes = [frame.get_volume() / len(frame) for frame in committee.training.frames if frame.pbc.all()]
-    if max(volumes, default=0.0) < (1.0 + _ONE_VOLUME) * min(volumes, default=0.0):
-        has_stress = any(stress is not None for stress in committee.training.stresses)
-        but = "" if has_stress else ", and labels have no stress"
+def _warn_of_one_volume(context: Context, committee: Committee, start: Atoms) -> None:
+    """Say so where no label tells what a pressure does to the volume of such a structure."""
+    if context.settings.potential.kind == "calculators":  # labels only judge these
+        return
+    formula = start.get_chemical_formula(empirical=True)
+    volumes = [
+        frame.get_volume() / len(frame)
+        for frame in committee.training.frames
+        if frame.pbc.all() and frame.get_chemical_formula(empirical=True) == formula
+    ]
+    if volumes and max(volumes) < (1.0 + _ONE_VOLUME) * min(volumes):
+        but = ", and no stress was learned" if np.isnan(committee.judgement.stress_rmse) else ""
         context.progress.note(
-            f"warning: all structures of the training set have {np.mean(volumes):.4g} Å^3 per atom{but}: the density "
+            f"warning: all {formula} of the training set have {np.mean(volumes):.4g} Å^3 per atom{but}: the density "
             "at a pressure is an extrapolation, add strained structures"
         )

@@ -122,10 +122,49 @@ def test_a_constant_virial_of_atoms_is_no_part_of_the_potential() -> None:
         np.testing.assert_allclose(shifted.stress_offset(frame), expected, atol=0.3 * units.GPa)
 
 
-def test_stresses_of_another_sign_are_found() -> None:
-    committee = alflow.fit(strained(30, lambda _, stress: -stress), **FINER)
-    assert any("do not go with their energies and forces" in remark for remark in committee.remarks)
-    assert not any("do not go" in remark for remark in alflow.fit(strained(30), **FINER).remarks)
+WRONG = {
+    "sign": lambda stress: -stress,
+    "GPa": lambda stress: stress / units.GPa,
+    "kbar, pressure": lambda stress: -10 * stress / units.GPa,
+    "order": lambda stress: stress[[0, 1, 2, 5, 3, 4]],
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_stresses_of_another_sign_unit_or_order_are_left_out(what: str) -> None:
+    """Also where structures came before, when they were right: nothing is learned of any then."""
+    settings = {"n_members": 8, "n_features": 200}
+    wrong = strained(30, lambda _, stress: WRONG[what](stress))
+    committee = alflow.fit(wrong, **settings)
+    (said,) = (remark for remark in committee.remarks if "stresses of the labels" in remark)
+    assert "they are left out; check their sign, unit (eV/Å^3) and order (xx, yy, zz, yz, xz, xy)" in said
+    without = alflow.fit(wrong, **settings, stress_weight=0.0)
+    np.testing.assert_allclose(committee.model.coefficients, without.model.coefficients, rtol=1e-12)
+    assert np.isnan(committee.judgement.stress_rmse)
+    grown = alflow.fit(wrong[:12], **settings)
+    grown.update(wrong[12:])
+    np.testing.assert_array_equal(grown.model.coefficients, committee.model.coefficients)
+
+
+def test_right_stresses_are_not(of_one_volume: Committee) -> None:
+    for committee in (of_one_volume, alflow.fit(strained(30), n_members=8, n_features=200)):
+        assert not any("stresses of the labels" in remark for remark in committee.remarks)
+        assert committee.judgement.stress_rmse < 0.2 * units.GPa
+
+
+def test_alloys_of_one_volume_have_no_pulay_stress() -> None:
+    """The pressure follows the composition, as a virial of the atoms of each species could: it is the potential's."""
+    rng, frames = np.random.default_rng(0), []
+    for _ in range(60):
+        atoms = bulk("Cu", cubic=True, a=3.9).repeat((2, 2, 1))
+        atoms.symbols = rng.choice(["Al", "Ni", "Cu", "Ag"], len(atoms))
+        atoms.positions += 0.05 * rng.normal(size=atoms.positions.shape)
+        frames.append(with_stress(atoms, EMT()))
+    committee = alflow.fit(frames[:40], **FINER)
+    assert not any("GPa" in remark for remark in committee.remarks)
+    errors = [committee.predict(frame).stress - frame.calc.results["stress"] for frame in frames[40:]]
+    assert np.abs(np.mean(errors, axis=0)[:3]).max() < 0.3 * units.GPa
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(committee.judgement.stress_rmse, rel=0.5)
 
 
 def test_a_fit_does_not_depend_on_how_crystals_are_turned() -> None:

@@ -9,6 +9,7 @@ from alflow.committee.training import make_training_set
 from alflow.errors import PotentialError, PotentialWarning, warnings_told
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import Hookean
 
@@ -59,6 +60,17 @@ def test_forces_that_nothing_can_exert_are_left_out_and_named() -> None:
     with pytest.warns(PotentialWarning, match="structure 5 "):
         grown.update([wrong, *frames[6:]])
     np.testing.assert_array_equal(grown.model.coefficients, committee.model.coefficients)
+
+
+def test_forces_are_looked_at_before_a_baseline_is_taken_off() -> None:
+    """A baseline with a steep wall is wrong by thousands of eV/Å, and that is no fault of the labels."""
+    frames = bonded(bulk("Cu", cubic=True), 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wall = LennardJones(sigma=3.2, epsilon=1.0, rc=6.0)
+        assert max(np.abs(wall.get_forces(frame.copy())).max() for frame in frames) > 500
+        committee = alflow.fit(frames, baseline=wall, **SMALL)
+    assert all(forces is not None for forces in committee.training.forces)
 
 
 def test_large_forces_of_short_contacts_are_data() -> None:

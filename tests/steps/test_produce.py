@@ -63,7 +63,7 @@ def periodic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert alflow("iterate", folder, "--cycles", 0).returncode == 0
     done = alflow("produce", folder, "--steps", 60, "--walkers", 2, "--pressure", 0.1)
     assert done.returncode == 0, done.stderr
-    assert "warning: all structures of the training set have 114.3 Å^3 per atom: the density" in done.stdout
+    assert "warning: all H2O of the training set have 114.3 Å^3 per atom: the density" in done.stdout
     return folder
 
 

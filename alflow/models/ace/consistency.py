@@ -16,16 +16,16 @@ _STRENGTH = -8.0  # of the ridge, as of Scaled.ridge
 _FEWEST = 10  # energies from which a slope is taken
 _MANY = 300  # of them that are compared, at most: all pairs are
 _CLEAR, _STEEPEST = 0.85, 2.0  # rank correlation from which it counts; slope, or one over it, from which it is said
+_SHEARED, _UNRELATED = 0.1, 0.5  # shear components of which the order shows, and their rank correlation in another
 _OFFSET, _OF_ERROR = 0.05, 0.5  # GPa, and of the error of stresses, that labels may lie off without a word
-_UNKNOWN, _KNOWN = 0.7, 0.3  # errors over how much labels differ: stresses that are not learned, forces that are
 
 
 def energies_over_forces(system: Scaled, prior: int) -> float:
     """How much the energies of the labels differ for each eV that their forces say.
 
-    The slope of the energies against those of a fit to all the rest, composition by composition. It is 1 where forces
-    are the derivatives of energies, whatever the accuracy, -1 where their sign is another, 51.4 where energies are in
-    eV and forces in Hartree/Bohr.
+    The slope of the energies against those of a fit to forces alone, the composition taken off both. It is 1 where
+    forces are the derivatives of energies, whatever the accuracy, -1 where their sign is another, 51.4 where energies
+    are in eV and forces in Hartree/Bohr.
 
     Parameters
     ----------
@@ -38,12 +38,15 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
     Returns
     -------
     float
-        NaN with fewer than 10 energies, or where forces tell too little of them (a rank correlation below 0.85).
+        NaN without forces, with fewer than 10 energies beyond the number of species, or where forces tell too little of
+        them (a rank correlation below 0.85).
     """
     equations, n_species = system.equations, len(system.shift)
-    if equations.energies is None or len(equations.energies.targets) < _FEWEST:
+    n_energies = 0 if equations.energies is None else len(equations.energies.targets)
+    n_forces = equations.n_rows.sum() - equations.n_stresses - n_energies
+    if n_energies - n_species < _FEWEST or n_forces <= 0:
         return float("nan")
-    matrix, right, _ = system.assemble(np.ones(len(equations.gram)), system.ridge(_STRENGTH, prior))
+    matrix, right = system.without_stress(system.ridge(_STRENGTH, prior))
     rows, targets = system.energies()
     dsyrk(-1.0, rows, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
     w, _ = solution(matrix, right - targets @ rows)
@@ -53,12 +56,57 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
     if not np.isfinite(both).all():
         return float("nan")
     told, labels = (both - counts @ np.linalg.lstsq(counts, both, rcond=1e-8)[0]).T
-    # Medians of slopes and correlations of ranks: a structure far from all others, of which forces tell little, is no
-    # proof.
-    some = np.linspace(0, len(told) - 1, min(len(told), _MANY)).astype(int)
-    if not abs(float(spearmanr(told[some], labels[some]).statistic)) > _CLEAR:
+    return _slope(told, labels)
+
+
+def stresses_over_others(system: Scaled, prior: int, rows: Array, labels: Array) -> float:
+    """The same of stresses and what a fit to energies and forces says of them, each less its median.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (6 n, D)
+        Of the stresses of n structures, (xx, yy, zz, yz, xz, xy) of one after the other, for plain features.
+    labels : ndarray, shape (6 n,)
+        Stresses.
+
+    Returns
+    -------
+    float
+        NaN with stresses of fewer than 10 structures, or where the others tell too little of them; 0 where they tell
+        the normal components, but not the others.
+    """
+    if len(labels) < 6 * _FEWEST:
         return float("nan")
-    return float(theilslopes(labels[some], told[some]).slope)
+    w, _ = solution(*system.without_stress(system.ridge(_STRENGTH, prior)))
+    if not np.isfinite(w).all():
+        return float("nan")
+    w[system.loath] = 0.0
+    both = np.stack([rows @ system.plain(w[:, None])[:, 0], labels]).reshape(2, -1, 6)
+    told, given = both - np.median(both, axis=1, keepdims=True)
+    slope = _slope(told[:, :3].ravel(), given[:, :3].ravel())
+    shear = [x[:, 3:].ravel() for x in (told, given)]
+    if not np.isnan(slope) and np.std(shear[0]) > _SHEARED * np.std(told) and np.ptp(shear[1]) > 0:
+        # The normal components go together: if these do not, their order is another.
+        slope = slope if abs(float(spearmanr(*shear).statistic)) > _UNRELATED else 0.0
+    return slope
+
+
+def _slope(told: Array, labels: Array) -> float:
+    """Of labels against what is told; NaN where the two do not go together."""
+    some = np.linspace(0, len(told) - 1, min(len(told), _MANY)).astype(int)
+    told, labels = told[some], labels[some]
+    if np.ptp(told) == 0 or np.ptp(labels) == 0:
+        return float("nan")
+    # Medians of slopes and correlations of ranks: a structure far from all others, of which the others tell little, is
+    # no proof.
+    if not abs(float(spearmanr(told, labels).statistic)) > _CLEAR:
+        return float("nan")
+    return float(theilslopes(labels, told).slope)
+
+
+def contradicts(slope: float) -> bool:
+    """Whether a slope says that labels are not of one potential."""
+    return not (np.isnan(slope) or 1 / _STEEPEST < slope < _STEEPEST)
 
 
 def remarks_on_labels(training: TrainingSet, judgement: Judgement, virial: Array, slope: float) -> list[str]:
@@ -71,39 +119,32 @@ def remarks_on_labels(training: TrainingSet, judgement: Judgement, virial: Array
     judgement : Judgement
         Out-of-bag errors.
     virial : ndarray, shape (S,)
-        Constant virial of an atom of each species that stresses have and derivatives of energies have not, eV.
+        Constant virial of an atom of each species that stresses have and derivatives of energies have not, eV; its sign
+        is that of the stress.
     slope : float
         Of :func:`energies_over_forces`.
     """
     found = _of_stresses(training, judgement, virial)
-    if not 1 / _STEEPEST < slope < _STEEPEST and not np.isnan(slope):
+    if contradicts(slope):
         what = f"energies of the labels change by {slope:.3g} times what their forces say"
         found.append(f"{what}: check the units and the sign of energies and forces")
     return found
 
 
+def stress_remark(slope: float) -> str:
+    """That stresses are not of the potential of energies and forces, as :func:`stresses_over_others` says."""
+    what = f"stresses of the labels change by {slope:.3g} times what their energies and forces say"
+    return f"{what}: they are left out; check their sign, unit (eV/Å^3) and order (xx, yy, zz, yz, xz, xy)"
+
+
 def _of_stresses(training: TrainingSet, judgement: Judgement, virial: Array) -> list[str]:
-    """Stresses that are away from energies by a constant virial, or do not go with them at all."""
+    """Stresses that are away from energies by a constant virial."""
     known = [k for k, stress in enumerate(training.stresses) if stress is not None]
-    error = judgement.stress_rmse / units.GPa
-    if np.isnan(error):
+    if not known or not virial.any():
         return []
     volumes = np.array([training.frames[k].get_volume() for k in known])
     offset = float(np.mean(training.composition()[known] @ virial / volumes)) / units.GPa
-    found = []
-    if abs(offset) > max(_OFFSET, _OF_ERROR * error):
-        what = (
-            f"stresses of the labels are {offset:+.2g} GPa away from the derivatives of their energies (Pulay stress?)"
-        )
-        found.append(f"{what}: energies are believed")
-    stresses = np.array([training.stresses[k] for k in known]) / units.GPa
-    forces = np.concatenate([f.ravel() for f in training.forces if f is not None] or [np.zeros(0)])
-    usual = float(np.sqrt(np.mean((stresses - stresses.mean(axis=0)) ** 2)))
-    # Where forces are known well, so are stresses, if they are of the same energies.
-    if error > _UNKNOWN * usual and judgement.force_rmse < _KNOWN * float(np.sqrt(np.mean(forces**2))):
-        what = (
-            f"stresses of the labels do not go with their energies and forces: an error of {error:.2g} GPa, where they "
-        )
-        what += f"differ by {usual:.2g} GPa"
-        found.append(f"{what}: check their sign, unit and order, or set stress_weight to 0")
-    return found
+    if not abs(offset) > max(_OFFSET, _OF_ERROR * judgement.stress_rmse / units.GPa):
+        return []
+    what = f"stresses of the labels are {offset:+.2g} GPa away from the derivatives of their energies (Pulay stress?)"
+    return [f"{what}: energies are believed"]

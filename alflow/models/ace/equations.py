@@ -47,6 +47,10 @@ class NormalEquations:
         Sum of the plain energy rows: of each feature over all atoms, and the number of atoms of each species.
     atomic : ndarray, shape (S, F, F)
         Sum of b b^T over the features b of all atoms of a species; the upper triangle.
+    stress_gram, stress_moment : ndarray, shape (D, D) and (D,)
+        What of the sums over all groups is of stresses.
+    n_stresses : float
+        How many rows that are.
     energies : Energies, optional
         Those of :meth:`with_energies`.
     """
@@ -58,6 +62,9 @@ class NormalEquations:
     n_structures: Array
     total: Array
     atomic: Array
+    stress_gram: Array
+    stress_moment: Array
+    n_stresses: float = 0.0
     energies: "Energies | None" = None
 
     @classmethod
@@ -72,9 +79,13 @@ class NormalEquations:
             n_structures=np.zeros(n_groups),
             total=np.zeros(n_columns),
             atomic=np.zeros((n_species, n_features, n_features)),
+            stress_gram=np.zeros((n_columns, n_columns)),
+            stress_moment=np.zeros(n_columns),
         )
 
-    def add(self, group: int, rows: Array, targets: Array, summed: Array, features: list[Array]) -> None:
+    def add(
+        self, group: int, rows: Array, targets: Array, summed: Array, features: list[Array], n_stresses: int = 0
+    ) -> None:
         """Add a structure.
 
         Parameters
@@ -89,6 +100,8 @@ class NormalEquations:
             Its features summed over atoms, and its atom counts.
         features : list of ndarray, shape (F, atoms)
             Features of the atoms of each species.
+        n_stresses : int
+            How many of the rows, the last ones, are of its stress.
         """
         # Normal equations, not a factorisation of all rows: a structure's rows are forgotten once they are added, so
         # memory does not grow with the data. They square the condition number, which the ridge bounds.
@@ -98,6 +111,10 @@ class NormalEquations:
         self.n_rows[group] += len(targets)
         self.n_structures[group] += 1
         self.total += summed
+        if n_stresses:
+            _add_square(self.stress_gram, np.ascontiguousarray(rows[:, -n_stresses:]))
+            self.stress_moment += rows[:, -n_stresses:] @ targets[-n_stresses:]
+            self.n_stresses += n_stresses
         for atomic, mine in zip(self.atomic, features, strict=True):
             if mine.shape[1]:  # BLAS complains aloud of a matrix without columns
                 _add_square(atomic, np.ascontiguousarray(mine))

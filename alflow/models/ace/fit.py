@@ -48,6 +48,8 @@ class Solution:
         For the extrapolation grade.
     fitted : Fitted
         What the committee keeps.
+    stresses_over_others : float
+        Slope of the stresses (:func:`alflow.models.ace.consistency.stresses_over_others`).
     """
 
     coefficients: Array
@@ -55,6 +57,7 @@ class Solution:
     core: Core | None
     leverages: list[Leverage]
     fitted: Fitted
+    stresses_over_others: float
 
 
 def make_descriptor(settings: AceSettings, numbers: tuple[int, ...]) -> Descriptor:
@@ -76,6 +79,8 @@ class Fit:
         To which structures are dealt.
     training : TrainingSet
         Decides on the species; its structures are added by :meth:`add`.
+    stresses : bool
+        Whether stresses are learned, where there are any.
 
     Attributes
     ----------
@@ -83,8 +88,9 @@ class Fit:
         With the distances at which the radial functions come to rest in the structures added.
     """
 
-    def __init__(self, settings: AceSettings, n_groups: int, training: TrainingSet) -> None:
+    def __init__(self, settings: AceSettings, n_groups: int, training: TrainingSet, *, stresses: bool = True) -> None:
         self.settings = settings
+        self.stresses = stresses and settings.stress_weight > 0
         self.descriptor = make_descriptor(settings, training.numbers)
         n_species = len(training.numbers)
         n_features = self.descriptor.basis.n_features
@@ -121,7 +127,7 @@ class Fit:
     def _add(self, training: TrainingSet, index: int, resampling: Resampling) -> None:
         """Add a structure of the training set to the sums."""
         atoms, _, forces = training[index]
-        stress = training.stresses[index] if self.settings.stress_weight > 0 else None
+        stress = training.stresses[index] if self.stresses else None
         virial = None if stress is None else atoms.get_volume() * stress
         group = int(resampling.groups[index])
         env = self.descriptor.environment(atoms)
@@ -139,7 +145,7 @@ class Fit:
             volume = atoms.get_volume()
             plain = rows[:size, end:] / (volume * self.virial_weight(len(atoms)))
             self.jury.add_stress(plain, stress, np.sqrt(len(atoms)) / volume, resampling.draws(index))
-        self.equations.add(group, rows, targets, summed, by_species)
+        self.equations.add(group, rows, targets, summed, by_species, rows.shape[1] - end)
 
     def energy_weight(self, n_atoms: IntArray | int) -> Array:
         """Of the energies of structures: errors of independent atoms add up to the square root of their number.
@@ -224,9 +230,9 @@ class Fit:
             n_species, n_features, -1
         )
         virial_of_atoms = np.arange(n_features + 1) == n_features
-        found = solve(
-            equations, seen, self.penalties, rows, resampling.n_apart, self.descriptor.threads, virial_of_atoms
-        )
+        stresses = self.jury.stress_rows_and_labels(len(equations.total))
+        threads = self.descriptor.threads
+        found = solve(equations, seen, self.penalties, rows, resampling.n_apart, threads, virial_of_atoms, stresses)
         # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
         # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.
         share = share_of_whole(self.jury.statements(found.members, found.without, energies, composition), seen)
@@ -259,6 +265,7 @@ class Fit:
                 ),
                 virial if self.jury.with_stress else np.zeros(0),
             ),
+            stresses_over_others=found.stresses_over_others,
         )
 
     def _blind(self) -> list[str]:

@@ -59,6 +59,13 @@ class Jury:
             self.stress_sizes.append(size)
             self.with_stress.append(len(self.rows) - 1)
 
+    def stress_rows_and_labels(self, n_columns: int) -> tuple[Array, Array] | None:
+        """Rows (6 n, D) and labels (6 n,) of the stresses that are kept; None where there are none."""
+        if not self.stresses:
+            return None
+        rows = np.concatenate(self.stress_rows).astype(np.float64)
+        return np.pad(rows, ((0, 0), (0, n_columns - rows.shape[1]))), np.concatenate(self.stresses)
+
     def _keeps(self, rng: np.random.Generator) -> bool:
         """Whether forces or stress of the last added structure are kept."""
         number = len(self.rows)

@@ -1,32 +1,51 @@
 """Whether a fit has the memory that it needs, before it takes any."""
 
+import re
 import resource
 from pathlib import Path
 
 import psutil
 
 from alflow.errors import PotentialError
+from alflow.models.ace.threads import AT_ONCE
 
-_GROUP = Path("/sys/fs/cgroup")  # of the job or container, with version 2 of control groups
+_GROUPS = Path("/sys/fs/cgroup")  # of jobs and containers, version 2 of control groups
+_MINE = Path("/proc/self/cgroup")
 _BESIDES = 6  # matrices besides those of the groups: the sum of all, and of four folds, and one to be solved
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: by the machine, by its own limit, and by that of its job or container."""
+    """Bytes that this process may still take: by the machine, by its own limit, and by those of its control groups."""
     found = [int(psutil.virtual_memory().available)]
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         found.append(limit - int(psutil.Process().memory_info().vms))
+    return max(min([*found, *_of_control_groups()]), 0)
+
+
+def _of_control_groups() -> list[int]:
+    """What the control group of this process and each of those it is in leave, where they limit anything."""
     try:
-        most, taken = ((_GROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        found.append(int(most) - int(taken))
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        pass
-    return max(min(found), 0)
+        lines = _MINE.read_text().splitlines()
+    except OSError:
+        return []
+    mine = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    folder, found = _GROUPS / mine, []
+    for group in (folder, *folder.parents):
+        if not group.is_relative_to(_GROUPS):
+            break
+        try:
+            most, taken = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+            cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+        except (OSError, ValueError):  # not there, or "max": no limit
+            continue
+        # What it holds of files is given back when it is needed.
+        found.append(most - taken + (int(cached[1]) if cached else 0))
+    return found
 
 
 def check_memory(n_groups: int, n_species: int, n_features: int, threads: int) -> None:
-    """Refuse a fit whose normal equations do not fit into the memory.
+    """Refuse a fit whose normal equations, by far the most of what it needs, do not fit into the memory.
 
     Raises
     ------
@@ -34,7 +53,7 @@ def check_memory(n_groups: int, n_species: int, n_features: int, threads: int) -
         What it needs, what there is, and what to lower.
     """
     columns = n_species * (n_features + 1)
-    needed = 8 * columns**2 * (n_groups + _BESIDES + threads)
+    needed = 8 * columns**2 * (n_groups + _BESIDES + min(threads, AT_ONCE))
     there = available_memory()
     if needed > there:
         msg = (

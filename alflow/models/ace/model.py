@@ -2,8 +2,8 @@
 
 import copy
 import json
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, cast
 
 import h5py
 import numpy as np
@@ -16,6 +16,7 @@ from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.errors import PotentialError
 from alflow.executors import limit_threads
+from alflow.models.ace.consistency import contradicts, stress_remark
 from alflow.models.ace.core import make_core
 from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.fingerprint import Fingerprint
@@ -119,12 +120,21 @@ class AceModel:
         with limit_threads(1, "blas"):
             fit.add(training, first, distances, resampling)
             solution = fit.solve(training, resampling, repels=repels)
-        self.fit, self.descriptor = fit, fit.descriptor
+            fitted, kept = solution.fitted, cast("Fit | None", fit)
+            if contradicts(solution.stresses_over_others):
+                # Stresses of something else spoil all: the sums are made again without them.
+                remark = stress_remark(solution.stresses_over_others)
+                fit = Fit(self.settings, resampling.seen.shape[1], training, stresses=False)
+                fit.add(training, 0, fit.distances(training.frames), resampling)
+                solution = fit.solve(training, resampling, repels=repels)
+                # And again the next time: what is new may tell another story.
+                fitted, kept = replace(solution.fitted, remarks=(*solution.fitted.remarks, remark)), None
+        self.fit, self.descriptor = kept, fit.descriptor
         self.set_coefficients(solution.coefficients)
         self.constants, self.core = solution.constants, solution.core
         self.fingerprint = Fingerprint(self.descriptor, self.settings.smoothness, training.frames, solution.leverages)
         self._last = None
-        return solution.fitted
+        return fitted
 
     def forward(self, atoms: Atoms) -> Forward:
         """Energies of all members.

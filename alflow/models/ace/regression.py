@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alflow.errors import PotentialError
-from alflow.models.ace.consistency import energies_over_forces
+from alflow.models.ace.consistency import energies_over_forces, stresses_over_others
 from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.scaled import Scaled, solution
-from alflow.models.ace.strength import criterion, lowest
+from alflow.models.ace.strength import criterion, energies_ask, lowest
 from alflow.models.ace.threads import each
 
 Array = NDArray[np.float64]
@@ -39,8 +39,8 @@ class Solutions:
         Which of the penalties it goes with.
     responses : ndarray, shape (D, n)
         How the coefficients of the fit to all groups change if it is pulled along each of n force rows.
-    energies_over_forces : float
-        Of the labels (:func:`alflow.models.ace.consistency.energies_over_forces`).
+    energies_over_forces, stresses_over_others : float
+        Of the labels (:mod:`alflow.models.ace.consistency`).
     """
 
     members: Array
@@ -50,6 +50,7 @@ class Solutions:
     prior: int
     responses: Array
     energies_over_forces: float
+    stresses_over_others: float
 
 
 def solve(
@@ -60,6 +61,7 @@ def solve(
     n_apart: int,
     threads: int = 1,
     loath: Flags | None = None,
+    stresses: tuple[Array, Array] | None = None,
 ) -> Solutions:
     """Solve for all members, for all groups together, and for all but each of up to 16 parts of them.
 
@@ -93,13 +95,20 @@ def solve(
         How many members are solved for at once. BLAS is expected to use a single thread: then results do not depend
         on how many there are.
     loath : ndarray of bool, shape (F,), optional
-        Features that are no part of energies or forces, to be used only where all others together cannot fit what
-        they are in.
+        Features that are in stresses and no part of energies or forces. They are used where the energies of four-fold
+        cross-validation are clearly better known with them, and unwillingly even then.
+    stresses : tuple of ndarray, shape (n, D) and (n,), optional
+        Rows and labels of stresses, to be compared with what energies and forces say.
 
     """
     system, common = Scaled.of(equations, penalties, loath), np.asarray(seen.all(axis=0))
     choices = len(penalties)
     log_strength, prior = lowest(*criterion(system, common, n_apart, threads), choices, threads)
+    if equations.n_stresses and loath is not None:
+        willing = Scaled.of(equations, penalties, loath, willing=True)
+        if energies_ask(system, willing, common, (log_strength, prior), threads):
+            system = willing
+            log_strength, prior = lowest(*criterion(system, common, n_apart, threads), choices, threads)
     strength = system.mean_eigenvalue * 10.0**log_strength
     n_members, n_groups = seen.shape
     # Of many groups both of a pair, or more, are left out at once. What lacks groups without structures lacks
@@ -123,8 +132,11 @@ def solve(
     for part, its in zip(lacking, coefficients[n_members + 1 :], strict=True):
         without[left_out == part] = its
     members, whole = coefficients[:n_members], coefficients[n_members]
-    slope = energies_over_forces(system, prior)
-    return Solutions(members, whole, without, strength, prior, found[n_members][:, 1:], slope)
+    slopes = (
+        energies_over_forces(system, prior),
+        float("nan") if stresses is None else stresses_over_others(system, prior, *stresses),
+    )
+    return Solutions(members, whole, without, strength, prior, found[n_members][:, 1:], *slopes)
 
 
 def _fitted(system: Scaled, fitted_to: Flags, n_members: int, ridge: Array, rows: Array, threads: int) -> list[Array]:

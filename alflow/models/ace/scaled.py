@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _FREE = 10.0  # prior standard deviation of the atomic energies relative to that of a feature: they are all but free
-_LOATH = 1e-2  # squared weight of what may be used only where nothing else fits, relative to all of its rows
+_LOATH = 1e-3  # squared weight of what may be used only where nothing else fits, relative to all of its rows
 _ATOM = 1e-4  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see
 # :func:`alflow.models.ace.regression.solve`
 
@@ -36,6 +36,8 @@ class Scaled:
         Least squares of the energies on the composition alone, of minimal norm: where the ridge is centred.
     prior : ndarray, shape (S, F, F)
         Of the energies of atoms, and of features that are used unwillingly, scaled.
+    loath : ndarray of bool, shape (D,)
+        Columns of the latter.
     mean_eigenvalue : float
         Of all groups together.
     """
@@ -46,17 +48,26 @@ class Scaled:
     ridges: Array
     shift: Array
     prior: Array
+    loath: Flags
     mean_eigenvalue: float
 
     @classmethod
-    def of(cls, equations: NormalEquations, penalties: Array, loath: Flags | None = None) -> "Scaled":
-        """Of sums, and penalties as of :func:`alflow.models.ace.regression.solve`."""
+    def of(
+        cls, equations: NormalEquations, penalties: Array, loath: Flags | None = None, *, willing: bool = False
+    ) -> "Scaled":
+        """Of sums, and penalties as of :func:`alflow.models.ace.regression.solve`.
+
+        Features (F,) that are ``loath`` to be used are, if at all, where ``willing``.
+        """
         n_species, n_features = equations.atomic.shape[:2]
         atoms = equations.total[-n_species:]
         means = equations.total[:-n_species] / np.repeat(np.maximum(atoms, 1.0), n_features)
         no_prior, ones = np.zeros_like(equations.atomic), np.ones(len(equations.total))
         # Scales are taken from columns that count from their means: a first, unscaled system is put together for them.
-        rough = cls(equations, means, ones, ones[None], np.zeros(n_species), no_prior, 1.0)
+        columns = np.zeros(len(ones), dtype=bool)
+        if loath is not None:
+            columns[:-n_species] = np.tile(loath, n_species)
+        rough = cls(equations, means, ones, ones[None], np.zeros(n_species), no_prior, columns, 1.0)
         every = np.ones(len(equations.gram))
         full, right, _ = rough.assemble(every, 0.0 * ones)
         rms = np.sqrt(np.maximum(np.diagonal(full), 0.0) / max(equations.n_rows.sum(), 1.0))
@@ -64,6 +75,8 @@ class Scaled:
         scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max(initial=0.0))
         scale[:-n_species] /= np.tile(penalties[0], n_species)
         scale[-n_species:] *= _FREE
+        if not willing:
+            scale[columns] = 0.0
         # Compositions are often proportional to each other (pure water: H2O), so energies of atoms are not unique: the
         # pseudo-inverse takes the smallest.
         counts = full[-n_species:, -n_species:]
@@ -81,7 +94,17 @@ class Scaled:
         # Other penalties are other ridges for the same columns: one matrix serves them all.
         ridges = np.ones((len(penalties), len(scale)))
         ridges[:, :-n_species] = np.tile((penalties / penalties[0]) ** 2, n_species)
-        return cls(equations, means, scale, ridges, shift, prior, max(mean_eigenvalue, 1e-300))
+        return cls(equations, means, scale, ridges, shift, prior, columns, max(mean_eigenvalue, 1e-300))
+
+    def without_stress(self, ridge: Array) -> tuple[Array, Array]:
+        """Matrix and right-hand side, as of :meth:`assemble`, of all groups, but for their stresses."""
+        e = self.equations
+        matrix, right, _ = self.assemble(np.ones(len(e.gram)), ridge)
+        if not e.n_stresses:
+            return matrix, right
+        # These rows have no counts: nothing of them is shifted.
+        matrix -= self.scale[:, None] * e.stress_gram * self.scale
+        return matrix, right - self.scale * e.stress_moment
 
     def assemble(self, weights: Array, ridge: Array) -> tuple[Array, Array, float]:
         """Matrix (D, D; its upper triangle), right-hand side (D,) and sum of y^2 of a weighted sum of groups.

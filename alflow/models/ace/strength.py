@@ -16,6 +16,7 @@ Flags = NDArray[np.bool_]
 
 _FOLDS = 4
 _FEWEST = 2 * _FOLDS  # structures that do not nearly coincide, below which the evidence decides on the strength
+_CLEARLY, _USUAL = 0.64, -8.0  # of a squared error; strength
 _LEAST, _LARGEST = -12.0, 0.0  # log10 of the strength relative to the mean eigenvalue
 _COARSE, _STEP = 3.0, 1.5  # steps of it: to look at all, and to go downhill
 
@@ -58,11 +59,7 @@ def criterion(
     """
     e, n_species = system.equations, len(system.shift)
     every, none = np.ones(len(e.gram)), np.zeros(len(system.scale))
-    # Groups with more structures first, so that the folds are as equal as can be where some groups are empty.
-    unknown = np.full(len(e.gram), -1)
-    order = np.argsort(-e.n_structures, kind="stable")
-    order = order[~common[order]]
-    unknown[order] = np.arange(len(order)) % _FOLDS
+    unknown = _folds(system, common)
     # The energy of the only structure with some species says nothing of a model that has not seen it.
     apart = _not_told(e.energies, n_species, unknown) if e.energies is not None else []
     n_left = e.n_rows[~common].sum() - sum(len(part.targets) for part in apart)
@@ -91,6 +88,44 @@ def criterion(
         return float(np.sum(each(lambda fold: of_fold(fold, log_strength, prior), range(_FOLDS), threads)))
 
     return error, lambda log_strength, prior: of_fold(0, log_strength, prior)
+
+
+def energies_ask(system: Scaled, other: Scaled, common: Flags, found: tuple[float, int], threads: int) -> bool:
+    """Whether energies that a fold has not seen are clearly better known by another system: by a fifth of their error.
+
+    With the strength that was ``found`` (and the number of the penalty), or a usual one, whichever is better for each:
+    where labels contradict each other the strength is that of the least evil.
+    """
+    unknown, given = _folds(system, common), system.equations.energies
+    if given is None or np.sum(unknown[given.groups] >= 0) < _FEWEST:
+        return False
+    told = knows(given.rows[:, -len(system.shift) :], unknown[given.groups][:, None] != np.arange(_FOLDS))
+    known = {one: one.energies() for one in (system, other)}
+
+    def square_error(place: tuple[Scaled, float, int]) -> float:
+        one, log_strength, fold = place
+        matrix, right, _ = one.assemble(1.0 * (unknown != fold), one.ridge(log_strength, found[1]))
+        w, _ = solution(matrix, right)
+        rows, targets = known[one]
+        mine = (unknown[given.groups] == fold) & told[:, fold]
+        return float(np.sum((targets[mine] - rows[mine] @ w) ** 2))
+
+    strengths = (found[0], _USUAL)
+    places = [(one, x, fold) for one in (system, other) for x in strengths for fold in range(_FOLDS)]
+    errors = np.reshape(each(square_error, places, threads), (2, len(strengths), _FOLDS)).sum(axis=2)
+    here, there = np.where(np.isfinite(errors), errors, np.inf).min(axis=1)
+    return bool(there < _CLEARLY * here)
+
+
+def _folds(system: Scaled, common: Flags) -> IntArray:
+    """To which of the folds each group belongs (G,), -1 for none."""
+    e = system.equations
+    # Groups with more structures first, so that the folds are as equal as can be where some groups are empty.
+    unknown = np.full(len(e.gram), -1)
+    order = np.argsort(-e.n_structures, kind="stable")
+    order = order[~common[order]]
+    unknown[order] = np.arange(len(order)) % _FOLDS
+    return unknown
 
 
 def _evidence(system: Scaled) -> Callable[[float, int], float]:

@@ -7,10 +7,11 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AT_ONCE = 8  # systems solved at once, at most: each needs a matrix of its own
+AT_ONCE = 8
+"""Systems solved at once, at most: each needs a matrix of its own."""
 
 
 def each(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:
     """What a function gives for each of several items, some of them at once."""
-    with ThreadPoolExecutor(min(threads, _AT_ONCE)) as pool:
+    with ThreadPoolExecutor(min(threads, AT_ONCE)) as pool:
         return list(pool.map(function, items))

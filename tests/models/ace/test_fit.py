@@ -68,14 +68,12 @@ def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
     scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max())
     scale[:-n] /= np.tile(_penalties(committee)[found.prior], n)
     scale[-n:] *= scaled._FREE
+    scale[np.arange(1, n + 1) * f - 1] = 0.0  # nothing asks for a virial of atoms
     shift = np.linalg.pinv((full.T @ full)[-n:, -n:], rcond=1e-10, hermitian=True) @ (full.T @ y_full)[-n:]
     spread = np.zeros((sum(a.shape[1] for a in every), size))  # the prior of the energies of atoms, as rows
     spread[: every[0].shape[1], :f] = (every[0] - every[0].mean(axis=1, keepdims=True)).T
     for s in range(1, n):
         spread[every[0].shape[1] :, s * f : (s + 1) * f] = (every[s] - every[s].mean(axis=1, keepdims=True)).T
-    virials = np.zeros((n, size))  # those of the atoms of each species, which are used only where they must be
-    for s, at in enumerate(np.arange(1, n + 1) * f - 1):
-        virials[s, at] = np.sqrt(scaled._LOATH * np.sum(full[:, at] ** 2))
     groups = committee.resampling.groups
     without_two = ~np.eye(9, dtype=bool)[2]
     for mine, coefficients in ((seen[3], found.members[3]), (np.ones(9), found.whole), (without_two, found.without[2])):
@@ -83,7 +81,7 @@ def test_fit_is_the_ridge_solution_by_qr(frames: list[Atoms]) -> None:
         weight = np.sqrt(8 / mine[:-1].sum())
         x = weight * np.vstack([rows[k] for k in there]) @ to_means
         y = weight * np.concatenate([targets[k] for k in there])
-        augmented = np.vstack([x, np.sqrt(scaled._ATOM) * spread, virials]) * scale
+        augmented = np.vstack([x, np.sqrt(scaled._ATOM) * spread]) * scale
         augmented = np.vstack([augmented, np.sqrt(ridge) * np.eye(size)])
         right = np.concatenate([y - x[:, -n:] @ shift, np.zeros(len(augmented) - len(y))])
         q, r = np.linalg.qr(augmented)
