@@ -223,7 +223,7 @@ class IndependentMembers:
     def judged(
         self, training: TrainingSet, members: Array, said: Sequence[Said], resampling: Resampling, seen: Flags | None,
     ) -> tuple[Judgement, Noise]:  # fmt: skip
-        """Errors and calibration, no uncertainty below the members' own noise, and that noise.
+        """Errors and calibration, no uncertainty of energies and forces below the members' own noise, and that noise.
 
         Parameters
         ----------

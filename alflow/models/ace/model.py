@@ -3,7 +3,7 @@
 import copy
 import json
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import h5py
 import numpy as np
@@ -120,21 +120,21 @@ class AceModel:
         with limit_threads(1, "blas"):
             fit.add(training, first, distances, resampling)
             solution = fit.solve(training, resampling, repels=repels)
-            fitted, kept = solution.fitted, cast("Fit | None", fit)
+            contradiction: tuple[str, ...] = ()
             if contradicts(solution.stresses_over_others):
                 # Stresses of something else spoil all: the sums are made again without them.
-                remark = stress_remark(solution.stresses_over_others)
+                contradiction = (stress_remark(solution.stresses_over_others),)
+                del fit  # before others take as much
                 fit = Fit(self.settings, resampling.seen.shape[1], training, stresses=False)
                 fit.add(training, 0, fit.distances(training.frames), resampling)
                 solution = fit.solve(training, resampling, repels=repels)
-                # And again the next time: what is new may tell another story.
-                fitted, kept = replace(solution.fitted, remarks=(*solution.fitted.remarks, remark)), None
-        self.fit, self.descriptor = kept, fit.descriptor
+        # And again the next time: what is new may tell another story.
+        self.fit, self.descriptor = None if contradiction else fit, fit.descriptor
         self.set_coefficients(solution.coefficients)
         self.constants, self.core = solution.constants, solution.core
         self.fingerprint = Fingerprint(self.descriptor, self.settings.smoothness, training.frames, solution.leverages)
         self._last = None
-        return fitted
+        return replace(solution.fitted, remarks=(*solution.fitted.remarks, *contradiction))
 
     def forward(self, atoms: Atoms) -> Forward:
         """Energies of all members.
