@@ -15,7 +15,8 @@ Array = NDArray[np.float64]
 _STRENGTH = -8.0  # of the ridge, as of Scaled.ridge
 _FEWEST = 10  # energies from which a slope is taken
 _MANY = 300  # of them that are compared, at most: all pairs are
-_CLEAR, _STEEPEST = 0.85, 2.0  # rank correlation from which it counts; slope, or one over it, from which it is said
+_CLEAR = 0.85  # rank correlation from which it counts
+_STEEP, _STEEPEST = 1.7, 3.0  # slope, or one over it, from which it is said of energies, and stresses are left out
 _SHEARED, _UNRELATED = 0.1, 0.5  # shear components of which the order shows, and their rank correlation in another
 _OFFSET, _OF_ERROR = 0.05, 0.5  # GPa, and of the error of stresses, that labels may lie off without a word
 
@@ -104,9 +105,9 @@ def _slope(told: Array, labels: Array) -> float:
     return float(theilslopes(labels, told).slope)
 
 
-def contradicts(slope: float) -> bool:
-    """Whether a slope says that labels are not of one potential."""
-    return not (np.isnan(slope) or 1 / _STEEPEST < slope < _STEEPEST)
+def contradicts(slope: float, most: float = _STEEPEST) -> bool:
+    """Whether a slope says that labels are not of one potential: it, or one over it, is above ``most``, or negative."""
+    return not (np.isnan(slope) or 1 / most < slope < most)
 
 
 def remarks_on_labels(training: TrainingSet, judgement: Judgement, virial: Array, slope: float) -> list[str]:
@@ -125,7 +126,7 @@ def remarks_on_labels(training: TrainingSet, judgement: Judgement, virial: Array
         Of :func:`energies_over_forces`.
     """
     found = _of_stresses(training, judgement, virial)
-    if contradicts(slope):
+    if contradicts(slope, _STEEP):
         what = f"energies of the labels change by {slope:.3g} times what their forces say"
         found.append(f"{what}: check the units and the sign of energies and forces")
     return found
