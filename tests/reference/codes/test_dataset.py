@@ -156,7 +156,7 @@ def test_what_is_no_label_fails_where_it_is_looked_up(change: dict, text: str, t
     frames = [label(water(seed), seed) for seed in (1, 2)]
     frames[0].calc.results |= change
     (tmp_path / "one.traj").write_text("read by what stands in for ASE, which would refuse to write this")
-    monkeypatch.setattr("alflow.data.reading.read_structures", lambda path: frames)
+    monkeypatch.setattr("alflow.data.reading.read_structures", lambda path, **_: frames)
     method = build("dataset", file=str(tmp_path / "one.traj"))
     reason, _, message = text.partition(": ")
     if reason == "not_finite":
