@@ -108,7 +108,7 @@ def test_atoms_alone_are_known_to_all_and_spoil_nothing() -> None:
     alone = with_label(Atoms("Cu", cell=[20, 20, 20], pbc=True), EMT())
     without, with_it = alflow.fit(frames, **SMALL), alflow.fit([alone, *frames], **SMALL)
     assert with_it.judgement.energy_rmse < 1.3 * without.judgement.energy_rmse
-    assert with_it.judgement.force_rmse < 1.3 * without.judgement.force_rmse
+    assert with_it.judgement.force_rmse == pytest.approx(without.judgement.force_rmse, rel=0.3)
     assert with_it.judgement.energy.reliability.n == 16
     assert with_it.remarks[1] == "isolated atoms, seen by all members and judged by none: 1"
     energies = with_it.forward(alone).energies

@@ -11,7 +11,7 @@ from alflow.models.ace.threads import AT_ONCE
 
 _GROUPS = Path("/sys/fs/cgroup")  # of jobs and containers, version 2 of control groups
 _MINE = Path("/proc/self/cgroup")
-_BESIDES = 6  # matrices besides those of the groups: the sum of all, and of four folds, and one to be solved
+_BESIDES = 7  # matrices besides those of the groups: sums of all, of stresses and of four folds, and one to be solved
 
 
 def available_memory() -> int:
