@@ -61,6 +61,9 @@ class AnyPotential(Section):
     by_atom: ClassVar[bool] = True
     """Whether a baseline can be weighted atom by atom."""
 
+    adds: ClassVar[bool] = False
+    """Whether a fit to more structures is cheaper if it goes on from the last one, with the same result to the bit."""
+
     kind: str = Field(description="which model the committee is made of")
 
     @classmethod

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,22 @@ from alflow.state.store import Store
 Array = NDArray[np.float64]
 
 
+@dataclass(eq=False)
+class LastFit:
+    """The last committee that was fitted in this process, with the sums over its structures, to add others to.
+
+    Attributes
+    ----------
+    committee : Committee or None
+        None where there is none, or none is kept.
+    labels : list of bytes
+        What tells apart the labels that it was fitted to.
+    """
+
+    committee: Committee | None = None
+    labels: list[bytes] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Context:
     """What every step may use.
@@ -43,6 +59,8 @@ class Context:
         Where to report.
     retry : bool
         Whether trainings that have failed are tried again.
+    last_fit : LastFit
+        So that a cycle's training costs in proportion to the labels that are new.
     """
 
     settings: Settings
@@ -50,6 +68,7 @@ class Context:
     pool: Pool
     progress: Progress
     retry: bool = False
+    last_fit: LastFit = field(default_factory=LastFit)
 
     @cached_property
     def method(self) -> ReferenceMethod:

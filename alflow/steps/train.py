@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from ase import Atoms
 from numpy.typing import NDArray
 
@@ -17,8 +18,11 @@ from alflow.records.train import TrainRecord
 from alflow.reference.method import BaselineMethod
 from alflow.state.file import checksum, commit_file, make_folder, read_file
 from alflow.steps.context import Context, evaluate_baseline
+from alflow.structures import bits
 
 Array = NDArray[np.float64]
+
+_ROOM = 2.0  # memory that is free over what this process takes, from which sums are kept for the next cycle
 
 
 def train(context: Context, cycle: int) -> TrainRecord:
@@ -27,7 +31,7 @@ def train(context: Context, cycle: int) -> TrainRecord:
     frames = [frame for record in records for frame in record.frames]
     # Structures of one cycle are alike: of each every member is to see half.
     origins = [f"cycle {k}" if k else "initial" for k, record in enumerate(records) for _ in record.frames]
-    options: dict[str, Any] = {"kind": context.settings.potential.unfitted(context.workshop(_before(context, cycle)))}
+    options: dict[str, Any] = {}
     left_out = ""
     if context.baseline is not None:
         results, left_out = _baseline_results(context, context.baseline, records, frames)
@@ -39,12 +43,44 @@ def train(context: Context, cycle: int) -> TrainRecord:
         context.progress.note(left_out)
     context.progress.begin(f"cycle {cycle} train", 1)
     with warnings_told(context.progress.note):
-        model = fit(frames, seed=context.settings.seed, origins=origins, **options)
+        model = _fitted(context, cycle, frames, origins, options)
     for note in (model.judgement.note, *model.remarks):
         if note:
             context.progress.note(note)
     context.progress.advance()
     return TrainRecord(model=model, n_frames=len(frames), left_out=left_out)
+
+
+def _fitted(
+    context: Context, cycle: int, frames: list[Atoms], origins: list[str], options: dict[str, Any]
+) -> Committee:
+    """The committee fitted to all frames: to the new ones beside those of the last fit, where that is kept.
+
+    Which of both makes no difference but time, nor to a bit.
+    """
+    last, potential = context.last_fit, context.settings.potential
+    results = options.get("baseline_results", [None] * len(frames))
+    labels = [_identity(*label) for label in zip(frames, origins, results, strict=True)]
+    known, committee = len(last.labels), last.committee
+    last.committee = None  # what ends half-way is not gone on with
+    if committee is not None and known < len(labels) and labels[:known] == last.labels:
+        new = results[known:] if context.baseline is not None else None
+        committee.update(frames[known:], new, origins[known:])
+    else:
+        kind = potential.unfitted(context.workshop(_before(context, cycle)))
+        committee = fit(frames, kind=kind, seed=context.settings.seed, origins=origins, **options)
+    # Walkers and reference calculations come next, and need memory more than this saves time.
+    if potential.adds and psutil.virtual_memory().available > _ROOM * psutil.Process().memory_info().rss:
+        last.committee, last.labels = committee, labels
+    return committee
+
+
+def _identity(frame: Atoms, origin: str, result: tuple[float, Array, Array | None] | None) -> bytes:
+    """What tells a label apart: structure, results, those of the baseline, and where it comes from."""
+    told = sorted((name, str(value)) for name, value in frame.info.items())
+    numbers = [*sorted(frame.calc.results.items()), *enumerate(result or ())]
+    parts = [np.asarray(value, dtype=float).tobytes() for _, value in numbers if isinstance(value, float | np.ndarray)]
+    return hashlib.sha256(b"|".join([repr((origin, told)).encode(), *bits(frame), *parts])).digest()
 
 
 def _before(context: Context, cycle: int) -> Committee | None:

@@ -169,11 +169,17 @@ def test_not_toml_names_the_line(tmp_path: Path) -> None:
         (SYSTEM + SYSTEM, "system names must differ, found water, water"),
         (
             SYSTEM + '[potential]\ncutoff = "5.5"\n',
-            'potential.cutoff: expected a valid number (radius within which an atom sees others, Å), found "5.5"',
+            (
+                "potential.cutoff: expected a valid number (radius within which an atom sees others, Å; by default "
+                '4.5 to 6.5, as suits the labels), found "5.5"'
+            ),
         ),
         (
             SYSTEM + "[potential]\ncutoff = nan\n",
-            "potential.cutoff: expected a finite number (radius within which an atom sees others, Å), found nan",
+            (
+                "potential.cutoff: expected a finite number (radius within which an atom sees others, Å; by default "
+                "4.5 to 6.5, as suits the labels), found nan"
+            ),
         ),
         (
             SYSTEM + "[potential]\nn_members = 16.0\n",

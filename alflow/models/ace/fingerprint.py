@@ -72,7 +72,7 @@ class Fingerprint:
         shortest = np.full((len(numbers), len(numbers)), np.inf)
         for frame in frames:
             shortest = np.minimum(shortest, descriptor.shortest(descriptor.pairs(frame)))
-        inner = inner_distances(numbers, shortest, settings.cutoff)
+        inner = inner_distances(numbers, shortest, settings.radius)
         return cls(descriptor.with_inner(inner), settings.smoothness, frames)
 
     def features(self, env: Environment) -> Array:

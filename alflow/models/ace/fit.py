@@ -65,7 +65,7 @@ def make_descriptor(settings: AceSettings, numbers: tuple[int, ...]) -> Descript
     n_species = len(numbers)
     n_features, n_pair = settings.features_of(n_species), settings.pairs_of(n_species)
     basis = make_basis(n_species, int(settings.n_max), int(settings.l_max), n_features, n_pair)
-    return Descriptor(numbers, settings.cutoff, basis, lengths(numbers))
+    return Descriptor(numbers, settings.radius, basis, lengths(numbers))
 
 
 class Fit:
@@ -119,7 +119,7 @@ class Fit:
         for index, shortest in enumerate(distances, start=begin):
             self.closest[shortest < self.shortest] = index
             self.shortest = np.minimum(self.shortest, shortest)
-        inner = inner_distances(self.descriptor.numbers, self.shortest, self.settings.cutoff)
+        inner = inner_distances(self.descriptor.numbers, self.shortest, self.settings.radius)
         self.descriptor = self.descriptor.with_inner(inner)
         for index in range(begin, len(training)):
             self._add(training, index, resampling)

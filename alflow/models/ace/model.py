@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
 import h5py
@@ -16,6 +16,7 @@ from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.errors import PotentialError
 from alflow.executors import limit_threads
+from alflow.models.ace.choice import Choice, choose, deciding
 from alflow.models.ace.consistency import contradicts, stress_remark
 from alflow.models.ace.core import make_core
 from alflow.models.ace.environment import Descriptor, Environment
@@ -44,7 +45,9 @@ class AceModel:
     Attributes
     ----------
     settings : AceSettings
-        What defines it.
+        What defines it, as it was asked for.
+    choice : Choice or None
+        Of what was not asked for, a cutoff or a number of features.
     n_members : int
         M.
     descriptor : Descriptor
@@ -69,6 +72,7 @@ class AceModel:
 
     def __init__(self, settings: AceSettings, n_members: int) -> None:
         self.settings = settings
+        self.choice: Choice | None = None
         self.n_members = n_members
         self.set_coefficients(np.zeros((0, 0, n_members)))
         self.constants = np.zeros((0, n_members))
@@ -111,13 +115,15 @@ class AceModel:
 
     def update(self, training: TrainingSet, first: int, resampling: Resampling, *, repels: bool) -> Fitted:
         """Fit again to a training set of which structures from ``first`` on are new; see the protocol."""
-        fit = self.fit
-        if fit is None or training.numbers != fit.descriptor.numbers:
-            fit, first = Fit(self.settings, resampling.seen.shape[1], training), 0
-        distances = fit.distances(training.frames[first:])
-        self.fit = None  # what ends half-way leaves sums that nobody may go on with
         # BLAS adds in another order with every number of threads: it has one, and systems are solved side by side.
         with limit_threads(1, "blas"):
+            choice = self._choice(training, resampling)
+            settings = self.settings if choice is None else choice.applied(self.settings)
+            fit = self.fit
+            if fit is None or training.numbers != fit.descriptor.numbers or settings != fit.settings:
+                fit, first = Fit(settings, resampling.seen.shape[1], training), 0
+            distances = fit.distances(training.frames[first:])
+            self.fit = None  # what ends half-way leaves sums that nobody may go on with
             fit.add(training, first, distances, resampling)
             solution = fit.solve(training, resampling, repels=repels)
             contradiction: tuple[str, ...] = ()
@@ -125,16 +131,26 @@ class AceModel:
                 # Stresses of something else spoil all: the sums are made again without them.
                 contradiction = (stress_remark(solution.stresses_over_others),)
                 del fit  # before others take as much
-                fit = Fit(self.settings, resampling.seen.shape[1], training, stresses=False)
+                fit = Fit(settings, resampling.seen.shape[1], training, stresses=False)
                 fit.add(training, 0, fit.distances(training.frames), resampling)
                 solution = fit.solve(training, resampling, repels=repels)
         # And again the next time: what is new may tell another story.
         self.fit, self.descriptor = None if contradiction else fit, fit.descriptor
+        self.choice = choice
         self.set_coefficients(solution.coefficients)
         self.constants, self.core = solution.constants, solution.core
         self.fingerprint = Fingerprint(self.descriptor, self.settings.smoothness, training.frames, solution.leverages)
         self._last = None
-        return replace(solution.fitted, remarks=(*solution.fitted.remarks, *contradiction))
+        chosen = () if choice is None else (choice.remark,)
+        return replace(solution.fitted, remarks=(*solution.fitted.remarks, *chosen, *contradiction))
+
+    def _choice(self, training: TrainingSet, resampling: Resampling) -> Choice | None:
+        """Of the basis: that of before, unless there are twice as many structures."""
+        if self.settings.cutoff is not None and self.settings.n_features is not None:
+            return None
+        if self.choice is not None and self.choice.n_structures == deciding(len(training)):
+            return self.choice
+        return choose(self.settings, training, resampling)
 
     def forward(self, atoms: Atoms) -> Forward:
         """Energies of all members.
@@ -199,6 +215,8 @@ class AceModel:
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group: settings, coefficients, and where the core begins."""
         group.attrs["settings"] = json.dumps(self.settings.plain(), sort_keys=True)
+        if self.choice is not None:
+            group.attrs["choice"] = json.dumps(asdict(self.choice), sort_keys=True)
         group["coefficients"] = self.coefficients
         group["constants"] = self.constants
         group["inner"] = self.descriptor.functions.inner
@@ -212,7 +230,11 @@ class AceModel:
         settings = json.loads(group.attrs["settings"])
         settings.setdefault("n_pair", settings["n_max"])  # of files from before there was such a setting
         model = cls.make(coefficients.shape[2], settings)
-        model.descriptor = make_descriptor(model.settings, training.numbers).with_inner(inner)
+        used = model.settings
+        if "choice" in group.attrs:
+            model.choice = Choice(**json.loads(group.attrs["choice"]))
+            used = model.choice.applied(used)
+        model.descriptor = make_descriptor(used, training.numbers).with_inner(inner)
         model.set_coefficients(coefficients)
         model.constants = group["constants"][()]
         if "core_force" in group:

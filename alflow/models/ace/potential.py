@@ -1,6 +1,6 @@
 """The table ``[potential]`` of the built-in linear ACE."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class AcePotential(AceKeys, Potential):
     """Linear ACE."""
 
+    adds: ClassVar[bool] = True
     kind: Literal["ace"] = Field("ace", description="linear atomic cluster expansion, built in")
 
     @classmethod

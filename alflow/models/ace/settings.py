@@ -14,6 +14,9 @@ from alflow.section import Count, NotNegative, Positive, Section
 
 Array = NDArray[np.float64]
 
+USUAL_CUTOFF = 5.5
+"""What :mod:`alflow.models.ace.choice` begins with, Å."""
+
 _LENGTH = 1.6  # r_0 over the sum of two covalent radii
 _SIGNS = {"greater than or equal to": ">=", "less than or equal to": "<=", "greater than": ">"}
 _COLUMNS = 4000  # features of all species together, unless n_features is given
@@ -24,10 +27,14 @@ class AceKeys(Section):
     """What alflow.toml and the keywords of ``alflow.fit`` have in common; the same defaults serve all matter.
 
     They were chosen by cross-validation within training sets of silicon, copper, water and ethanol: molecules, liquids
-    and solids.
+    and solids. Cutoff and number of features are chosen for the labels at hand
+    (:func:`alflow.models.ace.choice.choose`). Weights make little difference: a third or three times that of energies
+    changed errors of energies and forces by less than what another training set would.
     """
 
-    cutoff: Positive = Field(5.5, description="radius within which an atom sees others, Å")
+    cutoff: Positive | None = Field(
+        None, description="radius within which an atom sees others, Å; by default 4.5 to 6.5, as suits the labels"
+    )
     n_max: Count = Field(8, le=30, description="radial functions")
     l_max: int = Field(4, ge=0, le=12, description="largest l of the spherical harmonics")
     n_pair: Count | None = Field(
@@ -37,7 +44,8 @@ class AceKeys(Section):
     )
     n_features: Count | None = Field(
         None,
-        description="features of an atom, at most, besides those of n_pair; 1250 by default, fewer for four species",
+        description="features of an atom, at most, besides those of n_pair; by default as many as suit the labels, "
+        "up to 1250, or fewer for four species",
     )
     energy_weight: Positive = Field(
         20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
@@ -53,8 +61,9 @@ class AceSettings(AceKeys):
 
     An energy row is weighted by ``energy_weight`` over the square root of the number of atoms, relative to 1 eV/Å of
     force: 20 makes 1 meV/atom in 100 atoms count like 0.2 eV/Å of one force component. A stress is learned as a virial,
-    stress times volume, which is weighted by ``stress_weight`` over the same root. The default of ``n_features``
-    leaves all species 4000 together: a fit takes memory in proportion to the square of that and time to the cube.
+    stress times volume, which is weighted by ``stress_weight`` over the same root. The largest default of
+    ``n_features`` leaves all species 4000 together: a fit takes memory in proportion to the square of that and time to
+    the cube.
     """
 
     smoothness: NotNegative = Field(
@@ -91,6 +100,11 @@ class AceSettings(AceKeys):
         """Radial functions of the features of one neighbour."""
         further = _PAIRS // n_species**2  # their number grows with the square of that of species
         return min(_PAIR, self.n_max + further) if self.n_pair is None else int(self.n_pair)
+
+    @property
+    def radius(self) -> float:
+        """The cutoff, the usual one where none is given, Å."""
+        return USUAL_CUTOFF if self.cutoff is None else float(self.cutoff)
 
     def features_of(self, n_species: int) -> int:
         """Features of an atom, at most."""

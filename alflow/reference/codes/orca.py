@@ -51,7 +51,7 @@ copies = 15                  # displaced copies that are labelled with it in cyc
 rattle = 0.05                # their displacement, Å (standard deviation)
 
 [potential]
-cutoff = 5.0                 # Å
+n_members = 16               # of the committee
 
 [reference]
 kind = "orca"

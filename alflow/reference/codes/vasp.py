@@ -52,7 +52,7 @@ copies = 11                  # displaced copies that are labelled with it in cyc
 rattle = 0.08                # their displacement, Å (standard deviation)
 
 [potential]
-cutoff = 5.0                 # Å
+n_members = 16               # of the committee
 
 [reference]
 kind = "vasp"

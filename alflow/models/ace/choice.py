@@ -1,0 +1,283 @@
+"""How far atoms see and with how many features: what suits the structures, by cross-validation on some of them.
+
+Forces of close-packed metals, covalent crystals, molecules and liquids fade at different distances, and a basis that
+has to describe farther neighbours has fewer functions left for near ones: no cutoff serves all. And where structures
+are few, features of high degree are often not told by any: where the forces are simple they do harm, where these depend
+on many angles they are needed from the start. Small fits tell, so candidates are compared on those.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alflow.committee.judgement import knows
+from alflow.committee.resampling import Resampling
+from alflow.committee.training import TrainingSet
+from alflow.models.ace.fit import Fit
+from alflow.models.ace.scaled import Scaled, solution, with_diagonal
+from alflow.models.ace.settings import USUAL_CUTOFF, AceSettings
+from alflow.models.ace.threads import each
+from alflow.structures import bits, neighbours
+
+Array = NDArray[np.float64]
+
+_LADDER = (-1.0, -0.5, 0.5, 1.0)  # Å, other cutoffs than the usual one
+_NEAR, _FAR = 2.9, 10.0  # Å, nearest neighbours up to which the ladder serves, and as far as they are looked for
+_FEWEST = 8  # structures that do not nearly coincide, below which nothing is chosen
+_STRUCTURES, _ATOMS = 64, 2000  # that are compared, at most
+_COLUMNS = 600  # features of all species together in fits that compare cutoffs
+_SIZES = (150, 300, 600, 1200)  # the same in fits that compare sizes: where the last is best, more are better still
+_FOLDS = 4
+_STRENGTHS = tuple(np.arange(-12.0, -2.0, 1.5).tolist())  # of the ridge, as of Scaled.ridge
+_STEP = 1.5  # of them
+_SMALL = 0.0625  # squared error, over the median, below which structures are all equally good
+_CLEARLY, _ERRORS = 0.05, 2.0  # difference of scores, by itself and over its standard error, from which it counts
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A cutoff and a number of features, and why.
+
+    Attributes
+    ----------
+    cutoff : float
+        Å.
+    n_features : int or None
+        Of an atom, at most; None for the usual number.
+    n_structures : int
+        They were chosen on the first so many structures of the training set.
+    reason : str
+        In words.
+    """
+
+    cutoff: float
+    n_features: int | None
+    n_structures: int
+    reason: str
+
+    @property
+    def remark(self) -> str:
+        """What was chosen and why, for people."""
+        size = "" if self.n_features is None else f", {self.n_features} features an atom"
+        return f"cutoff {self.cutoff:g} Å{size}: {self.reason}"
+
+    def applied(self, settings: AceSettings) -> AceSettings:
+        """Settings with what was chosen in the place of what was left open."""
+        n_features = self.n_features if settings.n_features is None else settings.n_features
+        return settings.model_copy(update={"cutoff": self.cutoff, "n_features": n_features})
+
+
+def deciding(n: int) -> int:
+    """How many of n structures decide, the first ones: the largest power of two.
+
+    So a choice stands until there are twice as many, and it does not matter in how many pieces they come.
+    """
+    return 1 << (n.bit_length() - 1)
+
+
+def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling) -> Choice:
+    """Cutoff and number of features with clearly lower errors of four-fold cross-validation than the usual ones.
+
+    Candidates are the usual cutoff of 5.5 Å and others from 4.5 to 6.5 Å, in proportion longer where the nearest
+    neighbours are farther than 2.9 Å apart, as in alkali metals and rare gases; then, with the best of them, 150, 300
+    and 600 features of all species together, if these do better than 1200. The score is the mean over structures of
+    log(1/16 + e^2/m), half of it by energies and half by forces, with the error e of a structure that was left out and
+    its median m as things usually are: neither wild structures nor those without a force decide. What differs from the
+    usual is taken where the score is lower by 0.05 and by two standard errors of the difference. Fewer features are not
+    considered where less than half of the structures can be compared: with more there is more to be told.
+
+    Parameters
+    ----------
+    settings : AceSettings
+        Of the potential; what is given there is not chosen.
+    training : TrainingSet
+        Of which the first ones decide (:func:`deciding`).
+    resampling : Resampling
+        Which of them nearly coincide, and are left out together.
+    """
+    first = deciding(len(training))
+    some = training.subset(range(first))
+    usual = settings.cutoff or round(USUAL_CUTOFF * _stretch(some), 2)
+    # Evenly spaced, so that those that came last are heard as well.
+    most = max(_FEWEST, min(_STRUCTURES, int(_ATOMS / np.mean([len(frame) for frame in some.frames]))))
+    chosen = np.unique(np.linspace(0, first - 1, min(first, most)).astype(int))
+    sets, twins = np.unique(resampling.twins[chosen], return_index=True, return_inverse=True)[1:]
+    isolated = np.flatnonzero(~resampling.dealt[chosen]).tolist()
+    compared = some.subset(chosen.tolist())
+    folds = Resampling.of(compared.kinds(), sets[twins].tolist(), _FOLDS, resampling.seed, isolated)
+    if folds.n_apart < _FEWEST:
+        return Choice(usual, None, first, f"as usual, of fewer than {_FEWEST} structures")
+    by_size = 2 * len(compared) >= first and settings.n_features is None
+    cutoff, n_features, reason = _best(_Question(settings, compared, folds, usual, by_size))
+    return Choice(cutoff, n_features, first, f"{reason} (cross-validation of {len(compared)} of the first {first})")
+
+
+def _stretch(training: TrainingSet) -> float:
+    """By what cutoffs are longer: the median distance to the nearest neighbour over 2.9 Å, 1 at least."""
+    nearest = []
+    for frame in training.frames[:_STRUCTURES]:
+        i, _, distance = neighbours(frame, _FAR, full=True)
+        shortest = np.full(len(frame), np.inf)
+        np.minimum.at(shortest, i, distance)
+        nearest.append(shortest[np.isfinite(shortest)])
+    found = np.concatenate(nearest)
+    return max(1.0, float(np.median(found)) / _NEAR) if len(found) else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What an answer depends on; equal where that is the same.
+
+    Attributes
+    ----------
+    settings, compared, folds : AceSettings, TrainingSet, Resampling
+        Of the potential, structures, and to which fold each of them belongs.
+    usual : float
+        Cutoff to begin with, Å.
+    by_size : bool
+        Whether numbers of features are compared.
+    """
+
+    settings: AceSettings
+    compared: TrainingSet
+    folds: Resampling
+    usual: float
+    by_size: bool
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        asked = [self.settings.plain(), self.usual, self.by_size, self.folds.seed]
+        arrays = (self.folds.groups, self.compared.energies, *self.compared.forces)
+        parts = [
+            json.dumps(asked, sort_keys=True).encode(),
+            *(b"" if array is None else np.ascontiguousarray(array).tobytes() for array in arrays),
+            *(part for frame in self.compared.frames for part in bits(frame)),
+        ]
+        object.__setattr__(self, "digest", hashlib.sha256(b"|".join(parts)).digest())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Question) and other.digest == self.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@lru_cache(maxsize=4)  # every cycle of a run asks again
+def _best(question: _Question) -> tuple[float, int | None, str]:
+    """The best cutoff, Å, and number of features, None for the usual one, and why."""
+    usual, n_species = question.usual, len(question.compared.numbers)
+    of_usual = _errors(question, usual, _COLUMNS, _EVERYWHERE)
+    least = min(of_usual, key=lambda place: sum(float(np.log(m)) for m in _medians(of_usual[place])))
+    medians = _medians(of_usual[least])
+    near = [_Place(least.log_strength + step, least.prior) for step in (-_STEP, 0.0, _STEP)]
+    by_cutoff = {usual: _lowest({place: of_usual[place] for place in near if place in of_usual}, medians)}
+    if question.settings.cutoff is None:
+        for cutoff in (round(usual * (1.0 + step / USUAL_CUTOFF), 2) for step in _LADDER):
+            if found := _errors(question, cutoff, _COLUMNS, near):
+                by_cutoff[cutoff] = _lowest(found, medians)
+    cutoff, reason = _clearly_best(by_cutoff, usual, "Å")
+    if not question.by_size:
+        return cutoff, None, reason
+    by_size = {}
+    for columns in _SIZES:
+        if columns <= n_species * question.settings.features_of(n_species):
+            by_size[columns] = _lowest(_errors(question, cutoff, columns, _EVERYWHERE), medians)
+    columns, why = _clearly_best(by_size, max(by_size), "features of all species")
+    return cutoff, None if columns == max(by_size) else columns // n_species, f"{reason}; {why}"
+
+
+def _clearly_best(terms: dict[Any, list[Array]], usual: Any, unit: str) -> tuple[Any, str]:
+    """The candidate of the lowest score, if it is clearly lower than that of the usual one, and a sentence on it."""
+    best = min(terms, key=lambda candidate: _score(terms[candidate]))
+    better = [here - there for here, there in zip(terms[usual], terms[best], strict=True)]
+    gain = _score(better)
+    error = float(np.sqrt(sum(np.var(part) / len(part) for part in better if len(part))))
+    others = ", ".join(f"{candidate:g}" for candidate in sorted(terms) if candidate != usual)
+    if not others:
+        return usual, "as asked for"
+    if gain < max(_CLEARLY, _ERRORS * error):
+        return usual, f"none of {others} {unit} is clearly better than {usual:g}"
+    ratio = np.exp(-gain / sum(1 for part in better if len(part)))
+    return best, f"of {others} {unit} {best:g} is best, errors are {ratio:.2f} of those with {usual:g}"
+
+
+class _Place(NamedTuple):
+    """Of the ridge: its strength, and with which of the penalties it goes."""
+
+    log_strength: float
+    prior: int
+
+
+_EVERYWHERE = [_Place(x, prior) for prior in (0, 1) for x in _STRENGTHS]
+
+
+def _errors(
+    question: _Question, cutoff: float, columns: int, places: list[_Place]
+) -> dict[_Place, tuple[Array, Array]]:
+    """Squared errors of energies, per atom, and of forces of each structure by fits that lack its fold.
+
+    Of structures without forces, and of energies that no other fold tells, there are none.
+    """
+    training, folds = question.compared, question.folds
+    n_species = len(training.numbers)
+    n_features = min(question.settings.features_of(n_species), columns // n_species)
+    settings = question.settings.model_copy(update={"cutoff": cutoff, "n_features": n_features})
+    fit = Fit(settings, folds.seen.shape[1], training, stresses=False)
+    fit.add(training, 0, fit.distances(training.frames), folds)
+    composition = training.composition()
+    energies = training.energies - composition @ training.energy_zero()
+    equations = fit.jury.with_energies(fit.equations, energies, fit.energy_weight)
+    last = fit.descriptor.basis.n_features
+    system = Scaled.of(equations, fit.penalties, np.arange(last + 1) == last)
+    groups = np.arange(len(equations.gram))
+    none = np.zeros(len(system.scale))
+    known = [system.assemble(1.0 * (groups != fold), none) for fold in range(_FOLDS)]
+    judged = folds.dealt & np.any(
+        knows(composition, folds.groups[:, None] != np.arange(_FOLDS)) & (folds.groups[:, None] == np.arange(_FOLDS)),
+        axis=1,
+    )
+
+    def at(place: _Place) -> tuple[Array, Array] | None:
+        def without(fold: int) -> Array:
+            matrix, right, _ = known[fold]
+            w, _ = solution(with_diagonal(matrix, system.ridge(*place)), right)
+            coefficients = system.plain(w[:, None])[:, 0]
+            coefficients[-n_species:] += system.shift
+            return coefficients
+
+        models = np.zeros((len(groups), len(none)))
+        models[:_FOLDS] = each(without, range(_FOLDS), fit.descriptor.threads)
+        if not np.isfinite(models).all():
+            return None
+        said = fit.jury.statements(models[:1], models, energies, composition)
+        of_energies = (np.asarray(said.without) - energies) ** 2 / composition.sum(axis=1)
+        pairs = zip(said.with_forces, said.force_without, said.forces, strict=True)
+        of_forces = [np.mean((forces - label) ** 2) for k, forces, label in pairs if folds.dealt[k]]
+        return of_energies[judged], np.array(of_forces)
+
+    found = {place: at(place) for place in places}
+    return {place: errors for place, errors in found.items() if errors is not None}
+
+
+def _lowest(errors: dict[_Place, tuple[Array, Array]], medians: list[float]) -> list[Array]:
+    """The terms of the lowest score."""
+    return min((_terms(of_place, medians) for of_place in errors.values()), key=_score)
+
+
+def _medians(errors: tuple[Array, Array]) -> list[float]:
+    """Of the squared errors; 1 of those that there are none of."""
+    return [max(float(np.median(part)), 1e-14) if len(part) else 1.0 for part in errors]
+
+
+def _terms(errors: tuple[Array, Array], medians: list[float]) -> list[Array]:
+    """What each structure adds to the score, by its energy and by its forces."""
+    return [0.5 * np.log(_SMALL + part / median) for part, median in zip(errors, medians, strict=True)]
+
+
+def _score(terms: list[Array]) -> float:
+    return float(sum(part.mean() for part in terms if len(part)))

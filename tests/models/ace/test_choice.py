@@ -1,0 +1,136 @@
+"""The cutoff and the number of features that are chosen where none are given."""
+
+import alflow
+import numpy as np
+import pytest
+from alflow.models.ace import choice
+from alflow.models.ace.choice import Choice, deciding
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.morse import MorsePotential
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from lj_frames import labelled
+
+FEW = {"n_max": 5, "l_max": 1, "n_members": 4}
+"""Of a committee that is fitted in a moment; cutoff and features are left open."""
+
+
+def metal(n: int, rcut: float = 6.0, seed: int = 0, a: float = 3.6) -> list[Atoms]:
+    """A crystal with a pair potential that ends at ``rcut``."""
+    start = bulk("Cu", "fcc", a=a, cubic=True) * (2, 1, 1)
+    morse = MorsePotential(epsilon=0.4, r0=2.6, rho0=4.0, rcut1=(rcut - 1.0) / 2.6, rcut2=rcut / 2.6)
+    return labelled(start, n, seed, 0.1, morse)
+
+
+def chosen(committee: alflow.Committee) -> Choice:
+    found = committee.model.choice
+    assert found is not None
+    return found
+
+
+def force_error(committee: alflow.Committee, frames: list[Atoms]) -> float:
+    errors = [committee.drive(frame, "none").forces - frame.get_forces() for frame in frames]
+    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
+
+
+@pytest.mark.parametrize(("rcut", "cutoffs"), [(4.4, {4.5}), (6.4, {6.0, 6.5})])
+def test_the_cutoff_is_that_of_the_labels(rcut: float, cutoffs: set[float]) -> None:
+    frames, test = metal(16, rcut), metal(8, rcut, seed=1)
+    committee = alflow.fit(frames, **FEW)
+    assert chosen(committee).cutoff in cutoffs
+    (remark,) = [remark for remark in committee.remarks if remark.startswith("cutoff ")]
+    assert remark.startswith(f"cutoff {chosen(committee).cutoff:g} Å")
+    assert "is best, errors are 0." in remark
+    assert force_error(committee, test) < 0.9 * force_error(alflow.fit(frames, cutoff=5.5, **FEW), test)
+
+
+def test_pair_forces_are_learned_with_few_features_where_structures_are_few() -> None:
+    frames, test = metal(16), metal(8, seed=1)
+    settings = {"cutoff": 6.0, "n_members": 4}
+    few, many = alflow.fit(frames, **settings), alflow.fit(frames, n_features=1250, **settings)
+    assert chosen(few).n_features in {150, 300, 600}
+    assert chosen(few).cutoff == 6.0
+    assert few.model.coefficients.shape[1] < many.model.coefficients.shape[1]
+    assert force_error(few, test) < 1.1 * force_error(many, test)
+
+
+def test_what_is_given_is_taken() -> None:
+    given = alflow.fit(metal(9), cutoff=4.0, n_features=20, **FEW)
+    assert given.model.choice is None
+    assert not any("cutoff" in remark for remark in given.remarks)
+    assert chosen(alflow.fit(metal(9), n_features=20, **FEW)).n_features is None
+    assert chosen(alflow.fit(metal(9), cutoff=4.0, **FEW)).cutoff == 4.0
+
+
+def test_of_few_structures_nothing_is_chosen() -> None:
+    found = chosen(alflow.fit(metal(7), **FEW))
+    assert found == Choice(5.5, None, 4, "as usual, of fewer than 8 structures")
+
+
+def test_cutoffs_are_longer_where_neighbours_are_farther() -> None:
+    argon = bulk("Ar", "fcc", a=5.26, cubic=True) * (2, 1, 1)
+    found = chosen(alflow.fit(labelled(argon, 2, scale=0.0), **FEW))
+    # Strained a little, neighbours are some 5.26/sqrt(2) Å apart.
+    assert found.cutoff == pytest.approx(5.5 * 5.26 / np.sqrt(2) / 2.9, rel=0.03)
+
+
+def test_isolated_atoms_have_no_neighbours_to_decide_by() -> None:
+    atom = Atoms("Cu")
+    atom.calc = SinglePointCalculator(atom, energy=0.0, forces=np.zeros((1, 3)))
+    assert chosen(alflow.fit([atom], **FEW)).cutoff == 5.5
+
+
+def test_a_wild_structure_does_not_decide() -> None:
+    frames = metal(16, 4.4)
+    wild = [*frames[:5], frames[5].copy(), *frames[6:]]
+    forces = frames[5].get_forces()
+    wild[5].calc = SinglePointCalculator(wild[5], energy=frames[5].get_potential_energy(), forces=20.0 + forces)
+    assert chosen(alflow.fit(wild, **FEW)).cutoff == chosen(alflow.fit(frames, **FEW)).cutoff == 4.5
+
+
+def test_energies_alone_decide_as_well() -> None:
+    frames = metal(16)
+    for frame in frames:
+        frame.calc = SinglePointCalculator(frame, energy=frame.get_potential_energy())
+    assert 4.5 <= chosen(alflow.fit(frames, **FEW)).cutoff <= 6.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 9, 63, 64, 1000])
+def test_a_choice_stands_until_there_are_twice_as_many(n: int) -> None:
+    assert deciding(n) <= n < 2 * deciding(n)
+    assert deciding(deciding(n)) == deciding(n)
+
+
+def test_pieces_give_the_same_bits_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, asked = metal(20, 4.4), []
+    answer = choice._best
+
+    def counted(question: choice._Question) -> tuple[float, int | None, str]:
+        asked.append(len(question.compared))
+        return answer(question)
+
+    monkeypatch.setattr(choice, "_best", counted)
+    pieces = alflow.fit(frames[:9], **FEW)
+    first = chosen(pieces)
+    pieces.update(frames[9:12])
+    assert chosen(pieces) == first
+    pieces.update(frames[12:])
+    assert asked == [8, 16]
+    whole = alflow.fit(frames, **FEW)
+    assert chosen(pieces) == chosen(whole)
+    assert np.array_equal(pieces.forward(frames[0]).energies, whole.forward(frames[0]).energies)
+
+
+def test_a_file_keeps_what_was_chosen(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = metal(18, 4.4)
+    committee = alflow.fit(frames[:16], **FEW)
+    committee.save(tmp_path / "model.h5")
+    again = alflow.load(tmp_path / "model.h5")
+    assert chosen(again) == chosen(committee)
+    assert again.settings.cutoff is None
+    assert np.array_equal(again.forward(frames[17]).energies, committee.forward(frames[17]).energies)
+    committee.update(frames[16:])
+    monkeypatch.setattr(choice, "_best", None)  # it is not asked again
+    again.update(frames[16:])
+    assert np.array_equal(again.forward(frames[17]).energies, committee.forward(frames[17]).energies)
