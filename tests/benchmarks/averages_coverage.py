@@ -183,8 +183,8 @@ def production(folder: Path, seed: int, steps: int) -> Arrays:
 def pooled(folder: Path, seeds: int) -> Arrays:
     """Frames of all runs of the truth, their energies, and what does not depend on a committee.
 
-    Of an atom's energy that is its features: the committees differ in their coefficients and, where atoms are nearer
-    than in their training set, in a core that holds these apart.
+    Of an atom's energy that is its features, by the basis of the first committee: others differ in their coefficients
+    and, where atoms are nearer than in their training set, in a core that holds these apart; few have another basis.
     """
     runs = [true(folder, seed) for seed in range(seeds)]
     each = POOLED // seeds
@@ -203,7 +203,8 @@ def pooled(folder: Path, seeds: int) -> Arrays:
         for name, observable in zip(parts, example.OBSERVABLES[::2], strict=True):
             parts[name].append(observable.parts(frame))
     arrays = {name: np.array(values) for name, values in parts.items()}
-    return found | arrays | {"features": np.array(features), "shortest": np.array(shortest)}
+    basis = {"features": np.array(features), "cutoff": np.array(bare.functions.cutoff)}
+    return found | arrays | basis | {"shortest": np.array(shortest)}
 
 
 _pooled: Arrays = {}  # of this process: read once
@@ -217,9 +218,13 @@ def frames_of_all(folder: Path, seeds: int) -> Arrays:
 
 def members_energies(model: alflow.Committee, frames: Arrays) -> np.ndarray:
     """Calibrated energies of the members at the pooled frames, shape (n, M)."""
-    numbers = frames["positions"].shape[1]
-    raw = frames["features"] @ model.model.coefficients[0] + numbers * model.model.constants[0]
-    near = np.flatnonzero(frames["shortest"] <= model.model.descriptor.functions.inner[0, 0])
+    n_atoms, basis = frames["positions"].shape[1], model.model.descriptor
+    raw = np.zeros((len(frames["driving"]), model.n_members))
+    known = (basis.basis.n_features, basis.functions.cutoff) == (frames["features"].shape[1], frames["cutoff"])
+    if known:
+        raw = frames["features"] @ model.model.coefficients[0] + n_atoms * model.model.constants[0]
+    apart = known & (frames["shortest"] > basis.functions.inner[0, 0])
+    near = np.flatnonzero(~apart)
     for k, atoms in zip(near, structures(frames["positions"][near]), strict=True):
         raw[k] = model.forward(atoms).energies
     mean = raw.mean(axis=1, keepdims=True)
