@@ -24,7 +24,7 @@ def rows_of_pairs(descriptor: Descriptor, frames: Sequence[Atoms], shortest: Arr
     """
     numbers, inner = descriptor.numbers, descriptor.functions.inner
     alone = {tuple(sorted(f.numbers)) for f in frames if len(f) == 2 and not f.pbc.any()}
-    rows = np.zeros((0, len(numbers) * descriptor.basis.n_features))
+    rows = [np.zeros((0, len(numbers) * descriptor.basis.n_features))]
     # Of the plain functions: the rows say what the features would extrapolate to if they did not come to rest.
     bare = descriptor.with_inner(np.zeros_like(inner))
     for a, b in zip(*np.triu_indices(len(numbers)), strict=True):
@@ -33,9 +33,8 @@ def rows_of_pairs(descriptor: Descriptor, frames: Sequence[Atoms], shortest: Arr
             continue
         for r in inner[a, b] * np.linspace(1.0, 1.0 - SOFT / 2, 3):
             pair = Atoms([numbers[a], numbers[b]], [[0, 0, 0], [r, 0, 0]])
-            row = bare.rows(bare.environment(pair), strain=False)[0][:, 3]
-            rows = np.vstack([rows, row])
-    return np.ascontiguousarray(rows.T)
+            rows.append(bare.rows(bare.environment(pair), strain=False)[0][None, :, 3])
+    return np.ascontiguousarray(np.concatenate(rows).T)
 
 
 def fitted_core(
@@ -66,44 +65,46 @@ def fitted_core(
     force = np.full_like(inner, WEAKEST)
     for a, b in zip(*np.triu_indices(len(numbers)), strict=True):
         r = inner[a, b] * np.linspace(1.0, 1.0 - SOFT, 41)
-        pairs = [Atoms([numbers[a], numbers[b]], [[0, 0, 0], [x, 0, 0]]) for x in r]
-        alone = [_pair_force(descriptor, gradient, pair) for pair in pairs]
+        alone = _forces_alone(descriptor, gradient, (numbers[a], numbers[b]), r)
         near = 0.0
         if shortest[a, b] <= inner[a, b]:  # else it was seen only far beyond, and the force there says nothing of d
             near = _force_between(descriptor, gradient, frames[closest[a, b]], int(a), int(b))
         least = _MARGIN * max(WEAKEST, *alone, near)
-        force[a, b] = force[b, a] = rising(numbers[a], numbers[b], r, np.array(alone), least)
+        force[a, b] = force[b, a] = rising(numbers[a], numbers[b], r, alone, least)
     return make_core(numbers, inner, force)
 
 
-def _pair_force(
-    descriptor: Descriptor,
-    gradient: Callable[[Environment], Array],
-    atoms: Atoms,
-    a: int = 0,
-    b: int = 1,
-    vector: Array | None = None,
-) -> float:
-    """Force with which the mean, without the core, pushes atom b of a pair away from atom a, eV/Å."""
-    env = descriptor.environment(atoms)
-    g = gradient(env)
-    pairs, n_species = env.pairs, len(descriptor.numbers)
-    along = np.array(vector) if vector is not None else atoms.positions[b] - atoms.positions[a]
-    total = 0.0
-    for i, j, direction in ((a, b, along), (b, a, -along)):
-        mine = slice(pairs.start[i * n_species], pairs.start[(i + 1) * n_species])
-        same = (pairs.j[mine] == j) & (np.abs(pairs.vector[mine] - direction).max(axis=1) < 1e-6)
-        total -= float(np.sum(g[mine][same] @ direction) / np.linalg.norm(direction))
-    return total
+def _forces_alone(
+    descriptor: Descriptor, gradient: Callable[[Environment], Array], numbers: tuple[int, int], r: Array
+) -> Array:
+    """Force with which the mean, without the core, pushes two atoms alone apart at each of distances r (n,), eV/Å."""
+    # All pairs in one structure, too far from each other to see each other: what a structure costs besides its atoms is
+    # paid once, and of 89 elements there are 4005 pairs.
+    positions = np.zeros((len(r), 2, 3))
+    positions[:, :, 1] = 3 * descriptor.functions.cutoff * np.arange(len(r))[:, None]
+    positions[:, 1, 0] = r
+    env = descriptor.environment(Atoms(numbers * len(r), positions.reshape(-1, 3)))
+    vector, forces = env.pairs.vector, np.zeros(len(r))
+    along = np.sum(gradient(env) * vector, axis=1) / np.linalg.norm(vector, axis=1)
+    np.subtract.at(forces, _first(env, len(descriptor.numbers)) // 2, along)
+    return forces
 
 
 def _force_between(
     descriptor: Descriptor, gradient: Callable[[Environment], Array], atoms: Atoms, a: int, b: int
 ) -> float:
     """The same of the two nearest atoms of species a and b in a structure."""
-    pairs = descriptor.pairs(atoms)
-    n_species = len(descriptor.numbers)
-    i = np.repeat(np.arange(len(pairs.start) - 1) // n_species, np.diff(pairs.start))
+    env = descriptor.environment(atoms)
+    pairs, i = env.pairs, _first(env, len(descriptor.numbers))
     right = (pairs.species[i] == a) & (pairs.species[pairs.j] == b)
     p = int(np.argmin(np.where(right, np.linalg.norm(pairs.vector, axis=1), np.inf)))
-    return _pair_force(descriptor, gradient, atoms, int(i[p]), int(pairs.j[p]), pairs.vector[p])
+    g, total = gradient(env), 0.0
+    for first, second, direction in ((i[p], pairs.j[p], pairs.vector[p]), (pairs.j[p], i[p], -pairs.vector[p])):
+        same = (i == first) & (pairs.j == second) & (np.abs(pairs.vector - direction).max(axis=1) < 1e-6)
+        total -= float(np.sum(g[same] @ direction) / np.linalg.norm(direction))
+    return total
+
+
+def _first(env: Environment, n_species: int) -> IntArray:
+    """The first atom of each pair, shape (P,)."""
+    return np.repeat(np.arange(len(env.pairs.start) - 1) // n_species, np.diff(env.pairs.start))
