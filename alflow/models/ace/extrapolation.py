@@ -52,11 +52,10 @@ class Leverage:
         least = _NEVER * float(np.median(deviation[varies])) if varies.any() else 1.0
         scale = np.asarray(1.0 / np.maximum(deviation, least), dtype=np.float64)
         correlation = scale[:, None] * covariance * scale
-        correlation[np.diag_indices_from(correlation)] += _RIDGE
-        factor = np.asarray(np.linalg.cholesky(correlation), dtype=np.float64)
+        factor, ridge = _factorised(correlation)
         # Directions below the ridge are noise, and do not count among the p.
         inverse = solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
-        p = len(factor) - _RIDGE * float(np.sum(inverse**2))
+        p = len(factor) - ridge * float(np.sum(inverse**2))
         return cls(mean, scale, factor, max(p, 1e-12))
 
     def grade(self, features: Array) -> Array:
@@ -64,3 +63,19 @@ class Leverage:
         scaled = (features - self.mean[:, None]) * self.scale[:, None]
         white = solve_triangular(self.factor, scaled, lower=True, check_finite=False)
         return np.asarray(np.sqrt(np.sum(white**2, axis=0) / self.p))
+
+
+def _factorised(correlation: Array) -> tuple[Array, float]:
+    """Lower Cholesky factor of a matrix (F, F) and a ridge, and that ridge: the least that makes it positive."""
+    # Of a few atoms that are nearly alike, covariances are what is left of sums that cancel: rounding may be more than
+    # the usual ridge.
+    ridge = _RIDGE
+    while True:
+        try:
+            factor = np.linalg.cholesky(correlation + ridge * np.eye(len(correlation)))
+        except np.linalg.LinAlgError:
+            if ridge > 1.0:
+                raise
+            ridge *= 10.0
+        else:
+            return np.asarray(factor, dtype=np.float64), ridge

@@ -91,3 +91,14 @@ def test_atoms_that_are_all_alike(number: int) -> None:
     moved = frames[0].copy()
     moved.rattle(0.1, seed=0)
     assert committee.grade(moved).min() > 100 * max(1.0, committee.grade(known).max())
+
+
+def test_a_few_atoms_that_are_nearly_alike_have_a_grade() -> None:
+    """Deviations of 3e-6 of the mean: of their squares four digits are left, less than the ridge asks for."""
+    rng = np.random.default_rng(0)
+    deviations = 3e-6 * rng.uniform(0.5, 1.5, size=20)
+    deviations[:8] *= 1000
+    features = rng.uniform(1, 3, size=20)[:, None] * (1.0 + deviations[:, None] * [1.0, -1.0])
+    leverage = Leverage.of(features @ features.T, features.sum(axis=1), 2)
+    assert leverage.grade(features) == pytest.approx([1.0, 1.0], abs=0.2)
+    assert (leverage.grade(1.01 * features) > 2.0).all()
