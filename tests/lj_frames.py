@@ -11,6 +11,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 SMALL = {"n_max": 4, "l_max": 2, "n_pair": 4, "n_features": 60, "cutoff": 4.0, "n_members": 8}
 """Settings of a committee that is fitted in a moment."""
 
+SIX = (1, 6, 7, 8, 9, 15)
+"""Atomic numbers of more species than are told apart in products."""
+
 
 def with_label(atoms: Atoms, calculator: Calculator) -> Atoms:
     """The structure with the energy and the forces of a calculator, which it keeps without it."""
@@ -52,3 +55,10 @@ def water() -> Atoms:
     second = molecule("H2O")
     second.translate([0.3, 0.2, 2.9])
     return molecule("H2O") + second
+
+
+def crowded(numbers: tuple[int, ...] = SIX, n: int = 14) -> Atoms:
+    """Atoms at random places of a small cell, which see their own images."""
+    rng = np.random.default_rng(3)
+    cell = 4.0 * np.eye(3) + rng.uniform(-0.3, 0.3, (3, 3))
+    return Atoms(np.resize(numbers, n), rng.uniform(0, 4, (n, 3)), cell=cell, pbc=True)

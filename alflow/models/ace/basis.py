@@ -14,6 +14,11 @@ the atomic cluster expansion, Drautz, Phys. Rev. B 99, 014104 (2019), doi:10.110
 products of two vectors, channels or nodes. Those of one channel are always there, and have more radial functions than
 the others: a sum over pairs costs little, and pair forces are steep. Of the others there are those of lowest *level*:
 the sum of the channels' degrees, and 2 more for each channel above two.
+
+Of many species, s is one of few *pseudo-species*, whose densities are weighted sums of those of the species
+(:mod:`alflow.models.ace.pseudo_species`). The first, s = 0, counts all neighbours much alike, the others tell them
+apart ever more finely: their channels are of degree n + 1 + l + s. Features of one channel with n < n_own are of the
+species themselves.
 """
 
 from collections.abc import Iterator
@@ -30,7 +35,7 @@ IntArray = NDArray[np.int64]
 
 
 class Tables(NamedTuple):
-    """What the kernels read; all arrays of int but ``coefficient``.
+    """What the kernels read; arrays of int but ``coefficient``.
 
     The *vectors* of an atom are one array: K densities, then all nodes, then the number one.
 
@@ -38,6 +43,8 @@ class Tables(NamedTuple):
     ----------
     radial_start : ndarray, shape (n_max + 1,)
         Densities of radial function n within those of a species: ``radial_start[n]`` to ``radial_start[n + 1] - 1``.
+    n_own : int
+        Behind the densities of all pseudo-species stand those of every species with n < n_own and l = 0.
     first, second, target : ndarray, shape (terms,)
         ``vectors[target] += coefficient * vectors[first] * vectors[second]`` makes the nodes.
     coefficient : ndarray, shape (terms,)
@@ -53,6 +60,7 @@ class Tables(NamedTuple):
     """
 
     radial_start: IntArray
+    n_own: int
     first: IntArray
     second: IntArray
     target: IntArray
@@ -72,8 +80,9 @@ class Basis:
 
     Attributes
     ----------
-    n_species, n_max, l_max : int
-        Numbers of species and of radial functions (of products and of one channel, whichever are more), and largest l.
+    n_species, n_pseudo, n_max, l_max : int
+        Numbers of species, of pseudo-species and of radial functions (of products and of one channel, whichever are
+        more), and largest l.
     degree : ndarray of int, shape (F,)
         Total degree of each feature.
     order : ndarray of int, shape (F,)
@@ -83,6 +92,7 @@ class Basis:
     """
 
     n_species: int
+    n_pseudo: int
     n_max: int
     l_max: int
     degree: IntArray
@@ -102,7 +112,12 @@ class Basis:
     @property
     def n_densities(self) -> int:
         """K, densities of one atom."""
-        return self.n_species * int(self.tables.radial_start[-1])
+        return self.n_pseudo * self.n_of_one + self.n_species * self.tables.n_own
+
+    @property
+    def n_of_one(self) -> int:
+        """Densities of one species, or pseudo-species."""
+        return int(self.tables.radial_start[-1])
 
     @property
     def n_vectors(self) -> int:
@@ -121,7 +136,15 @@ _Feature = tuple[tuple[_Channel, ...], int]  # channels, and the L to which thei
 
 
 @lru_cache(maxsize=8)
-def make_basis(n_species: int, n_max: int, l_max: int, n_features: int, n_pair: int = 0) -> Basis:
+def make_basis(
+    n_species: int,
+    n_max: int,
+    l_max: int,
+    n_features: int,
+    n_pair: int = 0,
+    n_pseudo: int | None = None,
+    n_own: int = 0,
+) -> Basis:
     """Build the tables.
 
     Parameters
@@ -133,35 +156,62 @@ def make_basis(n_species: int, n_max: int, l_max: int, n_features: int, n_pair: 
     n_features : int
         Features of an atom, at most; those of one channel are there in any case. Products of the same level and the
         same number of channels are all in or all out.
+    n_pseudo, n_own : int
+        Pseudo-species (None: every species is one), and radial functions whose features of one channel are of the
+        species themselves.
     """
-    channels = sorted(
-        _Channel(n + 1 + l, l, s, n) for s in range(n_species) for n in range(n_max) for l in range(l_max + 1)
-    )
     n_pair = max(n_pair, n_max)
-    further = [_Channel(n + 1, 0, s, n) for n in range(n_max, n_pair) for s in range(n_species)]
-    features = _chosen(channels, further, n_features)
+    n_pseudo = n_species if n_pseudo is None else n_pseudo
+    channels = _channels(n_pseudo, n_max, l_max, mixed=n_pseudo < n_species)
+    singles = _channels(n_pseudo, n_pair, 0, mixed=n_pseudo < n_species)
+    if n_own:  # species are counted behind the pseudo-species
+        of_species = [_Channel(n + 1, 0, n_pseudo + s, n) for n in range(n_own) for s in range(n_species)]
+        singles = [*of_species, *(c for c in singles if c.n >= n_own)]
+    features = _chosen(channels, singles, n_max, n_features)
     return Basis(
         n_species=n_species,
+        n_pseudo=n_pseudo,
         n_max=n_pair,
         l_max=l_max,
         degree=np.array([sum(c.degree for c in product) for product, _ in features], dtype=np.int64),
         order=np.array([len(product) for product, _ in features], dtype=np.int64),
-        tables=_make_tables(features, n_species, n_pair, l_max),
+        tables=_make_tables(features, _Vectors(features, n_pseudo, n_species, n_own, n_pair, l_max)),
     )
 
 
-def _chosen(channels: list[_Channel], further: list[_Channel], n_features: int) -> list[_Feature]:
-    """At most so many features, those of one channel first, then whole shells of the others.
+@lru_cache(maxsize=64)
+def n_until_angles(n_pseudo: int, n_max: int, l_max: int) -> int:
+    """Products of pseudo-species up to the first shell of which one depends on an angle, or just the first if l = 0."""
+    n = 0
+    for shell in _shells(_channels(n_pseudo, n_max, l_max, mixed=True)):
+        n += len(shell)
+        if l_max == 0 or any(l > 0 for _, l in shell):
+            break
+    return n
 
-    The further channels are in no products, and do not count.
+
+def _channels(n_pseudo: int, n_max: int, l_max: int, *, mixed: bool) -> list[_Channel]:
+    """All of them, by degree."""
+    return sorted(
+        _Channel(n + 1 + l + s * mixed, l, s, n)
+        for s in range(n_pseudo)
+        for n in range(n_max)
+        for l in range(l_max + 1)
+    )
+
+
+def _chosen(channels: list[_Channel], singles: list[_Channel], n_max: int, n_features: int) -> list[_Feature]:
+    """At most so many features: those of one channel first, then whole shells of the others.
+
+    Of the first those with n >= n_max do not count.
     """
-    features: list[_Feature] = [((c,), 0) for c in channels if c.l == 0]
+    features: list[_Feature] = [((c,), 0) for c in singles]
+    n_features += sum(c.n >= n_max for c in singles)
     # Whole shells: part of one would prefer some species or some l to others that cost and say as much.
     for shell in _shells(channels):
         if len(features) + len(shell) > n_features:
             break
         features += shell
-    features += [((c,), 0) for c in further]
     features.sort(key=lambda feature: len(feature[0]))  # nodes before the products that use them again
     return features
 
@@ -171,7 +221,7 @@ class _Vectors:
 
     Attributes
     ----------
-    radial_start : ndarray, shape (n_max + 1,)
+    radial_start, n_own
         As of :class:`Tables`.
     terms : list of tuples
         First, second, target and coefficient, of the nodes made so far.
@@ -179,18 +229,24 @@ class _Vectors:
         Behind the last of them.
     """
 
-    def __init__(self, features: list[_Feature], n_species: int, n_max: int, l_max: int) -> None:
+    def __init__(
+        self, features: list[_Feature], n_pseudo: int, n_species: int, n_own: int, n_max: int, l_max: int
+    ) -> None:
         # Densities that no feature uses are not computed: the higher n, the fewer l there are.
         l_of = [max((c.l for product, _ in features for c in product if c.n == n), default=0) for n in range(n_max)]
         self.radial_start = np.concatenate([[0], np.cumsum([(l + 1) ** 2 for l in l_of])])
         self.terms: list[tuple[int, int, int, float]] = []
-        self.end = n_species * int(self.radial_start[-1])
+        self.n_pseudo, self.n_own = n_pseudo, n_own
+        self.end = n_pseudo * int(self.radial_start[-1]) + n_species * n_own
         self._gaunt = _gaunt(l_max)
         self._nodes: dict[tuple[_Channel, _Channel, int], tuple[int, int, int]] = {}
 
     def place(self, c: _Channel) -> int:
         """Where a channel is."""
-        return c.species * int(self.radial_start[-1]) + int(self.radial_start[c.n]) + c.l**2
+        width = int(self.radial_start[-1])
+        if c.species < self.n_pseudo:
+            return c.species * width + int(self.radial_start[c.n]) + c.l**2
+        return self.n_pseudo * width + (c.species - self.n_pseudo) * self.n_own + c.n
 
     def node(self, c1: _Channel, c2: _Channel, l: int) -> tuple[int, int, int]:
         """Where a node is, and its terms: the first, and behind the last."""
@@ -211,9 +267,8 @@ class _Vectors:
         return self.node(half[0], half[1], l)
 
 
-def _make_tables(features: list[_Feature], n_species: int, n_max: int, l_max: int) -> Tables:
+def _make_tables(features: list[_Feature], vectors: _Vectors) -> Tables:
     """The index tables of features."""
-    vectors = _Vectors(features, n_species, n_max, l_max)
     sides = []
     for product, l in features:
         halves = [product[:1], product[1:]] if len(product) < 3 else [product[:2], product[2:]]
@@ -227,6 +282,7 @@ def _make_tables(features: list[_Feature], n_species: int, n_max: int, l_max: in
     columns = np.array([term[:3] for term in vectors.terms], dtype=np.int64).reshape(-1, 3).T
     return Tables(
         radial_start=vectors.radial_start.astype(np.int64),
+        n_own=vectors.n_own,
         first=columns[0].copy(),
         second=columns[1].copy(),
         target=columns[2].copy(),

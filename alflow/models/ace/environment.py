@@ -22,6 +22,7 @@ from alflow.models.ace.kernels.densities import add_densities
 from alflow.models.ace.kernels.features import compute_features, member_energies
 from alflow.models.ace.kernels.functions import Functions, make_work
 from alflow.models.ace.kernels.gradients import collect_forces, density_gradients, pair_gradients
+from alflow.models.ace.kernels.mixed_rows import add_mixed_rows
 from alflow.models.ace.kernels.pairs import (
     Pairs,
     count_pairs,
@@ -82,6 +83,8 @@ class Descriptor:
         Index tables for that many species.
     length : ndarray, shape (S, S)
         r_0 of the radial functions of each pair of species, Å.
+    mixing : ndarray, shape (C, S), optional
+        Weight of each species in each pseudo-species of the basis; by default every species is one.
 
     Attributes
     ----------
@@ -89,11 +92,14 @@ class Descriptor:
         How many threads work at once; results do not depend on it.
     """
 
-    def __init__(self, numbers: tuple[int, ...], cutoff: float, basis: Basis, length: Array) -> None:
+    def __init__(
+        self, numbers: tuple[int, ...], cutoff: float, basis: Basis, length: Array, mixing: Array | None = None
+    ) -> None:
         self.numbers = numbers
         self.basis = basis
         self.threads = available_threads()
-        self.functions = Functions(basis.n_max, cutoff, length, np.zeros_like(length), _norm(basis.l_max))
+        mixing = np.zeros((0, len(numbers))) if mixing is None else mixing
+        self.functions = Functions(basis.n_max, cutoff, length, np.zeros_like(length), _norm(basis.l_max), mixing)
         self._neighbours = NeighborList(cutoff=cutoff, full_list=True)
         self._index = np.full(len(chemical_symbols), -1)
         self._index[list(numbers)] = np.arange(len(numbers))
@@ -102,6 +108,12 @@ class Descriptor:
         """The same with other distances below which the radial functions come to rest, shape (S, S), Å."""
         other = copy.copy(self)
         other.functions = self.functions._replace(inner=inner)
+        return other
+
+    def with_mixing(self, mixing: Array) -> "Descriptor":
+        """The same with other weights of the species in the pseudo-species, shape (C, S)."""
+        other = copy.copy(self)
+        other.functions = self.functions._replace(mixing=mixing)
         return other
 
     def environment(self, atoms: Atoms) -> Environment:
@@ -226,20 +238,24 @@ class Descriptor:
         strains : ndarray, shape (S F, 6)
             Those with respect to the strain (xx, yy, zz, yz, xz, xy), symmetrised; (0, 6) unless ``strain``.
         """
-        basis = self.basis
+        basis, mixing = self.basis, self.functions.mixing
         n_rows = len(self.numbers) * basis.n_features
         rows, strains = np.zeros((n_rows, 3 * len(env.slot_of))), np.zeros((n_rows if strain else 0, 6))
-        most = int(np.diff(env.pairs.start).max(initial=1))
-        chunks = -(-most // LANES)
+        neighbours = env.pairs.start[:: len(self.numbers)] if len(mixing) else env.pairs.start
+        chunks = -(-int(np.diff(neighbours).max(initial=1)) // LANES)
+
+        sizes = [basis.n_of_one] * 2 if len(mixing) else [basis.n_densities]
 
         def work(x: int, y: int) -> None:
-            steep, g = aligned((3 * basis.n_densities, chunks, LANES)), aligned((chunks, 3, LANES))
+            room = [aligned((3 * n, chunks, LANES)) for n in sizes]
+            g = aligned((chunks, 3, LANES))
             vectors, grad = np.zeros((2, basis.n_vectors))
-            w = make_work(self.functions)
-            add_rows(
-                x, y, env.slot_of, env.pairs, self.functions, basis.tables, env.a, w, steep, g, vectors, grad, rows,
-                strains,
-            )  # fmt: skip
+            given = (x, y, env.slot_of, env.pairs, self.functions, basis.tables, env.a, make_work(self.functions))
+            if len(mixing):
+                share = aligned((sum(mixing.shape), chunks, LANES))
+                add_mixed_rows(*given, *room, share, g, vectors, grad, rows, strains)
+            else:
+                add_rows(*given, *room, g, vectors, grad, rows, strains)
 
         self._share(basis.n_features, work, self.threads)
         return rows, strains

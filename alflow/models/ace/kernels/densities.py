@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from alflow.models.ace.basis import Tables
 from alflow.models.ace.kernels.compiled import compiled, part
 from alflow.models.ace.kernels.functions import Functions, Work, pair_functions
+from alflow.models.ace.kernels.mixing import clear, mix
 from alflow.models.ace.kernels.pairs import Pairs
 from alflow.models.ace.lanes import LANES, fused, load, store
 
@@ -52,16 +53,22 @@ def add_densities(
 ) -> None:
     """A of the blocks begin .. end - 1 of ``slots`` (blocks, LANES), into a (blocks, K, LANES), which holds zeros."""
     n_species, n_max, start = functions.length.shape[0], functions.n_max, tables.radial_start
-    values, y = w.value, w.y
+    values, y, one, mixed = w.value, w.y, w.one, functions.mixing.shape[0] > 0
     # Species outermost, then the k-th neighbours: what a neighbour adds to lies side by side in memory.
     for block in range(begin, end):
         out = a[block]
         for s in range(n_species):
             r0, inner = functions.length[species[block], s], functions.inner[species[block], s]
-            for k in range(most_neighbours(s, n_species, slots[block], pairs)):
+            count = most_neighbours(s, n_species, slots[block], pairs)
+            into, shift = (one, 0) if mixed else (out, s * start[-1])
+            if mixed and count > 0:
+                clear(one, tables)
+            for k in range(count):
                 load_neighbours(k, s, n_species, slots[block], pairs, functions.cutoff, w)
                 pair_functions(r0, inner, functions, w)
                 for n in range(n_max):
-                    row, value = s * start[-1] + start[n], load(values, n)
+                    row, value = shift + start[n], load(values, n)
                     for lm in range(start[n + 1] - start[n]):
-                        store(out, row + lm, fused(value, load(y, lm), load(out, row + lm)))
+                        store(into, row + lm, fused(value, load(y, lm), load(into, row + lm)))
+            if mixed and count > 0:
+                mix(s, functions.mixing, one, tables, out)

@@ -16,7 +16,7 @@ SOFT = 0.15
 
 
 class Functions(NamedTuple):
-    """The functions of a pair vector.
+    """The functions of a pair vector, and what they add to which densities.
 
     Attributes
     ----------
@@ -30,6 +30,8 @@ class Functions(NamedTuple):
         Distance below which the radial functions come to rest, Å.
     norm : ndarray, shape (l_max + 1, l_max + 1)
         N_lm of the real spherical harmonics.
+    mixing : ndarray, shape (C, S)
+        Weight of each species in each pseudo-species; (0, S) where every species is one.
     """
 
     n_max: int
@@ -37,6 +39,7 @@ class Functions(NamedTuple):
     length: Array
     inner: Array
     norm: Array
+    mixing: Array
 
 
 class Work(NamedTuple):
@@ -56,6 +59,8 @@ class Work(NamedTuple):
         Q_lm, row l (l_max + 1) + m.
     y : ndarray, shape (lm, LANES)
         Real spherical harmonics.
+    one : ndarray, shape (n_max (l_max + 1)^2, LANES)
+        Densities of one species, before they are mixed; or their gradients; (0, LANES) where they are not.
     """
 
     d: Array
@@ -66,12 +71,14 @@ class Work(NamedTuple):
     s: Array
     q: Array
     y: Array
+    one: Array
 
 
 def make_work(functions: Functions) -> Work:
     """Room for one thread."""
     n_max, n_l = functions.n_max, len(functions.norm)
-    ends = list(accumulate([0, 3, 3, n_max, n_max, n_l, n_l, n_l * n_l, n_l * n_l]))
+    n_one = n_max * n_l * n_l if len(functions.mixing) else 0
+    ends = list(accumulate([0, 3, 3, n_max, n_max, n_l, n_l, n_l * n_l, n_l * n_l, n_one]))
     rows = aligned((ends[-1], LANES))
     return Work(*(rows[begin:end] for begin, end in pairwise(ends)))
 

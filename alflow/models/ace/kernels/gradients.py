@@ -8,6 +8,7 @@ from alflow.models.ace.kernels.compiled import compiled, part
 from alflow.models.ace.kernels.densities import load_neighbours, most_neighbours
 from alflow.models.ace.kernels.features import compute_vectors, products
 from alflow.models.ace.kernels.functions import Functions, Work, pair_functions, polynomial_gradient
+from alflow.models.ace.kernels.mixing import gather
 from alflow.models.ace.kernels.pairs import Pairs
 from alflow.models.ace.lanes import LANES, fill, fused, load, root, store
 
@@ -80,14 +81,18 @@ def pair_gradients(
 ) -> None:
     """dE/dD of the pairs of the blocks begin .. end - 1, into g (P, 3), from dE/dA (blocks, K, LANES); room: out."""
     n_species, width = functions.length.shape[0], tables.radial_start[-1]
-    start = pairs.start
+    start, one, mixed = pairs.start, w.one, functions.mixing.shape[0] > 0
     for block in range(begin, end):
         for s in range(n_species):
             r0, inner = functions.length[species[block], s], functions.inner[species[block], s]
-            for k in range(most_neighbours(s, n_species, slots[block], pairs)):
+            count = most_neighbours(s, n_species, slots[block], pairs)
+            into, shift = (one, 0) if mixed else (da[block], s * width)
+            if mixed and count > 0:
+                gather(s, functions.mixing, da[block], tables, one)
+            for k in range(count):
                 load_neighbours(k, s, n_species, slots[block], pairs, functions.cutoff, w)
                 pair_functions(r0, inner, functions, w)
-                _vector_gradient(da[block], s * width, functions, tables, w, out)
+                _vector_gradient(into, shift, functions, tables, w, out)
                 for lane in range(LANES):
                     atom = slots[block, lane]
                     if atom >= 0:

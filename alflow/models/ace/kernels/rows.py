@@ -44,41 +44,49 @@ def add_rows(
     for atom in range(pairs.species.size):
         for s in range(n_species):
             begin, end = pairs.start[atom * n_species + s], pairs.start[atom * n_species + s + 1]
-            _steep(begin, end - begin, pairs.species[atom], s, pairs, functions, tables, w, steep)
-        block, lane = slot_of[atom] // LANES, slot_of[atom] % LANES
-        for k in range(vectors.size):
-            vectors[k] = a[block, k, lane] if k < a.shape[1] else 0.0
-        for t in range(tables.target.size):
-            vectors[tables.target[t]] += tables.coefficient[t] * vectors[tables.first[t]] * vectors[tables.second[t]]
-        vectors[-1] = 1.0
+            shift = s * tables.radial_start[-1]
+            steepness(begin, end - begin, pairs.species[atom], s, shift, pairs, functions, tables, w, steep)
+        set_vectors(slot_of[atom], a, tables, vectors)
         for f in range(first, last):
-            _feature_gradient(f, vectors, tables, grad)
+            feature_gradient(f, vectors, tables, grad)
             row = pairs.species[atom] * n_features + f
             for s in range(n_species):
                 begin, end = pairs.start[atom * n_species + s], pairs.start[atom * n_species + s + 1]
                 count = end - begin
                 if count > 0 and _chain(f, s, -(-count // LANES), grad, steep, tables, g):
-                    _scatter(atom, pairs.j[begin:end], g, rows[row])
-                    _strain(pairs.vector[begin:end], g, strains[row : row + 1])
-            # Only what this feature touched is set back to zero: most densities it never sees.
-            for e in range(tables.channel_start[f], tables.channel_start[f + 1]):
-                for m in range(tables.channel_length[e]):
-                    grad[tables.channel[e] + m] = 0.0
+                    scatter(atom, pairs.j[begin:end], g, rows[row])
+                    strain(pairs.vector[begin:end], g, strains[row : row + 1])
+            forget_gradient(f, tables, grad)
 
 
 @part
-def _steep(
+def set_vectors(slot: int, a: Array, tables: Tables, vectors: Array) -> None:
+    """Densities of the atom in a slot, from a (blocks, K, LANES), and nodes: vectors (V,)."""
+    block, lane = slot // LANES, slot % LANES
+    for k in range(vectors.size):
+        vectors[k] = a[block, k, lane] if k < a.shape[1] else 0.0
+    for t in range(tables.target.size):
+        vectors[tables.target[t]] += tables.coefficient[t] * vectors[tables.first[t]] * vectors[tables.second[t]]
+    vectors[-1] = 1.0
+
+
+@part
+def steepness(
     begin: int,
     count: int,
     s_i: int,
     s: int,
+    shift: int,
     pairs: Pairs,
     functions: Functions,
     tables: Tables,
     w: Work,
     steep: Array,
 ) -> None:
-    """Gradients of what pairs begin .. begin + count - 1 add to the densities of species s: steep (3 K, C, LANES)."""
+    """Gradients of what pairs begin .. begin + count - 1 add to the densities of species s, into steep (.., C, LANES).
+
+    Three rows for each density; ``shift`` densities before them stay as they are.
+    """
     norm, n_max, start = functions.norm, functions.n_max, tables.radial_start
     value, slope, d, unit, c, sine, q, y = w.value, w.slope, w.d, w.unit, w.c, w.s, w.q, w.y
     vector, r0, inner = pairs.vector, functions.length[s_i, s], functions.inner[s_i, s]
@@ -101,7 +109,7 @@ def _steep(
                         break  # the higher n, the fewer l
                     across = load(value, n) * one_over_r
                     along = here * load(slope, n) - l * (here * across)
-                    row = 3 * (s * start[-1] + start[n] + lm)
+                    row = 3 * (shift + start[n] + lm)
                     place = steep[:, chunk // LANES]
                     store(place, row, gx * across + ux * along)
                     store(place, row + 1, gy * across + uy * along)
@@ -109,7 +117,7 @@ def _steep(
 
 
 @part
-def _scatter(atom: int, neighbours: IntArray, g: Array, row: Array) -> None:
+def scatter(atom: int, neighbours: IntArray, g: Array, row: Array) -> None:
     """Add forces to a row (3 N,) from the gradients g (C, 3, LANES) by the vectors from an atom to its neighbours."""
     for x in range(3):
         total = 0.0
@@ -121,7 +129,7 @@ def _scatter(atom: int, neighbours: IntArray, g: Array, row: Array) -> None:
 
 
 @part
-def _strain(vectors: Array, g: Array, rows: Array) -> None:
+def strain(vectors: Array, g: Array, rows: Array) -> None:
     """Add to a row (1, 6), if there is one, products of vectors to neighbours (n, 3) and gradients g (C, 3, LANES)."""
     if rows.shape[0] == 0:
         return
@@ -146,7 +154,7 @@ def _strain(vectors: Array, g: Array, rows: Array) -> None:
 
 
 @part
-def _feature_gradient(f: int, vectors: Array, tables: Tables, grad: Array) -> None:
+def feature_gradient(f: int, vectors: Array, tables: Tables, grad: Array) -> None:
     """Derivative of feature f with respect to the densities, added to grad (V,); what is not a density stays zero."""
     u, v = tables.left[f], tables.right[f]
     for m in range(tables.length[f]):
@@ -163,6 +171,15 @@ def _feature_gradient(f: int, vectors: Array, tables: Tables, grad: Array) -> No
         if tables.node_terms[f, 1, 1] > 0:
             grad[v + m] = 0.0
     grad[-1] = 0.0
+
+
+@part
+def forget_gradient(f: int, tables: Tables, grad: Array) -> None:
+    """Set grad (V,) back to zero after feature f."""
+    # Only what the feature touched: most densities it never sees.
+    for e in range(tables.channel_start[f], tables.channel_start[f + 1]):
+        for m in range(tables.channel_length[e]):
+            grad[tables.channel[e] + m] = 0.0
 
 
 @part
