@@ -14,6 +14,7 @@ Flags = NDArray[np.bool_]
 
 _FREE = 10.0  # prior standard deviation of the atomic energies relative to that of a feature: they are all but free
 _LOATH = 1e-3  # squared weight of what may be used only where nothing else fits, relative to all of its rows
+_ROUNDING = 1e-7  # of a column, of what is left of it when its mean is taken off
 _ATOM = 1e-4  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see
 # :func:`alflow.models.ace.regression.solve`
 
@@ -71,8 +72,11 @@ class Scaled:
         every = np.ones(len(equations.gram))
         full, right, _ = rough.assemble(every, 0.0 * ones)
         rms = np.sqrt(np.maximum(np.diagonal(full), 0.0) / max(equations.n_rows.sum(), 1.0))
-        # A column that is all zero, of a species that never meets another, has no scale: its coefficient is zero.
-        scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > 1e-9 * rms.max(initial=0.0))
+        # A column that is all zero, of a species that never meets another, has no scale: its coefficient is zero. Nor
+        # has one of which rounding is all that is left, as of an atom that sees none of its kind but its own images.
+        plain = np.sqrt(np.einsum("gii->i", equations.gram) / max(equations.n_rows.sum(), 1.0))
+        least = np.maximum(1e-9 * rms.max(initial=0.0), _ROUNDING * plain)
+        scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > least)
         scale[:-n_species] /= np.tile(penalties[0], n_species)
         scale[-n_species:] *= _FREE
         if not willing:

@@ -279,3 +279,19 @@ def test_a_basis_without_angles_is_told() -> None:
     blind = alflow.fit(frames, **few, n_features=40)
     assert any("with 12 species no feature depends on an angle: raise n_features above 40" in r for r in blind.remarks)
     assert not any("angle" in r for r in alflow.fit(bonded(water(), 4), **SMALL).remarks)
+
+
+def test_an_atom_that_sees_nothing_but_its_own_images_says_nothing() -> None:
+    """One of each species in a cell that stays: features of like neighbours are constant, and rounding is no signal."""
+    frames = []
+    for k in range(12):
+        atoms = bulk("NaCl", "rocksalt", 5.6)
+        atoms.rattle(0.1, seed=k)
+        frames.append(with_label(atoms, LennardJones(sigma=2.2, epsilon=0.1, rc=5.0)))
+    model = alflow.fit(frames, **SMALL | {"cutoff": 5.5}).model
+    basis = model.descriptor.basis
+    species = basis.tables.left // basis.tables.radial_start[-1]
+    for s in range(2):
+        alike = (basis.order == 1) & (species == s)
+        assert (model.coefficients[s, alike] == 0).all()
+        assert (model.coefficients[s, (basis.order == 1) & (species != s)] != 0).all()
