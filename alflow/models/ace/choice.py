@@ -30,6 +30,8 @@ _LADDER = (-1.0, -0.5, 0.5, 1.0)  # Å, other cutoffs than the usual one
 _NEAR, _FAR = 2.9, 10.0  # Å, nearest neighbours up to which the ladder serves, and as far as they are looked for
 _FEWEST = 8  # structures that do not nearly coincide, below which nothing is chosen
 _STRUCTURES, _ATOMS = 64, 2000  # that are compared, at most
+_ELEMENTS = 20  # above which nothing is chosen: fits take long, and there is room for few features anyway
+_LEAST = 30  # features of an atom in fits that compare
 _COLUMNS = 600  # features of all species together in fits that compare cutoffs
 _SIZES = (150, 300, 600, 1200)  # the same in fits that compare sizes: where the last is best, more are better still
 _FOLDS = 4
@@ -112,6 +114,8 @@ def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling)
     folds = Resampling.of(compared.kinds(), sets[twins].tolist(), _FOLDS, resampling.seed, isolated)
     if folds.n_apart < _FEWEST:
         return Choice(usual, None, first, f"as usual, of fewer than {_FEWEST} structures")
+    if len(some.numbers) > _ELEMENTS:
+        return Choice(usual, None, first, f"as usual, of more than {_ELEMENTS} elements")
     by_size = 2 * len(compared) >= first and settings.n_features is None
     cutoff, n_features, reason = _best(_Question(settings, compared, folds, usual, by_size))
     return Choice(cutoff, n_features, first, f"{reason} (cross-validation of {len(compared)} of the first {first})")
@@ -171,24 +175,28 @@ class _Question:
 def _best(question: _Question) -> tuple[float, int | None, str]:
     """The best cutoff, Å, and number of features, None for the usual one, and why."""
     usual, n_species = question.usual, len(question.compared.numbers)
-    of_usual = _errors(question, usual, _COLUMNS, _EVERYWHERE)
+    few = _of_atom(question.settings, n_species, _COLUMNS)
+    of_usual = _errors(question, usual, few, _EVERYWHERE)
     least = min(of_usual, key=lambda place: sum(float(np.log(m)) for m in _medians(of_usual[place])))
     medians = _medians(of_usual[least])
     near = [_Place(least.log_strength + step, least.prior) for step in (-_STEP, 0.0, _STEP)]
     by_cutoff = {usual: _lowest({place: of_usual[place] for place in near if place in of_usual}, medians)}
     if question.settings.cutoff is None:
         for cutoff in (round(usual * (1.0 + step / USUAL_CUTOFF), 2) for step in _LADDER):
-            if found := _errors(question, cutoff, _COLUMNS, near):
+            if found := _errors(question, cutoff, few, near):
                 by_cutoff[cutoff] = _lowest(found, medians)
     cutoff, reason = _clearly_best(by_cutoff, usual, "Å")
     if not question.by_size:
         return cutoff, None, reason
-    by_size = {}
-    for columns in _SIZES:
-        if columns <= n_species * question.settings.features_of(n_species):
-            by_size[columns] = _lowest(_errors(question, cutoff, columns, _EVERYWHERE), medians)
-    columns, why = _clearly_best(by_size, max(by_size), "features of all species")
-    return cutoff, None if columns == max(by_size) else columns // n_species, f"{reason}; {why}"
+    sizes = sorted({_of_atom(question.settings, n_species, columns) for columns in _SIZES})
+    by_size = {size: _lowest(_errors(question, cutoff, size, _EVERYWHERE), medians) for size in sizes}
+    size, why = _clearly_best(by_size, sizes[-1], "features an atom")
+    return cutoff, None if size == sizes[-1] else size, f"{reason}; {why}"
+
+
+def _of_atom(settings: AceSettings, n_species: int, columns: int) -> int:
+    """Features of an atom where those of all species are about so many."""
+    return min(settings.features_of(n_species), max(columns // n_species, _LEAST))
 
 
 def _clearly_best(terms: dict[Any, list[Array]], usual: Any, unit: str) -> tuple[Any, str]:
@@ -217,7 +225,7 @@ _EVERYWHERE = [_Place(x, prior) for prior in (0, 1) for x in _STRENGTHS]
 
 
 def _errors(
-    question: _Question, cutoff: float, columns: int, places: list[_Place]
+    question: _Question, cutoff: float, n_features: int, places: list[_Place]
 ) -> dict[_Place, tuple[Array, Array]]:
     """Squared errors of energies, per atom, and of forces of each structure by fits that lack its fold.
 
@@ -225,7 +233,6 @@ def _errors(
     """
     training, folds = question.compared, question.folds
     n_species = len(training.numbers)
-    n_features = min(question.settings.features_of(n_species), columns // n_species)
     settings = question.settings.model_copy(update={"cutoff": cutoff, "n_features": n_features})
     fit = Fit(settings, folds.seen.shape[1], training, stresses=False)
     fit.add(training, 0, fit.distances(training.frames), folds)

@@ -20,6 +20,7 @@ from alflow.models.ace.extrapolation import Leverage
 from alflow.models.ace.jury import Jury
 from alflow.models.ace.kernels.core import Core
 from alflow.models.ace.memory import check_memory
+from alflow.models.ace.pseudo_species import layout, mixing
 from alflow.models.ace.regression import solve
 from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
@@ -63,9 +64,10 @@ class Solution:
 def make_descriptor(settings: AceSettings, numbers: tuple[int, ...]) -> Descriptor:
     """The descriptor for some species, as sorted atomic numbers."""
     n_species = len(numbers)
-    n_features, n_pair = settings.features_of(n_species), settings.pairs_of(n_species)
-    basis = make_basis(n_species, int(settings.n_max), int(settings.l_max), n_features, n_pair)
-    return Descriptor(numbers, settings.radius, basis, lengths(numbers))
+    sizes = int(settings.n_max), int(settings.l_max), settings.features_of(n_species), settings.pairs_of(n_species)
+    n_pseudo, n_own = layout(n_species, *sizes, settings.n_pseudo_species)
+    basis = make_basis(n_species, *sizes, n_pseudo, n_own)
+    return Descriptor(numbers, settings.radius, basis, lengths(numbers), mixing(numbers, n_pseudo))
 
 
 class Fit:
@@ -269,14 +271,13 @@ class Fit:
         )
 
     def _blind(self) -> list[str]:
-        """That angles are not seen, where the number of species leaves no room for them."""
+        """That angles are not seen, where the number of features that was given leaves no room for them."""
         if self.descriptor.basis.sees_angles or self.settings.l_max == 0:
             return []
         n = len(self.descriptor.numbers)
         there = self.settings.features_of(n)
-        return [
-            f"warning: with {n} species no feature depends on an angle: raise n_features above {there}, or lower n_max"
-        ]
+        remedy = f"raise n_features above {there}, or lower n_max or n_pseudo_species"
+        return [f"warning: with {n} species no feature depends on an angle: {remedy}"]
 
     def _core(self, training: TrainingSet, coefficients: Array) -> Core:
         """The core that takes over from the mean of members with these coefficients (S, F, M)."""

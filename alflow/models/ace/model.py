@@ -23,6 +23,7 @@ from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.fingerprint import Fingerprint
 from alflow.models.ace.fit import Fit, make_descriptor
 from alflow.models.ace.kernels.core import Core
+from alflow.models.ace.pseudo_species import MOST
 from alflow.models.ace.settings import AceSettings
 from alflow.structures import bits
 
@@ -213,13 +214,15 @@ class AceModel:
         return self.fingerprint.features(self._environment(atoms))
 
     def write(self, group: h5py.Group) -> None:
-        """Write into an empty HDF5 group: settings, coefficients, and where the core begins."""
+        """Write into an empty HDF5 group: settings, coefficients, weights of species, and where the core begins."""
         group.attrs["settings"] = json.dumps(self.settings.plain(), sort_keys=True)
         if self.choice is not None:
             group.attrs["choice"] = json.dumps(asdict(self.choice), sort_keys=True)
         group["coefficients"] = self.coefficients
         group["constants"] = self.constants
         group["inner"] = self.descriptor.functions.inner
+        if len(self.descriptor.functions.mixing):
+            group["mixing"] = self.descriptor.functions.mixing
         if self.core is not None:
             group["core_force"] = self.core.force
 
@@ -229,12 +232,16 @@ class AceModel:
         coefficients, inner = group["coefficients"][()], group["inner"][()]
         settings = json.loads(group.attrs["settings"])
         settings.setdefault("n_pair", settings["n_max"])  # of files from before there was such a setting
+        if "mixing" not in group and len(training.numbers) > MOST:  # of files from before there were pseudo-species
+            settings.setdefault("n_pseudo_species", len(training.numbers))
         model = cls.make(coefficients.shape[2], settings)
         used = model.settings
         if "choice" in group.attrs:
             model.choice = Choice(**json.loads(group.attrs["choice"]))
             used = model.choice.applied(used)
         model.descriptor = make_descriptor(used, training.numbers).with_inner(inner)
+        if "mixing" in group:
+            model.descriptor = model.descriptor.with_mixing(group["mixing"][()])
         model.set_coefficients(coefficients)
         model.constants = group["constants"][()]
         if "core_force" in group:

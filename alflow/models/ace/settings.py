@@ -47,6 +47,11 @@ class AceKeys(Section):
         description="features of an atom, at most, besides those of n_pair; by default as many as suit the labels, "
         "up to 1250, or fewer for four species",
     )
+    n_pseudo_species: Count | None = Field(
+        None,
+        le=118,
+        description="pseudo-species that stand for more species in products; 4 by default, fewer with few features",
+    )
     energy_weight: Positive = Field(
         20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
     )

@@ -1,4 +1,4 @@
-"""Derivatives of every single feature where densities are those of pseudo-species; else :mod:`.rows` has them."""
+"""Derivatives of every single feature as of :mod:`alflow.models.ace.kernels.rows`, by densities of pseudo-species."""
 
 import numpy as np
 from numpy.typing import NDArray
