@@ -34,6 +34,7 @@ _ELEMENTS = 20  # above which nothing is chosen: fits take long, and there is ro
 _LEAST = 30  # features of an atom in fits that compare
 _COLUMNS = 600  # features of all species together in fits that compare cutoffs
 _SIZES = (150, 300, 600, 1200)  # the same in fits that compare sizes: where the last is best, more are better still
+_STEPS = 1.25  # from one choice to the next, in structures
 _FOLDS = 4
 _STRENGTHS = tuple(np.arange(-12.0, -2.0, 1.5).tolist())  # of the ridge, as of Scaled.ridge
 _STEP = 1.5  # of them
@@ -75,11 +76,15 @@ class Choice:
 
 
 def deciding(n: int) -> int:
-    """How many of n structures decide, the first ones: the largest power of two.
+    """How many of n structures decide, the first ones: the largest of 1, 2, ..., 8, 10, 12, 15, ..., steps of 1.25.
 
-    So a choice stands until there are twice as many, and it does not matter in how many pieces they come.
+    So a choice stands until there are a quarter more, and it does not matter in how many pieces they come. Fewer would
+    not do: files are often sorted, and what comes last is unlike the rest.
     """
-    return 1 << (n.bit_length() - 1)
+    number = 1
+    while (more := max(number + 1, int(_STEPS * number))) <= n:
+        number = more
+    return number
 
 
 def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling) -> Choice:

@@ -146,7 +146,7 @@ class AceModel:
         return replace(solution.fitted, remarks=(*solution.fitted.remarks, *chosen, *contradiction))
 
     def _choice(self, training: TrainingSet, resampling: Resampling) -> Choice | None:
-        """Of the basis: that of before, unless there are twice as many structures."""
+        """Of the basis: that of before, unless there are a quarter more structures."""
         if self.settings.cutoff is not None and self.settings.n_features is not None:
             return None
         if self.choice is not None and self.choice.n_structures == deciding(len(training)):
