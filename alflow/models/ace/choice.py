@@ -39,7 +39,7 @@ _FOLDS = 4
 _STRENGTHS = tuple(np.arange(-12.0, -2.0, 1.5).tolist())  # of the ridge, as of Scaled.ridge
 _STEP = 1.5  # of them
 _SMALL = 0.0625  # squared error, over the median, below which structures are all equally good
-_CLEARLY, _ERRORS = 0.05, 2.0  # difference of scores, by itself and over its standard error, from which it counts
+_CLEARLY = 0.05  # difference of scores, from which it may count
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling)
     and 600 features of all species together, if these do better than 1200. The score is the mean over structures of
     log(1/16 + e^2/m), half of it by energies and half by forces, with the error e of a structure that was left out and
     its median m as things usually are: neither wild structures nor those without a force decide. What differs from the
-    usual is taken where the score is lower by 0.05 and by two standard errors of the difference. Fewer features are not
-    considered where less than half of the structures can be compared: with more there is more to be told.
+    usual is taken where the score is lower by 0.05 and by a standard error of the difference. Where less than two
+    thirds of the structures can be compared, a fit to all of them is another matter: then it takes two standard errors,
+    and fewer features are not considered.
 
     Parameters
     ----------
@@ -121,8 +122,8 @@ def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling)
         return Choice(usual, None, first, f"as usual, of fewer than {_FEWEST} structures")
     if len(some.numbers) > _ELEMENTS:
         return Choice(usual, None, first, f"as usual, of more than {_ELEMENTS} elements")
-    by_size = 2 * len(compared) >= first and settings.n_features is None
-    cutoff, n_features, reason = _best(_Question(settings, compared, folds, usual, by_size))
+    most_are = 3 * len(compared) >= 2 * first
+    cutoff, n_features, reason = _best(_Question(settings, compared, folds, usual, most_are))
     return Choice(cutoff, n_features, first, f"{reason} (cross-validation of {len(compared)} of the first {first})")
 
 
@@ -148,19 +149,19 @@ class _Question:
         Of the potential, structures, and to which fold each of them belongs.
     usual : float
         Cutoff to begin with, Å.
-    by_size : bool
-        Whether numbers of features are compared.
+    most_are : bool
+        Whether these are most of the structures.
     """
 
     settings: AceSettings
     compared: TrainingSet
     folds: Resampling
     usual: float
-    by_size: bool
+    most_are: bool
     digest: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        asked = [self.settings.plain(), self.usual, self.by_size, self.folds.seed]
+        asked = [self.settings.plain(), self.usual, self.most_are, self.folds.seed]
         arrays = (self.folds.groups, self.compared.energies, *self.compared.forces)
         parts = [
             json.dumps(asked, sort_keys=True).encode(),
@@ -190,12 +191,13 @@ def _best(question: _Question) -> tuple[float, int | None, str]:
         for cutoff in (round(usual * (1.0 + step / USUAL_CUTOFF), 2) for step in _LADDER):
             if found := _errors(question, cutoff, few, near):
                 by_cutoff[cutoff] = _lowest(found, medians)
-    cutoff, reason = _clearly_best(by_cutoff, usual, "Å")
-    if not question.by_size:
+    errors = 1.0 if question.most_are else 2.0
+    cutoff, reason = _clearly_best(by_cutoff, usual, errors, "Å")
+    if not question.most_are or question.settings.n_features is not None:
         return cutoff, None, reason
     sizes = sorted({_of_atom(question.settings, n_species, columns) for columns in _SIZES})
     by_size = {size: _lowest(_errors(question, cutoff, size, _EVERYWHERE), medians) for size in sizes}
-    size, why = _clearly_best(by_size, sizes[-1], "features an atom")
+    size, why = _clearly_best(by_size, sizes[-1], errors, "features an atom")
     return cutoff, None if size == sizes[-1] else size, f"{reason}; {why}"
 
 
@@ -204,8 +206,8 @@ def _of_atom(settings: AceSettings, n_species: int, columns: int) -> int:
     return min(settings.features_of(n_species), max(columns // n_species, _LEAST))
 
 
-def _clearly_best(terms: dict[Any, list[Array]], usual: Any, unit: str) -> tuple[Any, str]:
-    """The candidate of the lowest score, if it is clearly lower than that of the usual one, and a sentence on it."""
+def _clearly_best(terms: dict[Any, list[Array]], usual: Any, errors: float, unit: str) -> tuple[Any, str]:
+    """The candidate of the lowest score, if that is lower by so many errors than the usual one's, and a sentence."""
     best = min(terms, key=lambda candidate: _score(terms[candidate]))
     better = [here - there for here, there in zip(terms[usual], terms[best], strict=True)]
     gain = _score(better)
@@ -213,7 +215,7 @@ def _clearly_best(terms: dict[Any, list[Array]], usual: Any, unit: str) -> tuple
     others = ", ".join(f"{candidate:g}" for candidate in sorted(terms) if candidate != usual)
     if not others:
         return usual, "as asked for"
-    if gain < max(_CLEARLY, _ERRORS * error):
+    if gain < max(_CLEARLY, errors * error):
         return usual, f"none of {others} {unit} is clearly better than {usual:g}"
     ratio = np.exp(-gain / sum(1 for part in better if len(part)))
     return best, f"of {others} {unit} {best:g} is best, errors are {ratio:.2f} of those with {usual:g}"
