@@ -25,6 +25,7 @@ from alflow.models.ace.threads import each
 from alflow.structures import bits, neighbours
 
 Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 _LADDER = (-1.0, -0.5, 0.5, 1.0)  # Å, other cutoffs than the usual one
 _NEAR, _FAR = 2.9, 10.0  # Å, nearest neighbours up to which the ladder serves, and as far as they are looked for
@@ -53,7 +54,7 @@ class Choice:
     n_features : int or None
         Of an atom, at most; None for the usual number.
     n_structures : int
-        They were chosen on the first so many structures of the training set.
+        They were chosen on the first so many structures of the training set that do not nearly coincide.
     reason : str
         In words.
     """
@@ -87,6 +88,12 @@ def deciding(n: int) -> int:
     return number
 
 
+def deciders(resampling: Resampling) -> IntArray:
+    """Which structures decide: the first ones, of those that nearly coincide only one."""
+    apart = np.flatnonzero(resampling.twins == np.arange(len(resampling.twins)))
+    return apart[: deciding(len(apart))]
+
+
 def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling) -> Choice:
     """Cutoff and number of features with clearly lower errors of four-fold cross-validation than the usual ones.
 
@@ -104,27 +111,27 @@ def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling)
     settings : AceSettings
         Of the potential; what is given there is not chosen.
     training : TrainingSet
-        Of which the first ones decide (:func:`deciding`).
+        Of which the first ones decide.
     resampling : Resampling
-        Which of them nearly coincide, and are left out together.
+        Which of them nearly coincide.
     """
-    first = deciding(len(training))
-    some = training.subset(range(first))
+    first = deciders(resampling)
+    some = training.subset(first.tolist())
     usual = settings.cutoff or round(USUAL_CUTOFF * _stretch(some), 2)
     # Evenly spaced, so that those that came last are heard as well.
     most = max(_FEWEST, min(_STRUCTURES, int(_ATOMS / np.mean([len(frame) for frame in some.frames]))))
-    chosen = np.unique(np.linspace(0, first - 1, min(first, most)).astype(int))
-    sets, twins = np.unique(resampling.twins[chosen], return_index=True, return_inverse=True)[1:]
-    isolated = np.flatnonzero(~resampling.dealt[chosen]).tolist()
+    chosen = np.unique(np.linspace(0, len(first) - 1, min(len(first), most)).astype(int))
+    isolated = np.flatnonzero(~resampling.dealt[first[chosen]]).tolist()
     compared = some.subset(chosen.tolist())
-    folds = Resampling.of(compared.kinds(), sets[twins].tolist(), _FOLDS, resampling.seed, isolated)
+    folds = Resampling.of(compared.kinds(), range(len(compared)), _FOLDS, resampling.seed, isolated)
     if folds.n_apart < _FEWEST:
-        return Choice(usual, None, first, f"as usual, of fewer than {_FEWEST} structures")
+        return Choice(usual, None, len(first), f"as usual, of fewer than {_FEWEST} structures")
     if len(some.numbers) > _ELEMENTS:
-        return Choice(usual, None, first, f"as usual, of more than {_ELEMENTS} elements")
-    most_are = 3 * len(compared) >= 2 * first
+        return Choice(usual, None, len(first), f"as usual, of more than {_ELEMENTS} elements")
+    most_are = 3 * len(compared) >= 2 * len(first)
     cutoff, n_features, reason = _best(_Question(settings, compared, folds, usual, most_are))
-    return Choice(cutoff, n_features, first, f"{reason} (cross-validation of {len(compared)} of the first {first})")
+    reason += f" (cross-validation of {len(compared)} of the first {len(first)})"
+    return Choice(cutoff, n_features, len(first), reason)
 
 
 def _stretch(training: TrainingSet) -> float:

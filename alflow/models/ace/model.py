@@ -16,7 +16,7 @@ from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.errors import PotentialError
 from alflow.executors import limit_threads
-from alflow.models.ace.choice import Choice, choose, deciding
+from alflow.models.ace.choice import Choice, choose, deciders
 from alflow.models.ace.consistency import contradicts, stress_remark
 from alflow.models.ace.core import make_core
 from alflow.models.ace.environment import Descriptor, Environment
@@ -149,7 +149,7 @@ class AceModel:
         """Of the basis: that of before, unless there are a quarter more structures."""
         if self.settings.cutoff is not None and self.settings.n_features is not None:
             return None
-        if self.choice is not None and self.choice.n_structures == deciding(len(training)):
+        if self.choice is not None and self.choice.n_structures == len(deciders(resampling)):
             return self.choice
         return choose(self.settings, training, resampling)
 

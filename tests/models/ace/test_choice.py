@@ -89,6 +89,14 @@ def test_a_wild_structure_does_not_decide() -> None:
     assert chosen(alflow.fit(wild, **FEW)).cutoff == chosen(alflow.fit(frames, **FEW)).cutoff == 4.5
 
 
+def test_twins_decide_nothing() -> None:
+    frames, again = metal(16), [frame.copy() for frame in metal(16)]
+    for frame, twin in zip(frames, again, strict=True):
+        twin.positions = twin.positions.round(4)
+        twin.calc = SinglePointCalculator(twin, energy=frame.get_potential_energy(), forces=frame.get_forces())
+    assert chosen(alflow.fit([*frames, *again], **FEW)) == chosen(alflow.fit(frames, **FEW))
+
+
 def test_energies_alone_decide_as_well() -> None:
     frames = metal(16)
     for frame in frames:

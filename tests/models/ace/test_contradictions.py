@@ -17,7 +17,7 @@ KINDS = {
     "crystals": lambda: labelled(bulk("Cu", cubic=True), 24),
     "metal": lambda: labelled(bulk("Cu", cubic=True).repeat(2), 12, calculator=EMT()),
 }
-FINER = {"n_members": 8, "n_features": 200}
+FINER = {"n_members": 8, "n_features": 200, "cutoff": 5.5}
 
 
 def multiplied(frames: list[Atoms], factor: float) -> list[Atoms]:
