@@ -190,6 +190,8 @@ def _best(question: _Question) -> tuple[float, int | None, str]:
     usual, n_species = question.usual, len(question.compared.numbers)
     few = _of_atom(question.settings, n_species, _COLUMNS)
     of_usual = _errors(question, usual, few, _EVERYWHERE)
+    if not of_usual:  # labels that are many orders of magnitude off: the fit itself says so
+        return usual, None, "as usual"
     least = min(of_usual, key=lambda place: sum(float(np.log(m)) for m in _medians(of_usual[place])))
     medians = _medians(of_usual[least])
     near = [_Place(least.log_strength + step, least.prior) for step in (-_STEP, 0.0, _STEP)]
@@ -203,7 +205,10 @@ def _best(question: _Question) -> tuple[float, int | None, str]:
     if not question.most_are or question.settings.n_features is not None:
         return cutoff, None, reason
     sizes = sorted({_of_atom(question.settings, n_species, columns) for columns in _SIZES})
-    by_size = {size: _lowest(_errors(question, cutoff, size, _EVERYWHERE), medians) for size in sizes}
+    of_sizes = {size: _errors(question, cutoff, size, _EVERYWHERE) for size in sizes}
+    if not of_sizes[sizes[-1]]:
+        return cutoff, None, reason
+    by_size = {size: _lowest(errors_of, medians) for size, errors_of in of_sizes.items() if errors_of}
     size, why = _clearly_best(by_size, sizes[-1], errors, "features an atom")
     return cutoff, None if size == sizes[-1] else size, f"{reason}; {why}"
 
