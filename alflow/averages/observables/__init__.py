@@ -1,6 +1,6 @@
 """Observables, computed frame by frame: what is averaged, and what becomes of the averages.
 
-:func:`parsing.parse` makes an :class:`base.Observable` of a line of words: its kind, positional words, then
+:func:`alflow.averages.observables.parsing.parse` makes an :class:`base.Observable` of a line of words: its kind, positional words, then
 ``key=value`` options (:data:`parsing.KINDS` lists the kinds). Atoms are counted from 0, species are symbols of
 elements, lengths are in Å, angles in degrees.
 
