@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from alflow.committee.judgement import knows
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
-from alflow.models.ace.fit import Fit
+from alflow.models.ace.fit import Fit, make_descriptor
 from alflow.models.ace.scaled import Scaled, solution, with_diagonal
 from alflow.models.ace.settings import USUAL_CUTOFF, AceSettings
 from alflow.models.ace.threads import each
@@ -204,13 +204,20 @@ def _best(question: _Question) -> tuple[float, int | None, str]:
     cutoff, reason = _clearly_best(by_cutoff, usual, errors, "Å")
     if not question.most_are or question.settings.n_features is not None:
         return cutoff, None, reason
-    sizes = sorted({_of_atom(question.settings, n_species, columns) for columns in _SIZES})
+    sizes = _sizes(question.settings, question.compared.numbers)
     of_sizes = {size: _errors(question, cutoff, size, _EVERYWHERE) for size in sizes}
     if not of_sizes[sizes[-1]]:
         return cutoff, None, reason
     by_size = {size: _lowest(errors_of, medians) for size, errors_of in of_sizes.items() if errors_of}
     size, why = _clearly_best(by_size, sizes[-1], errors, "features an atom")
     return cutoff, None if size == sizes[-1] else size, f"{reason}; {why}"
+
+
+def _sizes(settings: AceSettings, numbers: tuple[int, ...]) -> list[int]:
+    """Features of an atom that are compared: of the fewer ones those that see angles, as all matter has them."""
+    *fewer, most = sorted({_of_atom(settings, len(numbers), columns) for columns in _SIZES})
+    bases = {n: make_descriptor(settings.model_copy(update={"n_features": n}), numbers).basis for n in fewer}
+    return [*(n for n, basis in bases.items() if basis.sees_angles or settings.l_max == 0), most]
 
 
 def _of_atom(settings: AceSettings, n_species: int, columns: int) -> int:

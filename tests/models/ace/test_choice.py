@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from alflow.models.ace import choice
 from alflow.models.ace.choice import Choice, deciding
+from alflow.models.ace.fit import make_descriptor
+from alflow.models.ace.settings import AceSettings
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.morse import MorsePotential
@@ -87,6 +89,17 @@ def test_a_wild_structure_does_not_decide() -> None:
     forces = frames[5].get_forces()
     wild[5].calc = SinglePointCalculator(wild[5], energy=frames[5].get_potential_energy(), forces=20.0 + forces)
     assert chosen(alflow.fit(wild, **FEW)).cutoff == chosen(alflow.fit(frames, **FEW)).cutoff == 4.5
+
+
+@pytest.mark.parametrize("numbers", [(29,), (1, 8), (1, 6, 8), (1, 6, 7, 8), (13, 28, 29, 46, 47, 78, 79)])
+def test_few_features_see_angles_too(numbers: tuple[int, ...]) -> None:
+    settings = AceSettings()
+    sizes = choice._sizes(settings, numbers)
+    assert sizes[-1] == max(sizes) >= 1200 // len(numbers) - 1
+    for size in sizes:
+        assert make_descriptor(settings.model_copy(update={"n_features": size}), numbers).basis.sees_angles
+    radial = choice._sizes(AceSettings(l_max=0), numbers)
+    assert len(radial) >= len(sizes)
 
 
 def test_twins_decide_nothing() -> None:
