@@ -24,6 +24,7 @@ species themselves.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from math import factorial, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,19 @@ from sphericart import SphericalHarmonics
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+
+class Channel(NamedTuple):
+    """The densities of one (s, n, l); those of species themselves, beside pseudo-species, are counted behind these."""
+
+    degree: int
+    l: int
+    species: int
+    n: int
+
+
+Product = tuple[tuple[Channel, ...], int]
+"""Sorted channels, and the L to which their halves couple."""
 
 
 class Tables(NamedTuple):
@@ -87,6 +101,8 @@ class Basis:
         Total degree of each feature.
     order : ndarray of int, shape (F,)
         Number of channels of each feature.
+    products : tuple of Product, length F
+        What each feature is.
     tables : Tables
         For the kernels.
     """
@@ -97,6 +113,7 @@ class Basis:
     l_max: int
     degree: IntArray
     order: IntArray
+    products: tuple[Product, ...]
     tables: Tables
 
     @property
@@ -119,20 +136,23 @@ class Basis:
         """Densities of one species, or pseudo-species."""
         return int(self.tables.radial_start[-1])
 
+    def replaced(self, product: Product, t: int, u: int) -> Product:
+        """A product with species u in the place of species t, among the neighbours."""
+        first = 0 if self.n_pseudo == self.n_species else self.n_pseudo  # where species are counted, if they are
+        channels, l = product
+        other = (c._replace(species=first + u) if c.species == first + t else c for c in channels)
+        return tuple(sorted(other)), l
+
     @property
     def n_vectors(self) -> int:
         """Length of the vectors of one atom."""
         return int(max(self.tables.target.max(initial=-1) + 1, self.n_densities)) + 1
 
 
-class _Channel(NamedTuple):
-    degree: int
-    l: int
-    species: int
-    n: int
-
-
-_Feature = tuple[tuple[_Channel, ...], int]  # channels, and the L to which their halves couple
+def orders(product: Product) -> int:
+    """In how many orders the channels of a product can be written."""
+    channels = product[0]
+    return factorial(len(channels)) // prod(factorial(channels.count(c)) for c in set(channels))
 
 
 @lru_cache(maxsize=8)
@@ -165,7 +185,7 @@ def make_basis(
     channels = _channels(n_pseudo, n_max, l_max, mixed=n_pseudo < n_species)
     singles = _channels(n_pseudo, n_pair, 0, mixed=n_pseudo < n_species)
     if n_own:  # species are counted behind the pseudo-species
-        of_species = [_Channel(n + 1, 0, n_pseudo + s, n) for n in range(n_own) for s in range(n_species)]
+        of_species = [Channel(n + 1, 0, n_pseudo + s, n) for n in range(n_own) for s in range(n_species)]
         singles = [*of_species, *(c for c in singles if c.n >= n_own)]
     features = _chosen(channels, singles, n_max, n_features)
     return Basis(
@@ -175,6 +195,7 @@ def make_basis(
         l_max=l_max,
         degree=np.array([sum(c.degree for c in product) for product, _ in features], dtype=np.int64),
         order=np.array([len(product) for product, _ in features], dtype=np.int64),
+        products=tuple(features),
         tables=_make_tables(features, _Vectors(features, n_pseudo, n_species, n_own, n_pair, l_max)),
     )
 
@@ -190,22 +211,19 @@ def n_until_angles(n_pseudo: int, n_max: int, l_max: int) -> int:
     return n
 
 
-def _channels(n_pseudo: int, n_max: int, l_max: int, *, mixed: bool) -> list[_Channel]:
+def _channels(n_pseudo: int, n_max: int, l_max: int, *, mixed: bool) -> list[Channel]:
     """All of them, by degree."""
     return sorted(
-        _Channel(n + 1 + l + s * mixed, l, s, n)
-        for s in range(n_pseudo)
-        for n in range(n_max)
-        for l in range(l_max + 1)
+        Channel(n + 1 + l + s * mixed, l, s, n) for s in range(n_pseudo) for n in range(n_max) for l in range(l_max + 1)
     )
 
 
-def _chosen(channels: list[_Channel], singles: list[_Channel], n_max: int, n_features: int) -> list[_Feature]:
+def _chosen(channels: list[Channel], singles: list[Channel], n_max: int, n_features: int) -> list[Product]:
     """At most so many features: those of one channel first, then whole shells of the others.
 
     Of the first those with n >= n_max do not count.
     """
-    features: list[_Feature] = [((c,), 0) for c in singles]
+    features: list[Product] = [((c,), 0) for c in singles]
     n_features += sum(c.n >= n_max for c in singles)
     # Whole shells: part of one would prefer some species or some l to others that cost and say as much.
     for shell in _shells(channels):
@@ -230,7 +248,7 @@ class _Vectors:
     """
 
     def __init__(
-        self, features: list[_Feature], n_pseudo: int, n_species: int, n_own: int, n_max: int, l_max: int
+        self, features: list[Product], n_pseudo: int, n_species: int, n_own: int, n_max: int, l_max: int
     ) -> None:
         # Densities that no feature uses are not computed: the higher n, the fewer l there are.
         l_of = [max((c.l for product, _ in features for c in product if c.n == n), default=0) for n in range(n_max)]
@@ -239,16 +257,16 @@ class _Vectors:
         self.n_pseudo, self.n_own = n_pseudo, n_own
         self.end = n_pseudo * int(self.radial_start[-1]) + n_species * n_own
         self._gaunt = _gaunt(l_max)
-        self._nodes: dict[tuple[_Channel, _Channel, int], tuple[int, int, int]] = {}
+        self._nodes: dict[tuple[Channel, Channel, int], tuple[int, int, int]] = {}
 
-    def place(self, c: _Channel) -> int:
+    def place(self, c: Channel) -> int:
         """Where a channel is."""
         width = int(self.radial_start[-1])
         if c.species < self.n_pseudo:
             return c.species * width + int(self.radial_start[c.n]) + c.l**2
         return self.n_pseudo * width + (c.species - self.n_pseudo) * self.n_own + c.n
 
-    def node(self, c1: _Channel, c2: _Channel, l: int) -> tuple[int, int, int]:
+    def node(self, c1: Channel, c2: Channel, l: int) -> tuple[int, int, int]:
         """Where a node is, and its terms: the first, and behind the last."""
         if (c1, c2, l) not in self._nodes:
             begin = len(self.terms)
@@ -260,14 +278,14 @@ class _Vectors:
             self.end += 2 * l + 1
         return self._nodes[c1, c2, l]
 
-    def side(self, half: tuple[_Channel, ...], l: int) -> tuple[int, int, int]:
+    def side(self, half: tuple[Channel, ...], l: int) -> tuple[int, int, int]:
         """Where half of a product is, -1 for the number one, and its terms."""
         if len(half) < 2:
             return (self.place(half[0]) if half else -1), 0, 0
         return self.node(half[0], half[1], l)
 
 
-def _make_tables(features: list[_Feature], vectors: _Vectors) -> Tables:
+def _make_tables(features: list[Product], vectors: _Vectors) -> Tables:
     """The index tables of features."""
     sides = []
     for product, l in features:
@@ -301,7 +319,7 @@ def _last(entry: tuple[int, int, int, float]) -> int:
     return entry[2]
 
 
-def _shells(channels: list[_Channel]) -> Iterator[list[_Feature]]:
+def _shells(channels: list[Channel]) -> Iterator[list[Product]]:
     """Products of two, three and four channels: of each level in turn, and of each number of channels."""
     highest = channels[-1].degree
     for level in range(2, 4 * highest + 5):
@@ -312,7 +330,7 @@ def _shells(channels: list[_Channel]) -> Iterator[list[_Feature]]:
                 yield shell
 
 
-def _products(channels: list[_Channel], size: int, degree: int, first: int = 0) -> Iterator[tuple[_Channel, ...]]:
+def _products(channels: list[Channel], size: int, degree: int, first: int = 0) -> Iterator[tuple[Channel, ...]]:
     """Unordered sets of ``size`` channels, sorted, of a total degree."""
     for k in range(first, len(channels)):
         if size * channels[k].degree > degree:  # they are sorted by degree: the others have no less
@@ -324,7 +342,7 @@ def _products(channels: list[_Channel], size: int, degree: int, first: int = 0) 
             yield (channels[k],)
 
 
-def _couplings(product: tuple[_Channel, ...]) -> list[int]:
+def _couplings(product: tuple[Channel, ...]) -> list[int]:
     """The l to which both halves of a product can couple."""
     ls = [c.l for c in product]
     if len(ls) == 2:

@@ -29,14 +29,22 @@ WEAKEST = 1.0
 _RISE = 1.05  # of that force from one to the next of three distances
 
 _FAR = 3.0  # sums of covalent radii: where the core of a pair begins that was seen only beyond
-_UNSEEN = 1.5  # the same of a pair that was never seen within the cutoff
+_UNSEEN = 1.5  # the same of a pair that was never seen within the cutoff, at most
 
 
 def inner_distances(numbers: tuple[int, ...], shortest: Array, cutoff: float) -> Array:
-    """Where the core of each pair of species begins, shape (S, S), Å; shortest: seen in training, or infinite."""
-    radii = covalent(numbers)
-    seen = np.minimum(shortest, _FAR * radii)
-    return np.asarray(np.minimum(np.where(np.isfinite(shortest), seen, _UNSEEN * radii), cutoff))
+    """Where the core of each pair of species begins, shape (S, S), Å; shortest: seen in training, or infinite.
+
+    A pair that was never seen may come as close, in sums of covalent radii, as the closest of those that have a species
+    in common with it, or else of all.
+    """
+    radii, met = covalent(numbers), np.isfinite(shortest)
+    closeness = np.where(met, shortest / radii, np.inf)
+    of_one = closeness.min(axis=1, initial=np.inf)
+    of_either = np.minimum(of_one[:, None], of_one)
+    either = np.where(np.isfinite(of_either), of_either, of_one.min(initial=np.inf))
+    inner = np.where(met, np.minimum(shortest, _FAR * radii), np.minimum(either, _UNSEEN) * radii)
+    return np.asarray(np.minimum(inner, cutoff))
 
 
 def repelling(coefficients: Array, responses: Array, rows: Array) -> Array:

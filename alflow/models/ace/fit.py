@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from alflow.committee.judgement import judge, share_of_whole
@@ -24,12 +25,16 @@ from alflow.models.ace.pseudo_species import layout, mixing
 from alflow.models.ace.regression import solve
 from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
+from alflow.models.ace.unmet import Rule, unmet
+from alflow.randomness import generator
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _BOTH = np.array([1.0, 1.0, 1.0, *3 * [np.sqrt(2.0)]])  # xy counts for yx, too: a crystal may be turned as one likes
 _ISOTROPIC = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+_UNMET = 0x756E6D74  # first element of a random key, no cycle's number: of what is drawn of features never met
+_NAMED = 6  # pairs that never met, in words
 _STEEP = 3  # degree from which the prior of a pair term falls no more
 
 
@@ -248,6 +253,7 @@ class Fit:
         judgement = judge(statements, seen, share)
         parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features + 1)
         of_features = np.ascontiguousarray(parts[:, :, :-1].transpose(1, 2, 0))
+        self._add_unmet(of_features, judgement.energy.factor, resampling.seed)
         virial = parts[:, :, -1].mean(axis=0)
         means, atom_error = equations.atoms(coefficients.mean(axis=0))
         return Solution(
@@ -263,6 +269,7 @@ class Fit:
                 (
                     *resampling.remarks(training.kinds()),
                     *self._blind(),
+                    *self._apart(),
                     *remarks_on_labels(training, judgement, virial, found.energies_over_forces),
                 ),
                 virial if self.jury.with_stress else np.zeros(0),
@@ -278,6 +285,38 @@ class Fit:
         there = self.settings.features_of(n)
         remedy = f"raise n_features above {there}, or lower n_max or n_pseudo_species"
         return [f"warning: with {n} species no feature depends on an angle: {remedy}"]
+
+    def _add_unmet(self, coefficients: Array, alpha: float, seed: int) -> None:
+        """Add to coefficients (S, F, M) what is drawn of features that no structure has.
+
+        Members are judged without it: there is nothing to judge it by. Over alpha, as it is no matter of how much of
+        the data members share, and all that is made of their differences is multiplied with alpha.
+        """
+        met = np.einsum("sff->sf", self.equations.atomic)[:, :-1] > 0
+        if met.all():
+            return
+        n_members, numbers = coefficients.shape[2], (0, *self.descriptor.numbers)  # 0: of no species
+
+        def draws(rule: Rule) -> Array:
+            z = np.asarray(generator(seed, _UNMET, *(numbers[k + 1] for k in rule)).normal(size=n_members))
+            z -= z.mean()
+            return np.asarray(z / np.std(z, ddof=1))
+
+        mean, deviations = unmet(self.descriptor.basis, met, coefficients.mean(axis=2), draws)
+        coefficients += mean[:, :, None] + deviations / alpha
+
+    def _apart(self) -> list[str]:
+        """Which species have never met."""
+        symbols = np.array(chemical_symbols)[list(self.descriptor.numbers)]
+        apart = zip(*np.nonzero(np.triu(~np.isfinite(self.shortest))), strict=True)
+        pairs = [f"{symbols[a]}-{symbols[b]}" for a, b in apart]
+        if not pairs:
+            return []
+        more = f" and {len(pairs) - _NAMED} other pairs" if len(pairs) > _NAMED else ""
+        named = ", ".join(pairs[:_NAMED]) + more
+        return [
+            f"never within the cutoff of each other: {named}; pairs that were tell what is expected, and how surely"
+        ]
 
     def _core(self, training: TrainingSet, coefficients: Array) -> Core:
         """The core that takes over from the mean of members with these coefficients (S, F, M)."""
