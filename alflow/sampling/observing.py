@@ -53,8 +53,14 @@ class Observed:
         force = float(np.linalg.norm(self.atoms.get_forces(), axis=1).max())
         return force, float(self.atoms.get_temperature()), distance_ratio(self.atoms)
 
-    def store(self, step: int, measured: tuple[float, float, float]) -> float:
-        """Store the frame, with what :meth:`measure` has just given; its largest sigma of a force component, eV/Å."""
+    def store(self, step: int, measured: tuple[float, float, float]) -> tuple[float, float]:
+        """Store the frame, with what :meth:`measure` has just given.
+
+        Returns
+        -------
+        sigma, grade : float
+            Largest calibrated sigma of a force component, eV/Å, and largest extrapolation grade of an atom.
+        """
         results = self.atoms.calc.results  # of this very structure: the forces have just been measured
         row = dict(zip(("largest_force", "temperature", "distance_ratio"), measured, strict=True))
         row |= {"step": float(step), "energy": float(results["energy"])}
@@ -71,7 +77,7 @@ class Observed:
         self.frames.append(frame)
         self.energies.append(energies)
         self.rows.append(row)
-        return row["largest_force_sigma"]
+        return row["largest_force_sigma"], row["largest_grade"]
 
     def _predict(self, row: dict[str, float]) -> Array:
         """Add all that the committee says of its uncertainty; the energies of its members."""

@@ -23,6 +23,9 @@ class Sample(Section):
     friction: Positive = Field(0.01, description="of the thermostat, 1/fs")
     checkpoint: Count = Field(500, description="steps after which a walk is durable on disk")
     force_sigma_max: Positive = Field(1.0, description="a walker stops above this sigma of a force component, eV/Å")
+    grade_max: Positive = Field(
+        1e5, description="a walker stops above this extrapolation grade of an atom, which is about 1 where labels are"
+    )
     force_max: Positive = Field(30.0, description="a walker stops above this force on an atom, eV/Å")
     temperature_factor_max: Positive = Field(
         4.0, description="a walker stops when it is hotter than so many times its thermostat"

@@ -32,7 +32,7 @@ _VELOCITIES = 0  # last element of the random key of the initial velocities; seg
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a walker stops. All are checked at every step, the force's sigma at every stored frame.
+    """Where a walker stops. All are checked at every step, the force's sigma and the grade at every stored frame.
 
     Attributes
     ----------
@@ -44,12 +44,16 @@ class Bounds:
         Largest instantaneous temperature, K.
     distance_ratio : float
         Smallest distance of two atoms over the sum of their covalent radii.
+    grade : float, optional
+        Largest extrapolation grade of an atom: where members agree on what none of them knows, only this tells. No
+        bound by default.
     """
 
     force_sigma: float
     force: float
     temperature: float
     distance_ratio: float
+    grade: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,11 +248,13 @@ class _Watched(Observed):
             stop = f"temperature {temperature:.0f} K > {bounds.temperature:.0f}"
         elif not ratio >= bounds.distance_ratio:
             stop = f"distance {ratio:.3f} of the covalent radii < {bounds.distance_ratio:g}"
-        # The sigma of forces costs as much as M forces, so it is a bound of stored frames only.
+        # The sigma of forces costs as much as M forces, and the grade as much as one: bounds of stored frames only.
         if stop or step % self.walker.stride == 0:
-            sigma = self.store(step, measured)
+            sigma, grade = self.store(step, measured)
             if not stop and self.force_sigma and not sigma <= bounds.force_sigma:
                 stop = f"force sigma {sigma:.3g} eV/Å > {bounds.force_sigma:g}"
+            elif not stop and not grade <= bounds.grade:
+                stop = f"extrapolation grade {grade:.3g} > {bounds.grade:g}"
         return stop
 
     def keep(self, step: int) -> None:

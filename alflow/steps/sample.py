@@ -189,6 +189,7 @@ def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int
         force=s.force_max,
         temperature=s.temperature_factor_max * temperature,
         distance_ratio=s.distance_ratio_min,
+        grade=s.grade_max,
     )
     weighting, error = _weighting(settings)
     return Walker(

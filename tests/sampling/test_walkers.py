@@ -83,6 +83,7 @@ def test_frames_tell_everything(committee: Committee) -> None:
         (replace(WIDE, temperature=1.0), "temperature "),
         (replace(WIDE, distance_ratio=2.0), "distance "),
         (replace(WIDE, force_sigma=1e-12), "force sigma "),
+        (replace(WIDE, grade=1e-3), "extrapolation grade "),
     ],
 )
 def test_bounds_stop_the_walk_and_keep_the_frame(committee: Committee, bounds: Bounds, reason: str) -> None:
