@@ -33,12 +33,13 @@ def drawn(n_members: int) -> Callable[[Rule], np.ndarray]:
 
 
 def alloys(*pairs: str, n: int, seed: int) -> list[Atoms]:
-    """Eight atoms of two metals, hot and strained, with EMT's labels."""
+    """Eight atoms of two metals in any shares, hot and strained, with EMT's labels."""
     rng, frames = np.random.default_rng(seed), []
     for k in range(n):
         atoms = bulk("Ag", cubic=True) * (2, 1, 1)
         atoms.set_cell(atoms.cell * rng.uniform(0.92, 0.98), scale_atoms=True)
-        atoms.symbols = rng.permutation(pairs[k % len(pairs)].split("-") * 4)
+        a, b = pairs[k % len(pairs)].split("-")
+        atoms.symbols = rng.permutation([a, b, *rng.choice([a, b], 6)])
         atoms.positions += 0.1 * rng.normal(size=(8, 3))
         atoms.calc = EMT()
         atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
@@ -53,7 +54,7 @@ def committee() -> Committee:
 
 
 def test_errors_and_their_bars_where_two_metals_never_met(committee: Committee) -> None:
-    """Copper and gold; with coefficients of zero instead errors are ten times as large, and no sigma sees them."""
+    """Copper and gold; with coefficients of zero instead errors are twice as large, and no sigma sees them."""
     model = committee.model
     met = np.zeros(model.coefficients.shape[:2], dtype=bool)
     for frame in committee.training.frames:
@@ -65,19 +66,19 @@ def test_errors_and_their_bars_where_two_metals_never_met(committee: Committee) 
     blank.model.set_coefficients(np.where(met[:, :, None], model.coefficients, 0.0))
 
     def judged(one: Committee) -> tuple[float, float, float]:
-        """Error of energies, their root mean square z-score, share of forces within sigma."""
+        """Error of forces, root mean square z-score of energies, share of forces within sigma."""
         errors, z, within = [], [], []
         for atoms in alloys("Cu-Au", n=10, seed=2):
             found = one.predict(atoms)
-            errors.append(found.energy - atoms.get_potential_energy())
-            z.append(errors[-1] / found.energy_sigma)
-            within.append(np.abs(found.forces - atoms.get_forces()) < found.forces_sigma)
-        return float(np.std(errors) + np.abs(np.mean(errors))), float(np.sqrt(np.mean(np.square(z)))), np.mean(within)
+            errors.append(found.forces - atoms.get_forces())
+            z.append((found.energy - atoms.get_potential_energy()) / found.energy_sigma)
+            within.append(np.abs(errors[-1]) < found.forces_sigma)
+        return float(np.sqrt(np.mean(np.square(errors)))), float(np.sqrt(np.mean(np.square(z)))), np.mean(within)
 
     (error, rms_z, share), (of_blank, z_of_blank, share_of_blank) = judged(committee), judged(blank)
-    assert error < 0.1 * of_blank
-    assert rms_z < 2.5 < 10 < z_of_blank
-    assert share > 0.4 > 0.1 > share_of_blank
+    assert error < 0.5 * of_blank
+    assert rms_z < 1.5 < z_of_blank
+    assert share > 0.8 > 0.4 > share_of_blank
 
 
 def test_it_is_said(committee: Committee) -> None:
