@@ -166,7 +166,8 @@ def status(directory: Path, as_json: bool) -> None:
     )
     if found["note"]:
         click.echo(found["note"])
-    click.echo(f"converged: {'yes' if found['converged'] else 'no'} ({found['reason']})")
+    converged = "yes" if found["converged"] else "no, but the cycles end" if found["ended"] else "no"
+    click.echo(f"converged: {converged} ({found['reason']})")
 
 
 @main.command()
@@ -185,18 +186,19 @@ def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | No
     from alflow.report import inspection, tables
     from alflow.report.status import status as status_of
 
-    rows = inspection.inspect(directory, cycle)
+    rows, selections = inspection.inspect(directory, cycle), inspection.selections(directory, cycle)
     if export is not None:
         from alflow.data.writing import write_structures
 
         write_structures(export, inspection.inspected_frames(directory, cycle))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-    elif rows:
+        return
+    if rows:
         tables.show(tables.inspect_table(rows))
+    click.echo("\n".join(selections) or ("" if rows else "nothing selected yet"))
+    if rows:
         tables.show(tables.calibration_table(status_of(directory)["cycles"]))
-    else:
-        click.echo("nothing selected yet")
 
 
 @main.command()
@@ -261,20 +263,26 @@ def train(data: Path, output: Path, **asked: Any) -> None:
 @click.option("--trust", is_flag=True, help="Run the calculators that MODEL names, programs of others.")
 @baseline_option
 def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path | None) -> None:
-    """Predict energies and forces with their uncertainties."""
-    from alflow.data.reading import read_structures
+    """Predict energies and forces with their uncertainties.
+
+    A structure that cannot be treated (a species that MODEL does not know, atoms in the same place, no atoms, ...)
+    stops no other: it is named, and written with the reason as not_predicted in place of results. The exit code is
+    then 2.
+    """
     from alflow.data.writing import write_structures
+    from alflow.errors import StructureError
     from alflow.report import exports
 
     committee = exports.committee(model, _baseline_of(baseline), trust=trust)
-    frames = [
-        exports.predicted(committee, frame, f"{data} frame {i}")
-        for i, frame in enumerate(read_structures(data, close=True))
-    ]
+    frames, problems = exports.predictions(committee, data)
     write_structures(output, frames)
-    click.echo(f"{output}: {len(frames)} structures")
+    click.echo(f"{output}: {len(frames)} structures{f', {len(problems)} not predicted' if problems else ''}")
     if committee.judgement.note:
         click.echo(committee.judgement.note, err=True)
+    for problem in problems:
+        click.echo(f"alflow: {problem}", err=True)
+    if problems:
+        click.get_current_context().exit(StructureError.exit_code)
 
 
 @main.command()

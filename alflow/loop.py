@@ -45,6 +45,8 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 }
 """The parts of alflow.toml that a step depends on: their hash is kept in the file the step leaves."""
 
+_MORE = "`alflow iterate --cycles N` runs N more cycles all the same"
+
 _COMMITTEES: dict[str, tuple[int, ...]] = {
     "sample": (-1,),
     "select": (-1,),
@@ -181,8 +183,8 @@ def _run(
             done.append(_finish(context, cycle, store.steps(cycle)[0], progress))
             cycle += 1
         if not done and cycles is None:
-            reason = store.read(cycle - 1, "assess", AssessRecord).last.reason
-            progress.note(f"converged: {reason}; `alflow iterate --cycles N` runs N more cycles all the same")
+            last_of = store.read(cycle - 1, "assess", AssessRecord).last
+            progress.note(f"{last_of.state}: {last_of.reason}; {_MORE}")
     return done
 
 
@@ -198,6 +200,8 @@ def _finish(context: Context, cycle: int, step: str, progress: Reporter) -> Asse
     close_all()  # members in other interpreters take memory that the walkers' own need now
     now = context.store.read(cycle, "assess", AssessRecord).last
     progress.table(cycle_table(now))
+    if now.converged or (cycle and not now.n_selected):
+        progress.note(f"{now.state}: {now.reason}{f'; {_MORE}' if now.converged else ''}")
     return now
 
 

@@ -24,6 +24,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from click.testing import CliRunner
 
 from conftest import TINY, WATER, alflow, make_run
+from lj_frames import SMALL, bonded, water
 
 STATUS_KEYS = {"next", "converged", "n_labelled", "cycles"}
 CYCLE_KEYS = {"cycle", "steps", "n_selected", "n_labelled", "n_failed", "largest_force_sigma", "energy_rmse",
@@ -53,17 +54,21 @@ def strict(text: str):
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
-def test_iterate_says_that_a_run_has_converged(finished_run: Path) -> None:
+def test_iterate_says_that_a_run_has_ended(finished_run: Path) -> None:
+    """And not that it has converged: nothing was asked for that could be reached."""
     done = run("iterate", finished_run)
     assert done.exit_code == 0
-    assert "converged: converge.max_cycles = 1 cycles done; `alflow iterate --cycles N` runs N more" in done.output
+    assert "ended: converge.max_cycles = 1 cycles done; largest sampled force sigma " in done.output
+    assert "eV/Å; `alflow iterate --cycles N` runs N more" in done.output
+    said = run("status", finished_run).stdout.splitlines()[-1]
+    assert said.startswith("converged: no, but the cycles end (converge.max_cycles = 1 cycles done; ")
 
 
 def test_status_json(finished_run: Path) -> None:
     found = strict(run("status", finished_run, "--json").stdout)
     assert found.keys() >= STATUS_KEYS
     assert found["next"] == "sample"
-    assert found["converged"] is True
+    assert (found["converged"], found["ended"]) == (False, True)
     assert found["n_labelled"] == 15
     assert [c["cycle"] for c in found["cycles"]] == [0, 1]
     for cycle in found["cycles"]:
@@ -98,6 +103,7 @@ def test_tables_for_people(finished_run: Path) -> None:
         result = run(command, finished_run)
         assert result.exit_code == 0
         assert "\x1b" not in result.stdout
+    assert "cycle 1: 3 of 7 frames selected; left out: " in run("inspect", finished_run).stdout
     assert "alpha" in run("status", finished_run).stdout
     assert "new forces" in run("inspect", finished_run).stdout
 
@@ -234,6 +240,34 @@ def test_bad_structures(name: str, tmp_path: Path) -> None:
     refused(run("iterate", folder), 2, *words)
 
 
+def test_predict_goes_on_after_what_it_cannot_treat(tmp_path: Path) -> None:
+    """Each frame has its place in the output, with a prediction or with the reason why there is none."""
+    model, data, out = tmp_path / "m.h5", tmp_path / "new.xyz", tmp_path / "out.xyz"
+    package.fit(bonded(water(), 12), **SMALL).save(model)
+    apart = water().positions[:3]
+    frames = [Atoms("OH2", apart), Atoms("OHF", apart), Atoms("OH2", apart[[0, 1, 1]]), Atoms("OH2", np.nan * apart),
+              Atoms(), Atoms("OH2", 1.01 * apart)]  # fmt: skip
+    frames[1].calc = SinglePointCalculator(frames[1], energy=-7.0, forces=np.ones((3, 3)))
+    ase.io.write(data, frames)
+    done = run("predict", model, data, "-o", out)
+    assert done.exit_code == 2
+    assert done.stdout == f"{out}: 6 structures, 4 not predicted\n"
+    found = ase.io.read(out, ":")
+    words = {1: "F in HFO: not in the training set", 2: "H1 and H2 overlap", 3: "position of atom 0", 4: "no atoms"}
+    lines = iter(done.stderr.splitlines())
+    for k, frame in enumerate(found):
+        assert len(frame) == len(frames[k])
+        if k in words:
+            assert frame.calc is None
+            assert f"{data} frame {k}" in frame.info["not_predicted"]
+            assert words[k] in frame.info["not_predicted"]
+            assert next(lines) == f"alflow: {frame.info['not_predicted']}"
+        else:
+            assert frame.get_potential_energy() == pytest.approx(package.load(model).predict(frames[k]).energy)
+            assert "not_predicted" not in frame.info
+    assert next(lines, None) is None
+
+
 def test_no_initial_structures(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     (folder / "water.xyz").unlink()
@@ -256,7 +290,9 @@ def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
         assert frame.arrays[f"atom_{kind}"].shape == (3,)
     other = tmp_path / "other.xyz"
     other.write_text("2\n\nC 0 0 0\nO 0 0 1.1\n")
-    refused(run("predict", model, other, "-o", out), 2, "other.xyz frame 0", "C in CO: not in the training set", "H, O")
+    partly = run("predict", model, other, "-o", out)
+    assert (partly.exit_code, partly.stdout) == (2, f"{out}: 1 structures, 1 not predicted\n")
+    assert "other.xyz frame 0: C in CO: not in the training set, which has H, O" in partly.stderr
     other.write_text(WATER)
     refused(run("train", other, "-o", model), 1, "has no energy")
     refused(run("predict", data, other, "-o", out), 1, "is not a model")

@@ -16,7 +16,21 @@ def read_structures(path: Path, *, close: bool = False) -> list[Atoms]:
     Raises
     ------
     StructureError
-        The file is missing, cannot be read, holds no structures, or one that cannot be used (:func:`check_structure`).
+        As of :func:`read_unchecked`; or one of them cannot be used (:func:`check_structure`).
+    """
+    frames = read_unchecked(path)
+    for index, frame in enumerate(frames):
+        check_structure(frame, f"{path} frame {index}", close=close)
+    return frames
+
+
+def read_unchecked(path: Path) -> list[Atoms]:
+    """Read every structure of a file, those included that nothing can use.
+
+    Raises
+    ------
+    StructureError
+        The file is missing, cannot be read, or holds no structures.
     """
     if not path.is_file():
         msg = f"{path}: no such file: give the path of a file with structures"
@@ -35,6 +49,4 @@ def read_structures(path: Path, *, close: bool = False) -> list[Atoms]:
     if not frames:
         msg = f"{path} holds no structures: expected at least one"
         raise StructureError(msg)
-    for index, frame in enumerate(frames):
-        check_structure(frame, f"{path} frame {index}", close=close)
     return list(frames)

@@ -38,6 +38,8 @@ class Assessment:
         labels have none.
     stress, new_stress : Reliability
         Likewise.
+    reached : bool
+        Whether the cycles end here because what ``[converge]`` asks for is reached.
     note : str
         What could not be calibrated, and which labels were left out, and why.
     largest_force_sigma : float
@@ -50,7 +52,7 @@ class Assessment:
     observable_note : str
         Of which value and ensemble, by which method, and what to beware of; or why there is none.
     converged : bool
-        Whether the cycles end here.
+        Whether the cycles end here, for whatever reason.
     reason : str
         Why, or why not.
     """
@@ -86,6 +88,12 @@ class Assessment:
     floor_stress: float = field(default=math.nan, metadata=_LATER)
     stress: Reliability = field(default_factory=Reliability, metadata=_LATER)
     new_stress: Reliability = field(default_factory=Reliability, metadata=_LATER)
+    reached: bool = field(default=False, metadata=_LATER)
+
+    @property
+    def state(self) -> str:
+        """In one word: whether the run has converged, has ended all the same, or goes on."""
+        return "converged" if self.reached else "ended" if self.converged else "not converged"
 
 
 @dataclass(frozen=True, eq=False)

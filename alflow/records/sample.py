@@ -1,6 +1,6 @@
 """What walkers leave: the segments of a walk, and all frames of a cycle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
@@ -19,6 +19,8 @@ SIGMAS = (
     "smallest_weight",
 )
 """How sure the committee is of a stored frame, kept from :class:`Segment` to selection."""
+
+_LATER = {"later": True}  # not in the files of earlier versions
 
 
 MEASURED = ("largest_grade", "largest_force", "temperature", "distance_ratio")
@@ -75,6 +77,10 @@ class Segment:
         Steps done at the end of the segment.
     stop : str
         Why the walker stopped in this segment; empty while it goes on.
+    unseen : tuple of Atoms
+        Candidates with species that no member knows: nothing can be said of them, but that a label would tell much.
+    failures : tuple of str
+        Of each other candidate that cannot be evaluated, why.
     """
 
     walker: int
@@ -101,6 +107,8 @@ class Segment:
     end: tuple[Atoms, ...]
     end_step: int
     stop: str
+    unseen: tuple[Atoms, ...] = field(default=(), metadata=_LATER)
+    failures: tuple[str, ...] = field(default=(), metadata=_LATER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +156,8 @@ class SampleRecord:
         Of each walker.
     walker_start : tuple of str, length W
         Id of the label each walker started from.
+    unseen, failures : tuple of Atoms, tuple of str
+        As in :class:`Segment`.
     """
 
     frames: tuple[Atoms, ...]
@@ -173,3 +183,10 @@ class SampleRecord:
     walker_steps: IntArray
     ensembles: tuple[Ensemble, ...]
     walker_start: tuple[str, ...]
+    unseen: tuple[Atoms, ...] = field(default=(), metadata=_LATER)
+    failures: tuple[str, ...] = field(default=(), metadata=_LATER)
+
+    @property
+    def n_candidates(self) -> int:
+        """How many structures there are to choose from, those included that cannot be evaluated."""
+        return len(self.frames) + len(self.unseen) + len(self.failures)

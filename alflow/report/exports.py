@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from alflow import config
 from alflow.averages.sources.productions import is_production, read_beginning, segments
 from alflow.committee.committee import Committee
+from alflow.data.reading import read_unchecked
 from alflow.data.writing import write_structures
 from alflow.errors import ConfigError, PotentialError, StructureError
 from alflow.models.files import load
@@ -22,6 +23,7 @@ from alflow.records.train import TrainRecord
 from alflow.reference.kinds import described
 from alflow.reference.method import BaselineMethod
 from alflow.report.run import run_directory
+from alflow.structures import check_structure
 
 
 def export(directory: Path, output: Path) -> str:
@@ -144,6 +146,36 @@ def committee(model: Path, baseline: BaselineMethod | None, *, trust: bool = Fal
     return found.with_baseline(baseline.calculator())
 
 
+def predictions(committee: Committee, data: Path) -> tuple[list[Atoms], list[str]]:
+    """Every structure of a file with what is predicted of it, and why there is no prediction of some.
+
+    A structure that cannot be treated stops no other: ``info["not_predicted"]`` says why, and it has no results.
+
+    Returns
+    -------
+    frames : list of Atoms
+        As of :func:`predicted`, in the order of the file.
+    problems : list of str
+        A line for each structure that cannot be treated.
+
+    Raises
+    ------
+    StructureError
+        The file cannot be read (:func:`alflow.data.reading.read_unchecked`).
+    """
+    frames: list[Atoms] = []
+    problems: list[str] = []
+    for index, atoms in enumerate(read_unchecked(data)):
+        try:
+            check_structure(atoms, f"{data} frame {index}", close=True)
+            frames.append(predicted(committee, atoms, f"{data} frame {index}"))
+        except StructureError as error:
+            problems.append(str(error))
+            frames.append(atoms.copy())  # without its calculator: what a label says is no prediction
+            frames[-1].info["not_predicted"] = str(error)
+    return frames, problems
+
+
 def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     """A structure with predicted energy, forces and stress as results, and their uncertainties.
 
@@ -151,12 +183,22 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     and ``calibrated``, false where a factor is missing and the spread stands for sigma; ``arrays`` get
     ``forces_spread``, ``forces_sigma`` (eV/Å), ``extrapolation_grade`` and, where members tell energies of atoms,
     ``atom_spread`` and ``atom_sigma`` (eV). With a stress ``info`` has ``stress_spread`` and ``stress_sigma`` (eV/Å^3).
+
+    Raises
+    ------
+    StructureError
+        The committee, or its baseline, cannot be evaluated there, or what it says is no number. The message begins with
+        ``where``.
     """
     try:
-        prediction = committee.predict(atoms)
+        with np.errstate(over="ignore", invalid="ignore"):
+            prediction = committee.predict(atoms)
     except (CalculatorError, PotentialError) as error:
         msg = f"{where}: {error}"
         raise StructureError(msg) from error
+    if not (np.isfinite(prediction.energies).all() and np.isfinite(prediction.forces).all()):
+        msg = f"{where}: the prediction is not finite: atoms are too close to each other"
+        raise StructureError(msg)
     out: Atoms = atoms.copy()
     out.info["calibrated"] = prediction.calibrated
     out.info["energy_spread"] = prediction.energy_spread

@@ -50,6 +50,16 @@ def inspected_frames(directory: Path, cycle: int | None = None) -> list[Atoms]:
     return frames
 
 
+def selections(directory: Path, cycle: int | None = None) -> list[str]:
+    """How many frames each cycle had to choose from, how many were selected, and why the others were not, in a line."""
+    store = run_directory(directory)
+    return [
+        f"cycle {k}: {store.read(k, 'select', SelectRecord).summary}"
+        for k in store.cycles()
+        if cycle in {None, k} and store.exists(k, "select")
+    ]
+
+
 def _selected(directory: Path, cycle: int | None) -> list[tuple[dict[str, Any], Atoms]]:
     store = run_directory(directory)
     cycles = store.cycles()
@@ -72,8 +82,8 @@ def _selected_in(store: Store, cycle: int) -> list[tuple[dict[str, Any], Atoms]]
                 record.frames[i],
                 results.get(name),
                 reason=record.reason[i],
-                **{name: float(getattr(record, name)[i]) for name in SIGMAS},
-                energy_predicted=float(record.energy_predicted[i]),
+                **{name: _number(getattr(record, name)[i]) for name in SIGMAS},
+                energy_predicted=_number(record.energy_predicted[i]),
             )
             for i, name in enumerate(record.ids)
         ]
@@ -95,6 +105,11 @@ def _results(store: Store, cycle: int) -> dict[str, tuple[Atoms, str | None]]:
     why = [f"{r}: {d}" for r, d in zip(record.failed_reason, record.failed_detail, strict=True)]
     failed = {n: (f, w) for n, f, w in zip(record.failed_ids, record.failed_frames, why, strict=True)}
     return {**failed, **done}
+
+
+def _number(value: float) -> float | None:
+    """None for what is not known, as JSON has it."""
+    return None if np.isnan(value) else float(value)
 
 
 def _under_way(store: Store, cycle: int, names: list[str]) -> LabelRecord:
@@ -119,7 +134,7 @@ def _row(
     *,
     reason: str,
     energy_predicted: float | None = None,
-    **sigma: float,
+    **sigma: float | None,
 ) -> tuple[dict[str, Any], Atoms]:
     failure = found[1] if found else None
     energy = float(found[0].get_potential_energy(apply_constraint=False)) if found and failure is None else None

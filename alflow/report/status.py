@@ -43,10 +43,11 @@ def status(directory: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``next`` (step), ``next_cycle``, ``converged``, ``reason``, ``note`` (what the newest committee could not be
-        calibrated for, and why), ``n_labelled``, ``n_besides`` (labels of calculations that were tried again, which the
-        next label step takes in), ``writer`` (who runs it now, or None) and ``cycles``: a list with, for each,
-        ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
+        ``next`` (step), ``next_cycle``, ``converged`` (whether what ``[converge]`` asks for is reached), ``ended``
+        (whether the cycles end, for whatever reason), ``reason`` (of either), ``note`` (what the newest committee could
+        not be calibrated for, and why), ``n_labelled``, ``n_besides`` (labels of calculations that were tried again,
+        which the next label step takes in), ``writer`` (who runs it now, or None) and ``cycles``: a list with, for
+        each, ``cycle``, ``steps`` (``done``, ``running`` or ``pending``),
         ``n_selected``, ``n_labelled``, ``n_failed``, ``largest_force_sigma`` (eV/Å), ``energy_rmse`` (eV/atom),
         ``force_rmse`` (eV/Å), both before training, the same ``_after`` it, ``alpha_energy``, ``alpha_force``,
         ``floor_energy`` (eV per square root of the number of atoms), ``floor_force`` (eV/Å), the same of stresses
@@ -76,7 +77,8 @@ def status(directory: Path) -> dict[str, Any]:
     return {
         "next": step,
         "next_cycle": cycle,
-        "converged": last.converged if last else False,
+        "converged": last.reached if last else False,
+        "ended": last.converged if last else False,
         "reason": last.reason if last else "nothing assessed yet",
         "note": last.note if last else "",
         "n_labelled": sum(c["n_labelled"] for c in cycles),

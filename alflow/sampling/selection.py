@@ -1,6 +1,10 @@
 """Which sampled frames go to the reference method: candidates in, chosen out, with the reason for each.
 
 Arrays in, arrays out: this module knows neither files nor settings nor potentials.
+
+How far apart two structures are is told in the scale of their own kind, by which is meant composition and system: the
+distance from one labelled structure of that kind to the next is 1. A scale taken over everything at once would be the
+distance between compositions, phases or volumes, beside which all that happens within one of them is nothing.
 """
 
 from dataclasses import dataclass
@@ -9,6 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_SAME = 1e-3  # of the scale: rounding, another order of atoms or another origin make no more of a difference
+_ASKED = 256  # structures of a kind, at most, whose nearest neighbours give its scale: a median needs no more
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where structures lie.
+
+    Attributes
+    ----------
+    features : ndarray, shape (K, F)
+        Distances between them tell how different structures are.
+    kinds : ndarray of int, shape (K,)
+        Numbers that are equal for structures of one composition and system.
+    """
+
+    features: Array
+    kinds: IntArray
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def __getitem__(self, which: IntArray | BoolArray) -> "Places":
+        return Places(self.features[which], self.kinds[which])
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +51,8 @@ class Selection:
     indices : ndarray of int, shape (S,)
         Chosen candidates, in the order in which they were chosen.
     distances : ndarray, shape (S,)
-        Distance of each, when it was chosen, from the nearest structure already known or chosen; in units of the
-        training set's own spread.
+        Distance of each, when it was chosen, from the nearest structure already known or chosen, in the scale of its
+        kind; infinite where there is nothing to compare it with.
     n_sigma, n_unphysical, n_duplicate : int
         How many candidates fell out because the committee is sure of them, because they are not physical, and because
         they coincide with a known or chosen structure. What is left over only exceeded the budget.
@@ -35,28 +66,30 @@ class Selection:
 
 
 def select_fps(
-    candidates: Array,
-    known: Array,
+    candidates: Places,
+    known: Places,
     sigma: Array,
-    sane: NDArray[np.bool_],
+    sane: BoolArray,
     *,
     sigma_min: float,
     budget: int,
     duplicate_distance: float,
+    unsure: BoolArray | None = None,
+    settled: BoolArray | None = None,
 ) -> Selection:
     """Choose uncertain and diverse structures by farthest-point sampling, measured from what is known already.
 
     Farthest-point sampling takes, again and again, the candidate whose nearest neighbour among the known and the
     chosen structures is farthest away. It starts from the training set, not from an arbitrary candidate, so what
-    resembles the training set is taken last; it ends when that distance falls below ``duplicate_distance``, so
-    duplicates of each other and of the training set never are.
+    resembles the training set is taken last; what is closer than ``duplicate_distance`` to another is never taken,
+    unless the other is known and the committee is unsure of this one all the same.
 
     Parameters
     ----------
-    candidates : ndarray, shape (K, F)
-        Features of the candidates.
-    known : ndarray, shape (T, F)
-        Features of the training set.
+    candidates : Places, K structures
+        The candidates.
+    known : Places, T structures
+        The training set.
     sigma : ndarray, shape (K,)
         Uncertainty of each candidate.
     sane : ndarray of bool, shape (K,)
@@ -66,8 +99,13 @@ def select_fps(
     budget : int
         Largest number chosen.
     duplicate_distance : float
-        Closer than this, two structures count as one; in units of the training set's root-mean-square distance from
-        its mean.
+        Closer than this, two structures count as one; 1 is the median distance of a known structure of the kind from
+        the nearest other one. Of a kind with fewer than two known structures candidates count for that, too.
+    unsure : ndarray of bool, shape (K,), optional
+        Candidates that are no duplicates of a known structure however near it they are, unless they are that
+        structure itself; none by default.
+    settled : ndarray of bool, shape (K,), optional
+        Candidates whose calculation has been done, or has failed: duplicates in any case; none by default.
 
     Returns
     -------
@@ -76,41 +114,74 @@ def select_fps(
     """
     uncertain = sigma >= sigma_min
     eligible = np.flatnonzero(uncertain & sane)
-    n_sigma = int(np.sum(~uncertain))
-    n_unphysical = int(np.sum(uncertain & ~sane))
-    features = candidates[eligible] / _spread(known)
-    nearest = _nearest(features, known / _spread(known))
+    mine = candidates[eligible]
+    scales = _scales(mine, known)
+    nearest = np.full(len(mine), np.inf)
+    for other in known.features:
+        np.minimum(nearest, _apart(mine.features, other, scales), out=nearest)
+
+    free = nearest >= _least(duplicate_distance, None if unsure is None else unsure[eligible], len(mine))
+    if settled is not None:
+        free &= ~settled[eligible]
     chosen: list[int] = []
     distances: list[float] = []
-    while len(chosen) < min(budget, len(eligible)):
-        best = int(np.argmax(nearest))
-        if nearest[best] < duplicate_distance:
-            break
+    while len(chosen) < budget and free.any():
+        best = int(np.argmax(np.where(free, nearest, -np.inf)))
         chosen.append(best)
         distances.append(float(nearest[best]))
-        nearest = np.minimum(nearest, np.linalg.norm(features - features[best], axis=1))
-        nearest[best] = -1.0  # chosen once, even when duplicate_distance is zero
-    n_duplicate = int(np.sum(nearest < duplicate_distance)) - sum(1 for i in chosen if nearest[i] < duplicate_distance)
+        apart = _apart(mine.features, mine.features[best], scales)
+        nearest = np.minimum(nearest, apart)
+        free &= apart >= duplicate_distance  # of two candidates one is enough, however unsure the committee is of both
+        free[best] = False  # chosen once, even when duplicate_distance is zero
     return Selection(
         indices=eligible[chosen].astype(np.intp),
         distances=np.array(distances),
-        n_sigma=n_sigma,
-        n_unphysical=n_unphysical,
-        n_duplicate=n_duplicate,
+        n_sigma=int(np.sum(~uncertain)),
+        n_unphysical=int(np.sum(uncertain & ~sane)),
+        n_duplicate=len(mine) - len(chosen) - int(np.sum(free)),
     )
 
 
-def _spread(known: Array) -> float:
-    """Root-mean-square distance of the training set from its mean; 1 where all its structures coincide."""
-    if len(known) < 2:
-        return 1.0
-    spread = float(np.sqrt(np.mean(np.sum((known - known.mean(axis=0)) ** 2, axis=1))))
-    return spread if spread > 0 else 1.0
+def _least(duplicate_distance: float, unsure: BoolArray | None, n: int) -> Array:
+    """How far from every known structure each candidate has to be, shape (n,).
+
+    A small distance says that a label would tell nothing new. Where the committee is unsure all the same, the distance
+    is wrong: it is summed over all atoms, so one that is far from home in a large structure hardly shows.
+    """
+    least = np.full(n, duplicate_distance)
+    return least if unsure is None else np.where(unsure, np.minimum(least, _SAME), least)
 
 
-def _nearest(points: Array, known: Array) -> Array:
-    """Distance of each point from the nearest known one, shape (K,); infinite where nothing is known."""
-    nearest = np.full(len(points), np.inf)
-    for other in known:
-        np.minimum(nearest, np.linalg.norm(points - other, axis=1), out=nearest)
-    return nearest
+def _scales(mine: Places, known: Places) -> Array:
+    """Scale of the kind of each candidate, shape (K,); 0 where nothing tells it, and any difference is a large one."""
+    scales = np.zeros(len(mine))
+    for kind in np.unique(mine.kinds):
+        here, alike = mine.kinds == kind, known.features[known.kinds == kind]
+        # Known structures first: they were chosen to be different. Candidates may be one walk, frame by frame, whose
+        # neighbours are as near as the stride makes them, and none would be a duplicate of another.
+        scales[here] = _step(alike) or _step(np.concatenate([alike, mine.features[here]]))
+    return scales
+
+
+def _step(points: Array) -> float:
+    """Median distance from one point to the nearest that does not coincide with it; 0 where there is none.
+
+    The nearest, and not the mean: of a solid at six volumes, or of two phases, it is the distance within one of them.
+    """
+    if len(points) < 2:
+        return 0.0
+    spread = np.sqrt(np.mean(np.sum((points - points.mean(axis=0)) ** 2, axis=1)))
+    asked = np.unique(np.linspace(0, len(points) - 1, min(len(points), _ASKED)).round().astype(int))
+    nearest = []
+    for k in asked:
+        distances = np.linalg.norm(points - points[k], axis=1)
+        others = distances[distances > _SAME * spread]
+        nearest += [float(others.min())] if len(others) else []
+    return float(np.median(nearest)) if nearest else 0.0
+
+
+def _apart(points: Array, other: Array, scales: Array) -> Array:
+    """Distance of each point from another, each in its own scale, shape (K,)."""
+    distances = np.linalg.norm(points - other, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(distances > 0, distances / scales, 0.0)

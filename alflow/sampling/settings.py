@@ -51,7 +51,9 @@ class Select(Section):
         0.05, description="calibrated sigma from which on a frame is a candidate, eV/Å"
     )
     duplicate_distance: NotNegative = Field(
-        0.05, description="closer structures count as one; 1 is the spread of the training set"
+        0.05,
+        description="closer structures count as one; 1 is the distance of neighbours among the labelled structures of "
+        "their system and composition",
     )
     force_max: Positive = Field(30.0, description="frames with larger forces are not labelled, eV/Å")
     distance_ratio_min: Share = Field(

@@ -106,7 +106,10 @@ def read(cls: type[Record], file: h5py.File, path: Path | None = None) -> Record
 def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group, path: Path | None) -> Record:
     values: dict[str, Any] = {}
     readers = {f.name: f.metadata.get("read") for f in fields(cls)}  # type: ignore[arg-type]
+    later = {f.name for f in fields(cls) if f.metadata.get("later")}  # type: ignore[arg-type]
     for name, hint in _hints(cls).items():
+        if name in later and not _is_there(group, name, hint):
+            continue  # of a file from before there was such a field: it has its default
         if hint in {int, float, bool, str}:
             values[name] = hint(group.attrs[name])
         elif hint == tuple[str, ...]:
@@ -125,6 +128,11 @@ def _read_fields(cls: type[Record], file: h5py.File, group: h5py.Group, path: Pa
             reader: Callable[[h5py.Group, Path | None], Any] = readers[name] or hint.read
             values[name] = reader(file["model"], path)
     return cls(**values)
+
+
+def _is_there(group: h5py.Group, name: str, hint: Any) -> bool:
+    """Whether a field was written."""
+    return name in group.attrs or (f"{name}_info" if _are_structures(hint) else name) in group
 
 
 def _hints(cls: type[Any]) -> dict[str, Any]:

@@ -45,22 +45,25 @@ def assess(context: Context, cycle: int) -> AssessRecord:
     before = Judged(judgement.energy_rmse, judgement.force_rmse, judgement.stress_rmse)
     earlier = context.store.read(cycle - 1, "assess", AssessRecord).cycles if cycle else ()
     largest, observed = math.nan, Observed(context.settings.converge.observable or "")
+    selected: SelectRecord | None = None
     with limit_threads(context.settings.executor.threads, "openmp"):  # a baseline's last digits may depend on it
         if cycle:
             before = judged(load_model(trained_file(context, cycle - 1), context.baseline), labels.frames)
             sampled = context.store.read(cycle, "sample", SampleRecord)
-            largest, observed = float(sampled.largest_force_sigma.max()), observe(context, sampled)
+            largest = float(sampled.largest_force_sigma.max()) if sampled.frames else math.nan
+            observed = observe(context, sampled)
+            selected = context.store.read(cycle, "select", SelectRecord)
         after = judged(model, labels.frames)
     n_labelled = len(labelled_frames(context.store, cycle)[0])
-    converged, reason = _converged(context.settings.converge, earlier, largest, observed, n_labelled)
-    target = context.settings.converge.force_sigma
-    if not converged and target is not None and judgement.force.floor > target:
+    n_new, n_failed = len(labels.ids), len(labels.gave_up)
+    verdict = _verdict(context.settings, earlier, largest, observed, selected, n_new, n_labelled)
+    reason, target = verdict.reason, context.settings.converge.force_sigma
+    if not verdict.ends and target is not None and judgement.force.floor > target:
         reason += f"; it cannot fall below its floor of {judgement.force.floor:.3g}, converge.force_sigma is {target:g}"
     context.progress.advance()
-    n_new, n_failed = len(labels.ids), len(labels.gave_up)
     now = Assessment(
         cycle=cycle,
-        n_selected=len(context.store.read(cycle, "select", SelectRecord).ids) if cycle else n_new + n_failed,
+        n_selected=len(selected.ids) if selected else n_new + n_failed,
         n_new=n_new,
         n_failed=n_failed,
         n_labelled=n_labelled,
@@ -82,7 +85,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         observable_error=observed.error,
         observable_noise=observed.noise,
         observable_note=observed.note,
-        converged=converged,
+        converged=verdict.ends,
         reason=reason,
         stress_rmse=before.stress_rmse,
         stress_rmse_after=after.stress_rmse,
@@ -90,6 +93,7 @@ def assess(context: Context, cycle: int) -> AssessRecord:
         floor_stress=judgement.stress.floor,
         stress=judgement.stress.reliability,
         new_stress=before.stress,
+        reached=verdict.reached,
     )
     return AssessRecord((*earlier, now))
 
@@ -186,28 +190,62 @@ def judged(model: Committee, frames: Sequence[Atoms]) -> Judged:
     )
 
 
-def _converged(
-    settings: Converge, history: Sequence[Assessment], largest: float, observed: Observed, n_labelled: int
-) -> tuple[bool, str]:
-    """Whether the cycles end here, and why; ``largest`` is the largest sampled sigma of a force."""
-    cycle = len(history)
-    if cycle >= settings.cycles:
-        earlier = history[cycle - settings.cycles + 1 :]
-        reached = []
-        if settings.force_sigma is not None:
-            sigmas = [*(one.largest_force_sigma for one in earlier), largest]
-            reached.append((sigmas, settings.force_sigma, "largest sampled force sigma", " eV/Å"))
-        if settings.tolerance is not None:
-            errors = [one.observable_error if one.observable == settings.observable else math.nan for one in earlier]
-            reached.append(([*errors, observed.error], settings.tolerance, f"model error of {settings.observable}", ""))
-        if reached and all(value <= limit for values, limit, _, _ in reached for value in values):
-            what = " and ".join(f"{name} <= {limit:g}{unit}" for _, limit, name, unit in reached)
-            return True, f"{what} for {settings.cycles} cycle(s)"
-    if cycle >= settings.max_cycles:
-        return True, f"converge.max_cycles = {settings.max_cycles} cycles done"
-    if settings.max_labels is not None and n_labelled >= settings.max_labels:
-        return True, f"converge.max_labels = {settings.max_labels} labels spent"
-    if not cycle:
-        return False, "initial structures only"
-    error = "" if not observed.observable else f", model error of {observed.observable} {observed.error:.3g}"
-    return False, f"largest sampled force sigma {largest:.3g} eV/Å{error}"
+@dataclass(frozen=True)
+class _Verdict:
+    """Whether the cycles end here, whether because what ``[converge]`` asks for is reached, and why or why not."""
+
+    ends: bool
+    reached: bool
+    reason: str
+
+
+def _verdict(
+    settings: Settings,
+    history: Sequence[Assessment],
+    largest: float,
+    observed: Observed,
+    selected: SelectRecord | None,
+    n_new: int,
+    n_labelled: int,
+) -> _Verdict:
+    """Whether the cycles end here, and why.
+
+    ``largest`` is the largest sampled sigma of a force; ``selected`` None in cycle 0.
+    """
+    limits, cycle = settings.converge, len(history)
+    n_unseen = selected.n_unseen if selected else 0
+    if not n_unseen and (what := _reached(limits, history, largest, observed)):
+        return _Verdict(ends=True, reached=True, reason=f"{what} for {limits.cycles} cycle(s)")
+    now = "initial structures only"
+    if selected:
+        now = f"largest sampled force sigma {largest:.3g} eV/Å"
+        now += "" if not observed.observable else f", model error of {observed.observable} {observed.error:.3g}"
+        now += f", {n_unseen} candidates of species that the committee did not know" if n_unseen else ""
+        # Frames far above every bound, and none of them selected: whoever waits for labels has to know why.
+        now += "" if selected.ids else f"; {selected.summary}"
+    ended = ""
+    if cycle >= limits.max_cycles:
+        ended = f"converge.max_cycles = {limits.max_cycles} cycles done"
+    elif limits.max_labels is not None and n_labelled >= limits.max_labels:
+        ended = f"converge.max_labels = {limits.max_labels} labels spent"
+    elif selected and not selected.ids and not n_new and settings.sample.candidates is not None:
+        # The same committee, of the same labels, would say the same of the same candidates, cycle after cycle.
+        ended = f"nothing in {settings.sample.candidates} is left to be labelled"
+    return _Verdict(ends=bool(ended), reached=False, reason=f"{ended}; {now}" if ended and selected else ended or now)
+
+
+def _reached(settings: Converge, history: Sequence[Assessment], largest: float, observed: Observed) -> str:
+    """What ``[converge]`` asks for, if the last cycles have it; empty if not."""
+    if len(history) < settings.cycles:
+        return ""
+    earlier = history[len(history) - settings.cycles + 1 :]
+    reached = []
+    if settings.force_sigma is not None:
+        sigmas = [*(one.largest_force_sigma for one in earlier), largest]
+        reached.append((sigmas, settings.force_sigma, "largest sampled force sigma", " eV/Å"))
+    if settings.tolerance is not None:
+        errors = [one.observable_error if one.observable == settings.observable else math.nan for one in earlier]
+        reached.append(([*errors, observed.error], settings.tolerance, f"model error of {settings.observable}", ""))
+    if reached and all(value <= limit for values, limit, _, _ in reached for value in values):
+        return " and ".join(f"{name} <= {limit:g}{unit}" for _, limit, name, unit in reached)
+    return ""

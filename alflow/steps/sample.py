@@ -1,6 +1,7 @@
 """Sample: walkers of every system at every temperature, driven by the newest committee."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from alflow.structures import as_given
 Array = NDArray[np.float64]
 
 _PART = 50  # candidates that one task looks at
+_NAMED = 3  # kinds of candidates that cannot be evaluated of which a line tells
 
 
 def sample(context: Context, cycle: int) -> SampleRecord:
@@ -54,7 +56,31 @@ def sample(context: Context, cycle: int) -> SampleRecord:
             raise outcome
         context.progress.note(f"walker {number}: {outcome}")
         context.progress.advance()
-    return _gather(folder, works, starts, driver, context.settings.sample.timestep)
+    record = _gather(folder, works, starts, driver, context.settings.sample.timestep)
+    for note in unevaluated(record):
+        context.progress.note(note)
+    return record
+
+
+def unevaluated(record: SampleRecord) -> list[str]:
+    """Which candidates the committee cannot evaluate, and why, a line for each kind of them."""
+    notes = []
+    if record.unseen:
+        formulas = _counted([frame.get_chemical_formula() for frame in record.unseen])
+        notes.append(
+            f"{len(record.unseen)} candidates have species that the committee does not know ({formulas}): none is less "
+            "known, so they are selected first"
+        )
+    if record.failures:
+        notes.append(f"{len(record.failures)} candidates cannot be evaluated ({_counted(record.failures)})")
+    return notes
+
+
+def _counted(texts: Sequence[str]) -> str:
+    """The commonest of some texts, and how often each of them is there."""
+    common = [f"{n} {text}" for text, n in Counter(texts).most_common(_NAMED)]
+    others = len(set(texts)) - len(common)
+    return ", ".join(common) + (f" and {others} others" if others else "")
 
 
 def driver_of(model: Path, baseline: BaselineMethod | None, weighting: Weighting | None, error: float | None) -> str:
@@ -221,7 +247,14 @@ def _gather(
             if segment.stop:
                 break
         ends.append(segment)
-    if not any(segment.frames for _, segment in segments):
+    frames, unseen, failures = (
+        tuple(item for _, segment in segments for item in getattr(segment, name))
+        for name in ("frames", "unseen", "failures")
+    )
+    if not frames and not unseen:
+        if failures:
+            msg = f"none of {len(failures)} candidates can be evaluated ({_counted(failures)}): look at the baseline"
+            raise SampleError(msg)
         why = "; ".join(sorted({end.stop for end in ends}))
         msg = f"no walker could begin ({why}): look at the baseline and the initial structures"
         raise SampleError(msg)
@@ -231,10 +264,10 @@ def _gather(
 
     numbers = np.concatenate([np.full(len(s.frames), number) for number, s in segments])
     return SampleRecord(
-        frames=tuple(frame for _, segment in segments for frame in segment.frames),
+        frames=frames,
         walker=numbers.astype(np.int64),
         time=column("step") * timestep,
-        energies=np.concatenate([segment.energies for _, segment in segments if segment.frames]),
+        energies=column("energies"),
         **{name: column(name) for name in ("energy", *SIGMAS, *MEASURED, "bias_energy")},
         properties=together([s.properties for _, s in segments], [len(s.frames) for _, s in segments]),
         atom_properties=together(
@@ -244,4 +277,6 @@ def _gather(
         walker_steps=np.array([segment.end_step for segment in ends], dtype=np.int64),
         ensembles=tuple(segment.ensemble for segment in ends),
         walker_start=tuple(starts),
+        unseen=unseen,
+        failures=failures,
     )
