@@ -1,8 +1,11 @@
-"""Candidates are judged like the frames of a walk; those that cannot be evaluated are left out."""
+"""Candidates are judged like the frames of a walk; those that cannot be evaluated are kept apart."""
 
 import alflow
 import numpy as np
+import pytest
 from alflow.sampling.candidates import Candidates, judge_candidates
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from lj_frames import SMALL, bonded, water
 
@@ -30,3 +33,36 @@ def test_none_that_can_be_evaluated_leaves_an_empty_segment() -> None:
     segment = judge_candidates(Candidates((broken,)), committee)
     assert segment.frames == ()
     assert segment.energies.shape == (0, 8)
+    assert segment.unseen == ()
+    assert segment.failures == ("atoms 0 and 1 are at the same place: separate them, or remove one",)
+
+
+class OnlyWater(Calculator):
+    """A baseline of nothing that does not know fluorine."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        if 9 in atoms.numbers:
+            msg = "no parameters for F"
+            raise CalculationFailed(msg)
+        self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3))}
+
+
+def with_species(symbol: str) -> Atoms:
+    atoms = water()
+    atoms.symbols[1] = symbol
+    return atoms
+
+
+@pytest.mark.parametrize("baseline", [None, OnlyWater()])
+def test_unknown_species_are_kept_as_far_as_labels_of_them_would_help(baseline: Calculator | None) -> None:
+    """What the baseline cannot do is in no training set, whatever its label says."""
+    committee = alflow.fit(bonded(water(), 12), baseline=baseline, **SMALL)
+    frames = (with_species("F"), water(), with_species("C"))
+    segment = judge_candidates(Candidates(frames, "none"), committee)
+    assert list(segment.step) == [1]
+    fluoride = [] if baseline else [frames[0]]
+    assert [list(frame.numbers) for frame in segment.unseen] == [list(f.numbers) for f in [*fluoride, frames[2]]]
+    assert segment.failures == (("the baseline failed on H3FO2: no parameters for F",) if baseline else ())
