@@ -17,6 +17,7 @@ import pytest
 from alflow.cli import main
 from alflow.errors import PotentialError
 from alflow.records.label import LabelRecord
+from alflow.report.exports import predicted
 from alflow.state.store import Store
 from ase import Atoms
 from ase.calculators.lj import LennardJones
@@ -266,6 +267,27 @@ def test_predict_goes_on_after_what_it_cannot_treat(tmp_path: Path) -> None:
             assert frame.get_potential_energy() == pytest.approx(package.load(model).predict(frames[k]).energy)
             assert "not_predicted" not in frame.info
     assert next(lines, None) is None
+
+
+def test_what_a_file_calls_energy_is_no_prediction(tmp_path: Path) -> None:
+    """Formats that keep ``info`` have there what scripts have left."""
+    model, data, out = tmp_path / "m.h5", tmp_path / "new.traj", tmp_path / "out.xyz"
+    package.fit(bonded(water(), 12), **SMALL).save(model)
+    frames = [water(), Atoms("F")]
+    for frame in frames:
+        frame.info = {"energy": -7.0, "free_energy": -8.0, "source": "there"}
+    ase.io.write(data, frames)
+    assert run("predict", model, data, "-o", out).exit_code == 2
+    good, bad = ase.io.read(out, ":")
+    assert good.get_potential_energy() == pytest.approx(package.load(model).predict(frames[0]).energy)
+    assert bad.calc is None
+    for frame in (good, bad):
+        assert (frame.info["given_energy"], frame.info["given_free_energy"]) == (-7.0, -8.0)
+        assert frame.info["source"] == "there"
+    frames[0].arrays["forces"] = np.ones((len(frames[0]), 3))
+    out = predicted(package.load(model), frames[0], "here")
+    np.testing.assert_array_equal(out.arrays["given_forces"], 1.0)
+    assert "forces" not in out.arrays
 
 
 def test_no_initial_structures(tmp_path: Path) -> None:

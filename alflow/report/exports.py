@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import CalculatorError
+from ase.calculators.calculator import CalculatorError, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from alflow import config
@@ -171,9 +171,21 @@ def predictions(committee: Committee, data: Path) -> tuple[list[Atoms], list[str
             frames.append(predicted(committee, atoms, f"{data} frame {index}"))
         except StructureError as error:
             problems.append(str(error))
-            frames.append(atoms.copy())  # without its calculator: what a label says is no prediction
+            frames.append(_without_results(atoms))
             frames[-1].info["not_predicted"] = str(error)
     return frames, problems
+
+
+def _without_results(atoms: Atoms) -> Atoms:
+    """A copy in which nothing can be taken for a prediction.
+
+    It has no calculator, and what its file says under the name of a result, an energy or forces, is under given_NAME.
+    """
+    out: Atoms = atoms.copy()
+    for said in (out.info, out.arrays):
+        for name in set(said) & set(all_properties):
+            said[f"given_{name}"] = said.pop(name)
+    return out
 
 
 def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
@@ -183,6 +195,7 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     and ``calibrated``, false where a factor is missing and the spread stands for sigma; ``arrays`` get
     ``forces_spread``, ``forces_sigma`` (eV/Å), ``extrapolation_grade`` and, where members tell energies of atoms,
     ``atom_spread`` and ``atom_sigma`` (eV). With a stress ``info`` has ``stress_spread`` and ``stress_sigma`` (eV/Å^3).
+    What they had under the name of a result is under ``given_NAME``.
 
     Raises
     ------
@@ -199,7 +212,7 @@ def predicted(committee: Committee, atoms: Atoms, where: str) -> Atoms:
     if not (np.isfinite(prediction.energies).all() and np.isfinite(prediction.forces).all()):
         msg = f"{where}: the prediction is not finite: atoms are too close to each other"
         raise StructureError(msg)
-    out: Atoms = atoms.copy()
+    out = _without_results(atoms)
     out.info["calibrated"] = prediction.calibrated
     out.info["energy_spread"] = prediction.energy_spread
     out.info["energy_sigma"] = prediction.energy_sigma
