@@ -277,6 +277,8 @@ def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path |
     frames, problems = exports.predictions(committee, data)
     write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures{f', {len(problems)} not predicted' if problems else ''}")
+    for line in exports.extrapolated(frames):
+        click.echo(line, err=True)
     if committee.judgement.note:
         click.echo(committee.judgement.note, err=True)
     for problem in problems:

@@ -34,7 +34,8 @@ CYCLE_KEYS = {"cycle", "steps", "n_selected", "n_labelled", "n_failed", "largest
               "new_force"}  # fmt: skip
 INSPECT_KEYS = {"id", "cycle", "formula", "energy_spread", "energy_sigma", "largest_atom_spread", "largest_atom_sigma",
                 "largest_force_spread",
-                "largest_force_sigma", "smallest_weight", "reason", "status", "energy", "energy_predicted"}  # fmt: skip
+                "largest_force_sigma", "largest_grade", "smallest_weight", "reason", "status", "energy",
+                "energy_predicted"}  # fmt: skip
 
 
 def run(*arguments: object):

@@ -39,6 +39,8 @@ class SelectRecord:
         their species are known, or by the baseline.
     n_unseen : int
         How many have species that the committee does not know, and could be selected: they come first.
+    largest_grade : ndarray, shape (S,)
+        Largest extrapolation grade of an atom; NaN likewise, and none in files of earlier versions.
     """
 
     ids: tuple[str, ...]
@@ -59,6 +61,7 @@ class SelectRecord:
     n_rejected_duplicate: int
     n_rejected_failed: int = field(default=0, metadata=_LATER)
     n_unseen: int = field(default=0, metadata=_LATER)
+    largest_grade: Array = field(default_factory=lambda: np.zeros(0), metadata=_LATER)
 
     @property
     def n_left(self) -> int:

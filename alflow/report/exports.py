@@ -1,6 +1,6 @@
 """Labels, models and predictions as files for other programs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from alflow.reference.kinds import described
 from alflow.reference.method import BaselineMethod
 from alflow.report.run import run_directory
 from alflow.structures import check_structure
+
+_UNLIKE = 1e3  # extrapolation grade, from which on it is said: as of ``[select] grade_min``
 
 
 def export(directory: Path, output: Path) -> str:
@@ -174,6 +176,19 @@ def predictions(committee: Committee, data: Path) -> tuple[list[Atoms], list[str
             frames.append(_without_results(atoms))
             frames[-1].info["not_predicted"] = str(error)
     return frames, problems
+
+
+def extrapolated(frames: Sequence[Atoms]) -> list[str]:
+    """A line where there are predictions for surroundings that are unlike all labels, whatever their sigma."""
+    grades = {k: float(f.arrays["extrapolation_grade"].max()) for k, f in enumerate(frames) if f.calc is not None}
+    beyond = {k: grade for k, grade in grades.items() if not grade < _UNLIKE}
+    if not beyond:
+        return []
+    worst = max(beyond, key=lambda k: beyond[k])
+    up_to = f"{beyond[worst]:.3g} (frame {worst}; about 1 among labels)"
+    return [
+        f"{len(beyond)} structures are unlike all labels, sigma may say too little: extrapolation grade up to {up_to}"
+    ]
 
 
 def _without_results(atoms: Atoms) -> Atoms:

@@ -31,7 +31,7 @@ def inspect(directory: Path, cycle: int | None = None) -> list[dict[str, Any]]:
         ``id``, ``cycle``, ``formula``, ``energy_spread`` (raw), ``energy_sigma`` (calibrated), ``largest_atom_spread``,
         ``largest_atom_sigma`` (eV),
         ``largest_force_spread``, ``largest_force_sigma`` (eV/Å), ``smallest_weight`` (of the correction of a baseline),
-        ``reason``,
+        ``largest_grade`` (extrapolation grade of an atom), ``reason``,
         ``status`` (labelled, failed, pending), ``failure``, ``energy`` and ``energy_predicted`` (eV), and
         ``energy_error`` (predicted minus reference, meV/atom); None where there is no value. The initial structures of
         cycle 0 were not predicted before they were labelled.
@@ -83,6 +83,7 @@ def _selected_in(store: Store, cycle: int) -> list[tuple[dict[str, Any], Atoms]]
                 results.get(name),
                 reason=record.reason[i],
                 **{name: _number(getattr(record, name)[i]) for name in SIGMAS},
+                largest_grade=_number(record.largest_grade[i]) if len(record.largest_grade) else None,
                 energy_predicted=_number(record.energy_predicted[i]),
             )
             for i, name in enumerate(record.ids)
@@ -134,6 +135,7 @@ def _row(
     *,
     reason: str,
     energy_predicted: float | None = None,
+    largest_grade: float | None = None,
     **sigma: float | None,
 ) -> tuple[dict[str, Any], Atoms]:
     failure = found[1] if found else None
@@ -144,6 +146,7 @@ def _row(
         "cycle": cycle,
         "formula": atoms.get_chemical_formula(),
         **{name: sigma.get(name) for name in SIGMAS},
+        "largest_grade": largest_grade,
         "reason": reason,
         "status": "pending" if found is None else "failed" if failure else "labelled",
         "failure": failure,
@@ -155,7 +158,7 @@ def _row(
 
 
 def walkers(store: Store, cycle: int) -> list[dict[str, Any]]:
-    """Each walker of a cycle: temperature (K), steps, why it stopped, frames stored and their largest sigma (eV/Å)."""
+    """Each walker of a cycle: temperature (K), steps, why it stopped, frames, largest sigma (eV/Å) and grade."""
     record = store.read(cycle, "sample", SampleRecord)
     rows = []
     for number, stop in enumerate(record.walker_stop):
@@ -168,6 +171,7 @@ def walkers(store: Store, cycle: int) -> list[dict[str, Any]]:
                 "stop": stop,
                 "frames": int(np.sum(mine)),
                 "largest_force_sigma": float(record.largest_force_sigma[mine].max(initial=0.0)),
+                "largest_grade": float(record.largest_grade[mine].max(initial=0.0)),
             }
         )
     return rows

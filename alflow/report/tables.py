@@ -98,7 +98,7 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Selected structures, one a row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "cycle", "formula", "sigma E (raw)\nmeV", "sigma atom (raw)\nmeV", "sigma F (raw)\nmeV/Å",
-                 "weight", "status", "error\nmeV/atom", "reason"):  # fmt: skip
+                 "grade", "weight", "status", "error\nmeV/atom", "reason"):  # fmt: skip
         table.add_column(name, justify="left" if name in {"id", "formula", "status", "reason"} else "right")
     for row in rows:
         error = row["energy_error"]
@@ -109,6 +109,7 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
             f"{_milli(row['energy_sigma'], 1)} ({_milli(row['energy_spread'], 1)})",
             f"{_milli(row['largest_atom_sigma'], 1)} ({_milli(row['largest_atom_spread'], 1)})",
             f"{_milli(row['largest_force_sigma'], 0)} ({_milli(row['largest_force_spread'], 0)})",
+            _short(row["largest_grade"]),
             _plain(row["smallest_weight"]),
             row["status"],
             "" if error is None else f"{error:+.2f}",

@@ -50,6 +50,9 @@ class Select(Section):
     force_sigma_min: NotNegative = Field(
         0.05, description="calibrated sigma from which on a frame is a candidate, eV/Å"
     )
+    grade_min: Positive = Field(
+        1e3, description="extrapolation grade of an atom from which on a frame is a candidate, whatever its sigma"
+    )
     duplicate_distance: NotNegative = Field(
         0.05,
         description="closer structures count as one; 1 is the distance of neighbours among the labelled structures of "

@@ -13,6 +13,7 @@ from alflow.records.sample import SIGMAS, SampleRecord
 from alflow.records.select import SelectRecord
 from alflow.sampling.candidates import unknown_species
 from alflow.sampling.selection import Places, Selection, select_fps
+from alflow.sampling.settings import Select
 from alflow.steps.context import Context, labelled_frames
 from alflow.steps.train import read_trained, trained_file
 from alflow.structures import distance_ratio, structure_id
@@ -120,9 +121,11 @@ def _of_seen(pool: _Pool, record: SampleRecord, committee: Committee, budget: in
     # distances can tell what is new.
     unsure = of_force.factor * record.largest_force_spread >= settings.force_sigma_min
     unsure &= settings.force_sigma_min > 0
+    # Where members agree on what none of them knows, only the grade tells.
+    sigma = np.where(record.largest_grade >= settings.grade_min, np.inf, record.largest_force_sigma)
     # A label that the baseline fails for is in no training set, so its species may have no place among the features.
     known = [frame for frame in pool.known if not unknown_species(frame, committee)]
-    return pool.choose(record.frames, committee.features, known, record.largest_force_sigma, sane, unsure, budget)
+    return pool.choose(record.frames, committee.features, known, sigma, sane, unsure, budget)
 
 
 def _record(
@@ -131,9 +134,8 @@ def _record(
     """What was chosen of both, and why the others were not."""
     n, i = len(unseen.indices), seen.indices
     frames = [*(record.unseen[k] for k in unseen.indices), *(record.frames[k] for k in i)]
-    bound = pool.context.settings.select.force_sigma_min
     of_unseen = [f"{', '.join(unknown_species(frame, committee))} not known to the committee" for frame in frames[:n]]
-    of_seen = [f"force sigma {record.largest_force_sigma[k]:.3f} >= {bound:g} eV/Å" for k in i]
+    of_seen = [_unsure_of(record, int(k), pool.context.settings.select) for k in i]
     distances = [*unseen.distances, *seen.distances]
     return SelectRecord(
         ids=tuple(pool.id_of(frame) for frame in frames),
@@ -149,8 +151,19 @@ def _record(
         n_rejected_unphysical=unseen.n_unphysical + seen.n_unphysical,
         n_rejected_duplicate=unseen.n_duplicate + seen.n_duplicate,
         n_rejected_failed=len(record.failures),
+        largest_grade=np.concatenate([np.full(n, np.nan), record.largest_grade[i]]),
         n_unseen=len(record.unseen) - unseen.n_unphysical - unseen.n_duplicate,
     )
+
+
+def _unsure_of(record: SampleRecord, k: int, settings: Select) -> str:
+    """Why a frame that the committee has evaluated is a candidate."""
+    sigma, grade, words = record.largest_force_sigma[k], record.largest_grade[k], []
+    if grade >= settings.grade_min:
+        words.append(f"extrapolation grade {grade:.3g} >= {settings.grade_min:g}")
+    if sigma >= settings.force_sigma_min:
+        words.append(f"force sigma {sigma:.3f} >= {settings.force_sigma_min:g} eV/Å")
+    return ", ".join(words)
 
 
 def _budget(context: Context, n_known: int) -> int:

@@ -182,6 +182,23 @@ def test_a_spread_training_set_makes_no_duplicates(start: list[Atoms], pool: lis
     assert (sampled.largest_force_sigma[unlabelled] < 0.05).all()
 
 
+def test_surroundings_unlike_all_labels_are_selected_whatever_sigma_says(tmp_path: Path) -> None:
+    """Only the grade asks for labels here, and it is said, shown and kept."""
+    start = [metal("Cu4", seed, 0.01) for seed in range(12)]
+    near, far = [metal("Cu4", 30 + seed, 0.01) for seed in range(3)], [metal("Cu4", 40, 0.15)]
+    settings = EMT_SETTINGS.replace("force_sigma_min = 0.05", "force_sigma_min = 1e3\ngrade_min = 50")
+    run = run_of(tmp_path / "run", start, [*near, *far], settings)
+    command("iterate", run, "--cycles", 1)
+    (selected,) = selections(run)
+    assert selected.source.tolist() == [3]
+    assert selected.n_rejected_sigma == 3
+    assert selected.largest_grade[0] > 50
+    assert selected.reason[0].startswith(f"extrapolation grade {selected.largest_grade[0]:.3g} >= 50; ")
+    (row,) = json.loads(command("inspect", run, "--cycle", 1, "--json"))
+    assert row["largest_grade"] == pytest.approx(selected.largest_grade[0])
+    assert "grade" in command("inspect", run).splitlines()[1]
+
+
 def test_candidates_with_a_new_species_are_selected_first(tmp_path: Path) -> None:
     start = [metal("Cu4", seed) for seed in range(12)]
     overlapping = metal("Cu3Pt", 0)
