@@ -19,7 +19,8 @@ from alflow.committee.judgement import knows
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.models.ace.fit import Fit, make_descriptor
-from alflow.models.ace.scaled import Scaled, solution, with_diagonal
+from alflow.models.ace.packed import solution, with_diagonal
+from alflow.models.ace.scaled import Scaled
 from alflow.models.ace.settings import USUAL_CUTOFF, AceSettings
 from alflow.models.ace.threads import each
 from alflow.structures import bits, neighbours

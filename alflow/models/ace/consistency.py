@@ -3,12 +3,12 @@
 import numpy as np
 from ase import units
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
 from scipy.stats import spearmanr, theilslopes
 
 from alflow.committee.judgement import Judgement
 from alflow.committee.training import TrainingSet
-from alflow.models.ace.scaled import Scaled, solution
+from alflow.models.ace import packed
+from alflow.models.ace.scaled import Scaled
 
 Array = NDArray[np.float64]
 
@@ -49,8 +49,9 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
         return float("nan")
     matrix, right = system.without_stress(system.ridge(_STRENGTH, prior))
     rows, targets = system.energies()
-    dsyrk(-1.0, rows, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
-    w, _ = solution(matrix, right - targets @ rows)
+    for take_off in packed.squares(matrix, np.ascontiguousarray(rows.T), -1.0):
+        take_off()
+    w, _ = packed.solution(matrix, right - targets @ rows)
     w[-n_species:] = 0.0  # of the energy of an atom alone forces say nothing
     counts = rows[:, -n_species:]
     both = np.column_stack([rows @ w, targets])
@@ -78,7 +79,7 @@ def stresses_over_others(system: Scaled, prior: int, rows: Array, labels: Array)
     """
     if len(labels) < 6 * _FEWEST:
         return float("nan")
-    w, _ = solution(*system.without_stress(system.ridge(_STRENGTH, prior)))
+    w, _ = packed.solution(*system.without_stress(system.ridge(_STRENGTH, prior)))
     if not np.isfinite(w).all():
         return float("nan")
     w[system.loath] = 0.0

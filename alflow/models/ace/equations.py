@@ -8,13 +8,18 @@ came.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsymv, dsyrk
+
+from alflow.models.ace import lapack, packed
+from alflow.models.ace.threads import each
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+_SMALL = 200  # columns up to which other threads cost more than they bring
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +41,8 @@ class NormalEquations:
 
     Attributes
     ----------
-    gram : ndarray, shape (G, D, D)
-        Sum of X^T X over the rows of a group; the upper triangle.
+    gram : ndarray, shape (G, h, w)
+        Sum of X^T X over the rows of a group, a matrix (D, D) as of :mod:`alflow.models.ace.packed`.
     moment : ndarray, shape (G, D)
         Sum of X^T y.
     square, n_rows, n_structures : ndarray, shape (G,)
@@ -47,7 +52,7 @@ class NormalEquations:
         Sum of the plain energy rows: of each feature over all atoms, and the number of atoms of each species.
     atomic : ndarray, shape (S, F, F)
         Sum of b b^T over the features b of all atoms of a species; the upper triangle.
-    stress_gram, stress_moment : ndarray, shape (D, D) and (D,)
+    stress_gram, stress_moment : ndarray, shape (h, w) and (D,)
         What of the sums over all groups is of stresses.
     n_stresses : float
         How many rows that are.
@@ -72,19 +77,26 @@ class NormalEquations:
         """No structures yet."""
         n_columns = n_species * (n_features + 1)
         return cls(
-            gram=np.zeros((n_groups, n_columns, n_columns)),
+            gram=np.zeros((n_groups, *packed.shape(n_columns))),
             moment=np.zeros((n_groups, n_columns)),
             square=np.zeros(n_groups),
             n_rows=np.zeros(n_groups),
             n_structures=np.zeros(n_groups),
             total=np.zeros(n_columns),
             atomic=np.zeros((n_species, n_features, n_features)),
-            stress_gram=np.zeros((n_columns, n_columns)),
+            stress_gram=np.zeros(packed.shape(n_columns)),
             stress_moment=np.zeros(n_columns),
         )
 
     def add(
-        self, group: int, rows: Array, targets: Array, summed: Array, features: list[Array], n_stresses: int = 0
+        self,
+        group: int,
+        rows: Array,
+        targets: Array,
+        summed: Array,
+        features: list[Array],
+        n_stresses: int = 0,
+        threads: int = 1,
     ) -> None:
         """Add a structure.
 
@@ -102,22 +114,24 @@ class NormalEquations:
             Features of the atoms of each species.
         n_stresses : int
             How many of the rows, the last ones, are of its stress.
+        threads : int
+            How many threads work at once. No digit depends on it where BLAS uses a single one.
         """
         # Normal equations, not a factorisation of all rows: a structure's rows are forgotten once they are added, so
         # memory does not grow with the data. They square the condition number, which the ridge bounds.
-        _add_square(self.gram[group], rows)
+        pieces = packed.squares(self.gram[group], rows)
         self.moment[group] += rows @ targets
         self.square[group] += targets @ targets
         self.n_rows[group] += len(targets)
         self.n_structures[group] += 1
         self.total += summed
         if n_stresses:
-            _add_square(self.stress_gram, np.ascontiguousarray(rows[:, -n_stresses:]))
+            pieces += packed.squares(self.stress_gram, np.ascontiguousarray(rows[:, -n_stresses:]))
             self.stress_moment += rows[:, -n_stresses:] @ targets[-n_stresses:]
             self.n_stresses += n_stresses
         for atomic, mine in zip(self.atomic, features, strict=True):
-            if mine.shape[1]:  # BLAS complains aloud of a matrix without columns
-                _add_square(atomic, np.ascontiguousarray(mine))
+            pieces.append(partial(lapack.add_square, atomic, np.ascontiguousarray(mine)))
+        each(lambda add: add(), pieces, threads if len(rows) > _SMALL else 1)
 
     def with_energies(self, groups: IntArray, rows: Array, targets: Array) -> "NormalEquations":
         """The same with the energies to be reproduced.
@@ -145,16 +159,13 @@ class NormalEquations:
         numbers = self.total[-n_species:]
         totals, parts = (x[:-n_species].reshape(n_species, n_features) for x in (self.total, coefficients))
         means = np.sum(totals * parts, axis=1) / np.maximum(numbers, 1.0)
-        squares = [float(c @ times(square, c)) for square, c in zip(self.atomic, parts, strict=True)]
+        squares = [_quadratic(square, c) for square, c in zip(self.atomic, parts, strict=True)]
         variance = (sum(squares) - float(numbers @ means**2)) / max(float(numbers.sum()), 1.0)
         return means + coefficients[-n_species:], float(np.sqrt(max(variance, 0.0)))
 
 
-def times(matrix: Array, vector: Array) -> Array:
-    """Product of a symmetric matrix, of which only the upper triangle is there."""
-    return np.asarray(dsymv(1.0, matrix.T, vector, lower=1))
-
-
-def _add_square(matrix: Array, rows: Array) -> None:
-    """Add ``rows rows^T`` to the upper triangle of a matrix; rows (D, n)."""
-    dsyrk(1.0, rows.T, beta=1.0, c=matrix.T, trans=1, lower=1, overwrite_c=1)
+def _quadratic(matrix: Array, vector: Array) -> float:
+    """``x^T A x``, of a symmetric matrix of which the upper triangle is there."""
+    product = np.zeros_like(vector)
+    lapack.add_times(product, matrix, vector)
+    return float(vector @ product)

@@ -152,7 +152,7 @@ class Fit:
             volume = atoms.get_volume()
             plain = rows[:size, end:] / (volume * self.virial_weight(len(atoms)))
             self.jury.add_stress(plain, stress, np.sqrt(len(atoms)) / volume, resampling.draws(index))
-        self.equations.add(group, rows, targets, summed, by_species, rows.shape[1] - end)
+        self.equations.add(group, rows, targets, summed, by_species, rows.shape[1] - end, self.descriptor.threads)
 
     def energy_weight(self, n_atoms: IntArray | int) -> Array:
         """Of the energies of structures: errors of independent atoms add up to the square root of their number.

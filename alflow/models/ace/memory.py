@@ -7,11 +7,12 @@ from pathlib import Path
 import psutil
 
 from alflow.errors import PotentialError
-from alflow.models.ace.threads import AT_ONCE
+from alflow.models.ace import packed
+from alflow.models.ace.threads import systems_at_once
 
 _GROUPS = Path("/sys/fs/cgroup")  # of jobs and containers, version 2 of control groups
 _MINE = Path("/proc/self/cgroup")
-_BESIDES = 7  # matrices besides those of the groups: sums of all, of stresses and of four folds, and one to be solved
+_BESIDES = 7  # matrices besides those of the groups: sums of all, of stresses and of four folds, and the prior
 
 
 def available_memory() -> int:
@@ -53,7 +54,8 @@ def check_memory(n_groups: int, n_species: int, n_features: int, threads: int) -
         What it needs, what there is, and what to lower.
     """
     columns = n_species * (n_features + 1)
-    needed = 8 * columns**2 * (n_groups + _BESIDES + min(threads, AT_ONCE))
+    height, width = packed.shape(columns)
+    needed = 8 * height * width * (n_groups + _BESIDES + systems_at_once(threads))
     there = available_memory()
     if needed > there:
         msg = (

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from alflow.errors import PotentialError
 from alflow.models.ace.consistency import energies_over_forces, stresses_over_others
 from alflow.models.ace.equations import NormalEquations
-from alflow.models.ace.scaled import Scaled, solution
+from alflow.models.ace.packed import solution
+from alflow.models.ace.scaled import Scaled
 from alflow.models.ace.strength import criterion, energies_ask, lowest
-from alflow.models.ace.threads import each
+from alflow.models.ace.threads import each, systems_at_once
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -143,14 +144,19 @@ def _fitted(system: Scaled, fitted_to: Flags, n_members: int, ridge: Array, rows
     """Solutions of fits to some groups each, without the shift: (D, 1), of that to all and responses (D, 1 + n)."""
     scaled = system.scale[:, None] * rows
     common = fitted_to.all(axis=0)
+    # Scaled up to the number of all groups: against the same ridge a member then weighs its data like all.
+    more = np.sum(~common) / np.maximum(np.sum(fitted_to & ~common, axis=1), 1.0)
+    weights = np.where(common, 1.0, fitted_to * more[:, None])
+    at_once = systems_at_once(threads)
+    room = np.empty((at_once, *system.equations.gram.shape[1:]))
+    found = []
+    for begin in range(0, len(weights), at_once):
+        matrices, rights, _ = system.assemble_several(weights[begin : begin + at_once], ridge, threads, room)
 
-    def one(index: int) -> Array:
-        groups = fitted_to[index]
-        # Scaled up to the number of all groups: against the same ridge a member then weighs its data like all.
-        more = np.sum(~common) / max(float(np.sum(groups & ~common)), 1.0)
-        weights = np.where(common, 1.0, groups * more)
-        matrix, right, _ = system.assemble(weights, ridge)
-        wanted = np.column_stack([right, scaled]) if index == n_members else right[:, None]
-        return system.plain(solution(matrix, wanted)[0])
+        def one(k: int, begin: int = begin, matrices: Array = matrices, rights: Array = rights) -> Array:
+            right = rights[k][:, None]
+            wanted = np.column_stack([right, scaled]) if begin + k == n_members else right
+            return system.plain(solution(matrices[k], wanted)[0])
 
-    return each(one, range(len(fitted_to)), threads)
+        found += each(one, range(len(matrices)), threads)
+    return found

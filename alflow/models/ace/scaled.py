@@ -1,13 +1,14 @@
-"""The normal equations in columns that count from their means and are scaled like the prior, and their solution."""
+"""The normal equations in columns that count from their means and are scaled like the prior."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, get_lapack_funcs
 
+from alflow.models.ace import packed
 from alflow.models.ace.equations import NormalEquations
+from alflow.models.ace.kernels.assembly import assemble
+from alflow.models.ace.threads import pieces
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -41,6 +42,8 @@ class Scaled:
         Columns of the latter.
     mean_eigenvalue : float
         Of all groups together.
+    crosses : ndarray, shape (G, D, S)
+        The last columns of the sums of each group, with the atom counts.
     """
 
     equations: NormalEquations
@@ -51,6 +54,7 @@ class Scaled:
     prior: Array
     loath: Flags
     mean_eigenvalue: float
+    crosses: Array
 
     @classmethod
     def of(
@@ -63,19 +67,20 @@ class Scaled:
         n_species, n_features = equations.atomic.shape[:2]
         atoms = equations.total[-n_species:]
         means = equations.total[:-n_species] / np.repeat(np.maximum(atoms, 1.0), n_features)
-        no_prior, ones = np.zeros_like(equations.atomic), np.ones(len(equations.total))
-        # Scales are taken from columns that count from their means: a first, unscaled system is put together for them.
-        columns = np.zeros(len(ones), dtype=bool)
+        columns = np.zeros(len(equations.total), dtype=bool)
         if loath is not None:
             columns[:-n_species] = np.tile(loath, n_species)
-        rough = cls(equations, means, ones, ones[None], np.zeros(n_species), no_prior, columns, 1.0)
-        every = np.ones(len(equations.gram))
-        full, right, _ = rough.assemble(every, 0.0 * ones)
-        rms = np.sqrt(np.maximum(np.diagonal(full), 0.0) / max(equations.n_rows.sum(), 1.0))
+        # Scales are taken from columns that count from their means.
+        by_group, of_counts = packed.diagonal(equations.gram), packed.last_columns(equations.gram, n_species)
+        crosses, plain = of_counts.sum(axis=0), by_group.sum(axis=0)
+        counts, own = crosses[-n_species:], np.repeat(np.arange(n_species), n_features)
+        full = plain.copy()
+        full[:-n_species] += means * (means * counts[own, own] - 2 * crosses[np.arange(len(own)), own])
+        n_rows = max(equations.n_rows.sum(), 1.0)
+        rms = np.sqrt(np.maximum(full, 0.0) / n_rows)
         # A column that is all zero, of a species that never meets another, has no scale: its coefficient is zero. Nor
         # has one of which rounding is all that is left, as of an atom that sees none of its kind but its own images.
-        plain = np.sqrt(np.einsum("gii->i", equations.gram) / max(equations.n_rows.sum(), 1.0))
-        least = np.maximum(1e-9 * rms.max(initial=0.0), _ROUNDING * plain)
+        least = np.maximum(1e-9 * rms.max(initial=0.0), _ROUNDING * np.sqrt(plain / n_rows))
         scale = np.divide(1.0, rms, out=np.zeros_like(rms), where=rms > least)
         scale[:-n_species] /= np.tile(penalties[0], n_species)
         scale[-n_species:] *= _FREE
@@ -83,22 +88,21 @@ class Scaled:
             scale[columns] = 0.0
         # Compositions are often proportional to each other (pure water: H2O), so energies of atoms are not unique: the
         # pseudo-inverse takes the smallest.
-        counts = full[-n_species:, -n_species:]
-        counts = np.triu(counts) + np.triu(counts, 1).T
-        shift = np.linalg.pinv(counts, rcond=1e-10, hermitian=True) @ right[-n_species:]
+        shift = np.linalg.pinv(counts, rcond=1e-10, hermitian=True) @ equations.moment[:, -n_species:].sum(axis=0)
         # The covariance of the features over atoms: rows that pull every atom's energy to the mean of its species.
         prior = np.empty_like(equations.atomic)
         for s, n in enumerate(atoms):
             here = slice(s * n_features, (s + 1) * n_features)
-            prior[s] = equations.atomic[s] - n * np.outer(means[here], means[here])
+            prior[s] = np.triu(equations.atomic[s]) + np.triu(equations.atomic[s], 1).T
+            prior[s] -= n * np.outer(means[here], means[here])
             prior[s] *= _ATOM * scale[here, None] * scale[here]
             if loath is not None:
-                prior[s][loath, loath] += _LOATH * (np.diagonal(full) * scale**2)[here][loath]
-        mean_eigenvalue = float(np.sum(np.diagonal(full) * scale**2) / len(scale))
+                prior[s][loath, loath] += _LOATH * (full * scale**2)[here][loath]
+        mean_eigenvalue = float(np.sum(full * scale**2) / len(scale))
         # Other penalties are other ridges for the same columns: one matrix serves them all.
         ridges = np.ones((len(penalties), len(scale)))
         ridges[:, :-n_species] = np.tile((penalties / penalties[0]) ** 2, n_species)
-        return cls(equations, means, scale, ridges, shift, prior, columns, max(mean_eigenvalue, 1e-300))
+        return cls(equations, means, scale, ridges, shift, prior, columns, max(mean_eigenvalue, 1e-300), of_counts)
 
     def without_stress(self, ridge: Array) -> tuple[Array, Array]:
         """Matrix and right-hand side, as of :meth:`assemble`, of all groups, but for their stresses."""
@@ -107,28 +111,49 @@ class Scaled:
         if not e.n_stresses:
             return matrix, right
         # These rows have no counts: nothing of them is shifted.
-        matrix -= self.scale[:, None] * e.stress_gram * self.scale
+        matrix -= packed.scaled(e.stress_gram, self.scale)
         return matrix, right - self.scale * e.stress_moment
 
     def assemble(self, weights: Array, ridge: Array) -> tuple[Array, Array, float]:
-        """Matrix (D, D; its upper triangle), right-hand side (D,) and sum of y^2 of a weighted sum of groups.
+        """Matrix (D, D; see :mod:`alflow.models.ace.packed`), right-hand side (D,) and sum of y^2 of a weighted sum.
 
-        With the ridge (D,) on the diagonal.
+        With weights (G,) of the groups, and the ridge (D,) on the diagonal.
+        """
+        matrices, right, square = self.assemble_several(weights[None], ridge)
+        return matrices[0], right[0], float(square[0])
+
+    def assemble_several(
+        self, weights: Array, ridge: Array, threads: int = 1, room: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Matrices (K, h, w), right-hand sides (K, D) and sums of y^2 (K,) of sums with weights (K, G), as of one each.
+
+        Several cost little more than one: the sums of the groups are read once. The matrices take the place of ``room``
+        (K or more, h, w), where that is given.
         """
         e = self.equations
         # The columns are shifted to their means on the sums, by rank-one corrections with the columns of the counts
         # (the crosses): the means depend on all of the data, and rows that were added long ago are not there to shift.
-        n_species = len(self.shift)
-        crosses = np.tensordot(weights, e.gram[:, :, -n_species:], axes=1)
-        counts = np.triu(crosses[-n_species:]) + np.triu(crosses[-n_species:], 1).T
-        crosses[-n_species:] = counts
+        sums = [self._sums(mine) for mine in weights]
+        crosses, right, square = (np.array(found) for found in zip(*sums, strict=True))
+        used = (weights != 0.0) & (e.n_structures > 0)
+        some = np.argsort(~used, axis=1, kind="stable")
+        of_some = np.take_along_axis(weights, some, axis=1)
+        means = np.pad(self.means, (0, len(self.shift)))
+        out = np.empty((len(weights), *e.gram.shape[1:])) if room is None else room[: len(weights)]
+        given = (e.gram, used.sum(axis=1), some, of_some, means, self.scale, crosses, self.prior, ridge, out)
+        pieces(lambda begin, end: assemble(begin, end, *given), out.shape[1], threads)
+        return out, right, square
+
+    def _sums(self, weights: Array) -> tuple[Array, Array, float]:
+        """Last columns of a weighted sum, as rows (S, D), its right-hand side (D,) and sum of y^2."""
+        e, n_species = self.equations, len(self.shift)
+        crosses = np.tensordot(weights, self.crosses, axes=1)
         moment = weights @ e.moment
-        square = float(weights @ e.square - 2 * self.shift @ moment[-n_species:] + self.shift @ counts @ self.shift)
+        of_counts = self.shift @ crosses[-n_species:] - 2 * moment[-n_species:]
+        square = float(weights @ e.square + of_counts @ self.shift)
         moment -= crosses @ self.shift
         moment[:-n_species] -= self.means * np.repeat(moment[-n_species:], len(self.means) // n_species)
-        matrix = np.empty(e.gram.shape[1:])
-        _assemble(e.gram, weights, self.means, self.scale, crosses, self.prior, ridge, matrix)
-        return matrix, self.scale * moment, square
+        return np.ascontiguousarray(crosses.T), self.scale * moment, square
 
     def energies(self) -> tuple[Array, Array]:
         """Rows of the energies (n, D), in these columns, and what they are to be (n,); both with their weights."""
@@ -150,68 +175,3 @@ class Scaled:
     def ridge(self, log_strength: float, prior: int) -> Array:
         """Of that strength relative to the mean eigenvalue, shape (D,)."""
         return np.asarray(self.mean_eigenvalue * 10.0**log_strength * self.ridges[prior])
-
-
-def solution(matrix: Array, right: Array) -> tuple[Array, float]:
-    """Solution and logarithm of the determinant, from the upper triangle of a matrix, which is overwritten.
-
-    NaN both where rounding has made the matrix indefinite.
-    """
-    (potrf,) = get_lapack_funcs(("potrf",), (matrix,))
-    factor, info = potrf(matrix.T, lower=True, overwrite_a=True, clean=False)
-    if info > 0:
-        return np.full_like(right, np.nan), float("nan")
-    solution = cho_solve((factor, True), right, check_finite=False)
-    return np.asarray(solution), 2.0 * float(np.sum(np.log(np.diagonal(factor))))
-
-
-def with_diagonal(matrix: Array, ridge: Array) -> Array:
-    """A copy of a matrix with the ridge (D,) on its diagonal."""
-    out = matrix.copy()
-    out[np.diag_indices_from(out)] += ridge
-    return out
-
-
-@njit(nogil=True)  # not cached: a part of the next
-def _weighted_row(gram: Array, weights: Array, i: int, row: Array) -> None:
-    """Row i of a weighted sum of matrices, from the diagonal on."""
-    row[i:] = 0.0
-    for g in range(gram.shape[0]):
-        if weights[g] != 0.0:
-            weight, mine = weights[g], gram[g, i]
-            for j in range(i, len(row)):
-                row[j] += weight * mine[j]
-
-
-@njit(cache=True, nogil=True)
-def _assemble(
-    gram: Array,
-    weights: Array,
-    means: Array,
-    scale: Array,
-    crosses: Array,
-    prior: Array,
-    ridge: Array,
-    out: Array,
-) -> None:
-    """Upper triangle of the scaled matrix; ``crosses`` (D, S) are the weighted sum's last columns."""
-    n_species, n_features = prior.shape[0], prior.shape[1]
-    last = n_species * n_features
-    for i in range(out.shape[0]):
-        row = out[i]
-        _weighted_row(gram, weights, i, row)
-        if i < last:
-            s = i // n_features
-            for j in range(i, last):
-                t = j // n_features
-                both = means[i] * means[j] * crosses[last + s, t]
-                row[j] -= means[i] * crosses[j, s] + means[j] * crosses[i, t] - both
-            for j in range(last, out.shape[0]):
-                row[j] -= means[i] * crosses[last + s, j - last]
-        for j in range(i, out.shape[0]):
-            row[j] *= scale[i] * scale[j]
-        if i < last:
-            s, k = i // n_features, i % n_features
-            for j in range(k, n_features):
-                row[s * n_features + j] += prior[s, k, j]
-        row[i] += ridge[i]

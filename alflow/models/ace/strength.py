@@ -1,14 +1,17 @@
 """How strong the ridge is, and which of several priors it goes with: by cross-validation, or the evidence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
+from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alflow.committee.judgement import knows
-from alflow.models.ace.equations import Energies, times
-from alflow.models.ace.scaled import Scaled, solution, with_diagonal
-from alflow.models.ace.threads import each
+from alflow.models.ace.equations import Energies
+from alflow.models.ace.packed import solution, times, with_diagonal
+from alflow.models.ace.scaled import Scaled
+from alflow.models.ace.threads import AT_ONCE, each
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -33,21 +36,38 @@ def lowest(
     # with much it is averaged. A search that goes downhill ends in either, so every strength is looked at.
     places = [(float(x), k) for k in range(choices) for x in np.arange(_LEAST, _LARGEST + _STEP, _COARSE)]
     x, choice = places[int(np.argmin(each(lambda place: rough(*place), places, threads)))]
-    known: dict[float, float] = {}
-
-    def value(x: float) -> float:
-        if x not in known:
-            known[x] = function(x, choice) if _LEAST <= x <= _LARGEST else np.inf
-        return known[x]
-
-    # All folds then decide, in quarter steps in the end: they cost four times as much.
-    for step in (_STEP, _STEP / 2, _STEP / 4):
-        while value(better := min((x - step, x + step), key=value)) < value(x):
-            x = better
-    below, here, above = value(x - step), value(x), value(x + step)
+    # All folds then decide, in quarter steps in the end: they cost four times as much. All of them from here on: where
+    # structures are few one fold ends in another valley.
+    valley, step = _Valley(lambda x: function(x, choice), threads), _STEP / 4
+    x = valley.bottom(x, (_STEP, _STEP / 2, step))
+    below, here, above = valley.at(x - step, x, x + step)
     bend = below - 2 * here + above
-    vertex = x + 0.5 * step * (below - above) / bend if 0 < bend < np.inf else x
-    return (vertex if value(vertex) <= here else x), choice
+    return (x + 0.5 * step * (below - above) / bend if 0 < bend < np.inf else x), choice
+
+
+class _Valley:
+    """A function of x in which one goes downhill; every value is computed once, and several at once."""
+
+    def __init__(self, function: Callable[[float], float], threads: int) -> None:
+        self.function = function
+        self.threads = threads
+        self.known: dict[float, float] = {}
+
+    def at(self, *places: float) -> list[float]:
+        """The values there, infinite beyond the range."""
+        new = [x for x in places if x not in self.known and _LEAST <= x <= _LARGEST]
+        self.known.update(zip(new, each(self.function, new, self.threads), strict=True))
+        return [self.known.get(x, np.inf) for x in places]
+
+    def bottom(self, x: float, steps: Sequence[float]) -> float:
+        """Where it is lower than one step to either side: with the first of the steps, then with the next."""
+        for step in steps:
+            while True:
+                below, here, above = self.at(x - step, x, x + step)
+                if not min(below, above) < here:
+                    break
+                x += step if above < below else -step
+        return x
 
 
 def criterion(
@@ -58,7 +78,6 @@ def criterion(
     The decimal logarithm, relative to the mean eigenvalue. And an estimate of it that costs a quarter.
     """
     e, n_species = system.equations, len(system.shift)
-    every, none = np.ones(len(e.gram)), np.zeros(len(system.scale))
     unknown = _folds(system, common)
     # The energy of the only structure with some species says nothing of a model that has not seen it.
     apart = _not_told(e.energies, n_species, unknown) if e.energies is not None else []
@@ -68,12 +87,21 @@ def criterion(
         evidence = _evidence(system)
         return evidence, evidence
     # What is left out is all less what is not: no matrix of its own.
-    full, right, square = system.assemble(every, none)
-    known = [system.assemble(1.0 * (unknown != k), none) for k in range(_FOLDS)]
+    every = np.ones((1, len(e.gram)))
+    weights = np.concatenate([every, unknown != np.arange(_FOLDS)[:, None]])
+    matrices, rights, squares = system.assemble_several(weights, np.zeros(len(system.scale)), threads)
+    full, right, square = matrices[0], rights[0], squares[0]
+    rooms: SimpleQueue[Array] = SimpleQueue()
+    for room in np.empty((min(threads, AT_ONCE, _FOLDS), *full.shape)):
+        rooms.put(room)
 
+    @cache
     def of_fold(fold: int, log_strength: float, prior: int) -> float:
-        matrix, mine, y2 = known[fold]
-        w, log_determinant = solution(with_diagonal(matrix, system.ridge(log_strength, prior)), mine)
+        matrix, mine, y2 = matrices[1 + fold], rights[1 + fold], squares[1 + fold]
+        # Room that the system takes again: of a new one every page costs as much as to copy the matrix to it.
+        room = rooms.get()
+        w, log_determinant = solution(with_diagonal(matrix, system.ridge(log_strength, prior), room), mine)
+        rooms.put(room)
         if not np.isfinite(log_determinant):
             return np.inf
         quadratic = w @ times(full, w) - w @ times(matrix, w)

@@ -9,7 +9,7 @@ import alflow
 import numpy as np
 import pytest
 from alflow.committee.committee import Committee
-from alflow.models.ace import scaled, strength
+from alflow.models.ace import packed, scaled, strength
 from alflow.models.ace.environment import Environment
 from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.jury import _FORCES, Jury
@@ -173,7 +173,7 @@ def test_the_error_of_cross_validation_is_that_of_fits_without_a_fold() -> None:
     for fold in range(4):
         known = np.append(np.arange(8) % 4 != fold, True)
         matrix, right, _ = system.assemble(1.0 * known, ridge * system.ridges[1])
-        w = system.plain(scaled.solution(matrix, right)[0][:, None])[:, 0]
+        w = system.plain(packed.solution(matrix, right)[0][:, None])[:, 0]
         w[-2:] += system.shift
         for k in range(16):
             if not known[committee.resampling.groups[k]]:
