@@ -238,9 +238,17 @@ class Descriptor:
         strains : ndarray, shape (S F, 6)
             Those with respect to the strain (xx, yy, zz, yz, xz, xy), symmetrised; (0, 6) unless ``strain``.
         """
+        rows = np.zeros((len(self.numbers), self.basis.n_features, 3 * len(env.slot_of)))
+        strains = self.add_rows(env, rows, 0, strain=strain)
+        return rows.reshape(-1, rows.shape[2]), strains
+
+    def add_rows(self, env: Environment, rows: Array, column: int, *, strain: bool) -> Array:
+        """Add the derivatives with respect to positions to ``rows`` (S, F or more, ..), from a column on.
+
+        And return those with respect to the strain, both as of :meth:`rows`.
+        """
         basis, mixing = self.basis, self.functions.mixing
-        n_rows = len(self.numbers) * basis.n_features
-        rows, strains = np.zeros((n_rows, 3 * len(env.slot_of))), np.zeros((n_rows if strain else 0, 6))
+        strains = np.zeros((len(self.numbers) * basis.n_features if strain else 0, 6))
         neighbours = env.pairs.start[:: len(self.numbers)] if len(mixing) else env.pairs.start
         chunks = -(-int(np.diff(neighbours).max(initial=1)) // LANES)
 
@@ -253,12 +261,12 @@ class Descriptor:
             given = (x, y, env.slot_of, env.pairs, self.functions, basis.tables, env.a, make_work(self.functions))
             if len(mixing):
                 share = aligned((sum(mixing.shape), chunks, LANES))
-                add_mixed_rows(*given, *room, share, g, vectors, grad, rows, strains)
+                add_mixed_rows(*given, *room, share, g, vectors, grad, rows, column, strains)
             else:
-                add_rows(*given, *room, g, vectors, grad, rows, strains)
+                add_rows(*given, *room, g, vectors, grad, rows, column, strains)
 
         self._share(basis.n_features, work, self.threads)
-        return rows, strains
+        return strains
 
     def composition(self, env: Environment) -> Array:
         """Number of atoms of each species, shape (S,)."""

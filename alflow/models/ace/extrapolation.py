@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 Array = NDArray[np.float64]
 
@@ -54,7 +55,7 @@ class Leverage:
         correlation = scale[:, None] * covariance * scale
         factor, ridge = _factorised(correlation)
         # Directions below the ridge are noise, and do not count among the p.
-        inverse = solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
+        inverse, _ = dtrtri(factor.T)  # of the transposed, which is how Fortran sees it
         p = len(factor) - ridge * float(np.sum(inverse**2))
         return cls(mean, scale, factor, max(p, 1e-12))
 

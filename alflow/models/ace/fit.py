@@ -25,6 +25,7 @@ from alflow.models.ace.pseudo_species import layout, mixing
 from alflow.models.ace.regression import solve
 from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
+from alflow.models.ace.threads import each
 from alflow.models.ace.unmet import Rule, unmet
 from alflow.randomness import generator
 
@@ -146,8 +147,9 @@ class Fit:
         rows, targets = self.weighted(env, summed, forces, virial)
         size, end = rows.shape[0] - len(counts), rows.shape[1] - (0 if virial is None else virial.size)
         if forces is not None and self.settings.force_weight > 0:
-            plain = rows[:size, 1:end] / self.settings.force_weight
-            self.jury.add_forces(plain, forces.ravel(), resampling.draws(index))
+            self.jury.add_forces(
+                rows[:size, 1:end], forces.ravel(), resampling.draws(index), self.settings.force_weight
+            )
         if stress is not None:
             volume = atoms.get_volume()
             plain = rows[:size, end:] / (volume * self.virial_weight(len(atoms)))
@@ -181,11 +183,14 @@ class Fit:
         if rows.shape[1] == 1:
             return rows, targets
         n_species = len(self.descriptor.numbers)
-        of_positions, of_strain = self.descriptor.rows(env, strain=virial is not None)
         by_species = rows[:-n_species].reshape(n_species, -1, rows.shape[1])
         if forces is not None and n_forces:
-            by_species[:, :-1, 1 : 1 + n_forces] = f * of_positions.reshape(n_species, -1, n_forces)
+            of_strain = self.descriptor.add_rows(env, by_species, 1, strain=virial is not None)
+            if f != 1.0:
+                by_species[:, :-1, 1 : 1 + n_forces] *= f
             targets[1 : 1 + n_forces] = f * forces.ravel()
+        else:
+            _, of_strain = self.descriptor.rows(env, strain=True)
         if virial is not None:
             weight = self.virial_weight(n_atoms)
             by_species[:, :-1, 1 + n_forces :] = weight * of_strain.reshape(n_species, -1, 6)
@@ -336,4 +341,4 @@ class Fit:
         totals = equations.total[:-n_species].reshape(n_species, -1)[:, :-1]
         counts = equations.total[-n_species:]
         atomic = [np.ascontiguousarray(square[:-1, :-1]) for square in equations.atomic]
-        return [Leverage.of(*of_species) for of_species in zip(atomic, totals, counts, strict=True)]
+        return each(lambda s: Leverage.of(atomic[s], totals[s], counts[s]), range(n_species), self.descriptor.threads)

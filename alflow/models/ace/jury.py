@@ -42,12 +42,12 @@ class Jury:
         self.n_atoms.append(n_atoms)
         self.groups.append(group)
 
-    def add_forces(self, rows: Array, forces: Array, rng: np.random.Generator) -> None:
-        """Add some of the last added structure's force rows (S F, n) and forces (n,)."""
+    def add_forces(self, rows: Array, forces: Array, rng: np.random.Generator, weight: float = 1.0) -> None:
+        """Add some of the last added structure's force rows (S F, n), here multiplied by a weight, and forces (n,)."""
         if self._keeps(rng):
             chosen = np.sort(rng.permutation(len(forces))[:_FORCES])
             # Half the memory: errors are judged to a few digits, whatever the fit itself needs.
-            self.force_rows.append(rows[:, chosen].T.astype(np.float32))
+            self.force_rows.append((rows[:, chosen].T / weight).astype(np.float32))
             self.forces.append(forces[chosen])
             self.with_forces.append(len(self.rows) - 1)
 

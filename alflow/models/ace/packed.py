@@ -82,12 +82,10 @@ def squares(packed: Array, rows: Array, factor: float = 1.0) -> list[Callable[[]
             partial(lapack.add_square, first, a, factor),
             partial(lapack.add_square, second, b, factor, upper=False),
         ]
-    quarter = half // 4
-    cuts = [slice(k * quarter, (k + 1) * quarter if k < 3 else half) for k in range(4)]
-    beside_them = [partial(lapack.add_product, beside[cut], a[cut], b, factor) for cut in cuts]
     m, n = half // 2, len(b) // 2
     return [
-        *beside_them,
+        partial(lapack.add_product, beside[:m], a[:m], b, factor),
+        partial(lapack.add_product, beside[m:], a[m:], b, factor),
         partial(lapack.add_product, first[:m, m:], a[:m], a[m:], factor),
         partial(lapack.add_product, second[n:, :n], b[n:], b[:n], factor),
         partial(lapack.add_square, first[:m, :m], a[:m], factor),

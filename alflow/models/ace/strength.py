@@ -1,6 +1,6 @@
 """How strong the ridge is, and which of several priors it goes with: by cross-validation, or the evidence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from queue import SimpleQueue
 
@@ -21,7 +21,7 @@ _FOLDS = 4
 _FEWEST = 2 * _FOLDS  # structures that do not nearly coincide, below which the evidence decides on the strength
 _CLEARLY, _USUAL = 0.64, -8.0  # of a squared error; strength
 _LEAST, _LARGEST = -12.0, 0.0  # log10 of the strength relative to the mean eigenvalue
-_COARSE, _STEP = 3.0, 1.5  # steps of it: to look at all, and to go downhill
+_COARSE, _STEP, _FINE = 3.0, 1.5, 0.375  # steps of it: to look at all, to go downhill, and near the bottom
 
 
 def lowest(
@@ -36,13 +36,12 @@ def lowest(
     # with much it is averaged. A search that goes downhill ends in either, so every strength is looked at.
     places = [(float(x), k) for k in range(choices) for x in np.arange(_LEAST, _LARGEST + _STEP, _COARSE)]
     x, choice = places[int(np.argmin(each(lambda place: rough(*place), places, threads)))]
-    # All folds then decide, in quarter steps in the end: they cost four times as much. All of them from here on: where
-    # structures are few one fold ends in another valley.
-    valley, step = _Valley(lambda x: function(x, choice), threads), _STEP / 4
-    x = valley.bottom(x, (_STEP, _STEP / 2, step))
-    below, here, above = valley.at(x - step, x, x + step)
-    bend = below - 2 * here + above
-    return (x + 0.5 * step * (below - above) / bend if 0 < bend < np.inf else x), choice
+    # All folds then decide: they cost four times as much. All of them from here on: where structures are few one fold
+    # ends in another valley.
+    valley = _Valley(lambda x: function(x, choice), threads)
+    x = valley.bottom(x, _STEP)
+    x = valley.bottom(x + _FINE * round(valley.vertex(x, _STEP) / _FINE), _FINE)
+    return x + valley.vertex(x, _FINE), choice
 
 
 class _Valley:
@@ -59,15 +58,19 @@ class _Valley:
         self.known.update(zip(new, each(self.function, new, self.threads), strict=True))
         return [self.known.get(x, np.inf) for x in places]
 
-    def bottom(self, x: float, steps: Sequence[float]) -> float:
-        """Where it is lower than one step to either side: with the first of the steps, then with the next."""
-        for step in steps:
-            while True:
-                below, here, above = self.at(x - step, x, x + step)
-                if not min(below, above) < here:
-                    break
-                x += step if above < below else -step
-        return x
+    def bottom(self, x: float, step: float) -> float:
+        """Downhill from x, where it is lower than one step to either side."""
+        while True:
+            below, here, above = self.at(x - step, x, x + step)
+            if not min(below, above) < here:
+                return x
+            x += step if above < below else -step
+
+    def vertex(self, x: float, step: float) -> float:
+        """Where, counted from such an x, the parabola through these three points is lowest."""
+        below, here, above = self.at(x - step, x, x + step)
+        bend = below - 2 * here + above
+        return 0.5 * step * (below - above) / bend if 0 < bend < np.inf else 0.0
 
 
 def criterion(

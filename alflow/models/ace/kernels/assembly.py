@@ -8,8 +8,6 @@ from alflow.models.ace.kernels.compiled import compiled, part
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_PIECE = 1024  # numbers of a row: those of all groups stay in the cache while one sum after the other takes them
-
 
 @compiled
 def assemble(
@@ -45,15 +43,13 @@ def assemble(
     out : ndarray, shape (K, h, w)
         The matrices.
     """
-    size, height, width = scale.size, out.shape[1], out.shape[2]
+    size, height = scale.size, out.shape[1]
     odd = size % 2
     for r in range(first, last):
-        for begin in range(0, width, _PIECE):
-            end = min(begin + _PIECE, width)
-            for k in range(out.shape[0]):
-                _add_up(gram, some[k, : number[k]], weights[k], r, begin, end, out[k, r])
         middle = r + 1 - odd  # where row r of the first half begins; the row of the second half ends there
+        # One row of all sums, then the next: that row of all groups is then in the cache.
         for k in range(out.shape[0]):
+            _add_up(gram, some[k, : number[k]], weights[k], r, out[k, r])
             if middle > 0:
                 i = height + middle - 1
                 _scale(i, height, i + 1, means, scale, crosses[k], prior, out[k, r, :middle])
@@ -63,20 +59,19 @@ def assemble(
 
 
 @part
-def _add_up(gram: Array, some: IntArray, weights: Array, r: int, begin: int, end: int, row: Array) -> None:
-    """Numbers begin .. end - 1 of a row of a weighted sum."""
+def _add_up(gram: Array, some: IntArray, weights: Array, r: int, row: Array) -> None:
+    """Row r of a weighted sum."""
     # Four groups a time: what is read and written then is mostly groups, and not the sum. In a fixed order.
     n = some.size
-    for j in range(begin, end):
-        row[j] = 0.0
+    row[:] = 0.0
     for g in range(0, n - n % 4, 4):
         a, b, c, d = weights[g], weights[g + 1], weights[g + 2], weights[g + 3]
         p, q, s, t = gram[some[g], r], gram[some[g + 1], r], gram[some[g + 2], r], gram[some[g + 3], r]
-        for j in range(begin, end):
+        for j in range(row.size):
             row[j] += a * p[j] + b * q[j] + c * s[j] + d * t[j]
     for g in range(n - n % 4, n):
         a, p = weights[g], gram[some[g], r]
-        for j in range(begin, end):
+        for j in range(row.size):
             row[j] += a * p[j]
 
 

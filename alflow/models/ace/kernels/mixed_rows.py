@@ -31,6 +31,7 @@ def add_mixed_rows(
     vectors: Array,
     grad: Array,
     rows: Array,
+    column: int,
     strains: Array,
 ) -> None:
     """As :func:`alflow.models.ace.kernels.rows.add_rows`.
@@ -57,7 +58,7 @@ def add_mixed_rows(
             feature_gradient(f, vectors, tables, grad)
             row = pairs.species[atom] * n_features + f
             _chain(f, end - begin, functions.mixing.shape[0], grad, steep, share, tables, g)
-            scatter(atom, pairs.j[begin:end], g, rows[row])
+            scatter(atom, pairs.j[begin:end], g, rows[pairs.species[atom], f, column:])
             strain(pairs.vector[begin:end], g, strains[row : row + 1])
             forget_gradient(f, tables, grad)
 

@@ -28,11 +28,12 @@ def add_rows(
     vectors: Array,
     grad: Array,
     rows: Array,
+    column: int,
     strains: Array,
 ) -> None:
     """Minus the derivatives of the features first .. last - 1, summed over atoms, with respect to positions.
 
-    Added to rows (S F, 3 N): features of atoms of different species in different rows. Those with respect to the strain
+    Added to rows (S, F or more, ..) of the species of the atoms, from ``column`` on. Those with respect to the strain
     (xx, yy, zz, yz, xz, xy) are added to strains (S F, 6), or (0, 6) where none are wanted. ``slot_of`` (N,) is the
     slot of each atom in a (blocks, K, LANES). Room: steep (3 K, C, LANES), g (C, 3, LANES) for C LANES neighbours of a
     species, vectors (V,), and grad (V,), which holds zeros.
@@ -54,7 +55,7 @@ def add_rows(
                 begin, end = pairs.start[atom * n_species + s], pairs.start[atom * n_species + s + 1]
                 count = end - begin
                 if count > 0 and _chain(f, s, -(-count // LANES), grad, steep, tables, g):
-                    scatter(atom, pairs.j[begin:end], g, rows[row])
+                    scatter(atom, pairs.j[begin:end], g, rows[pairs.species[atom], f, column:])
                     strain(pairs.vector[begin:end], g, strains[row : row + 1])
             forget_gradient(f, tables, grad)
 
@@ -119,13 +120,20 @@ def steepness(
 @part
 def scatter(atom: int, neighbours: IntArray, g: Array, row: Array) -> None:
     """Add forces to a row (3 N,) from the gradients g (C, 3, LANES) by the vectors from an atom to its neighbours."""
-    for x in range(3):
-        total = 0.0
-        for p in range(neighbours.size):
-            slope = g[p // LANES, x, p % LANES]
-            total += slope
-            row[3 * neighbours[p] + x] -= slope
-        row[3 * atom + x] += total
+    # The three sums side by side: each of them waits for its last addition.
+    sum_x, sum_y, sum_z = 0.0, 0.0, 0.0
+    for p in range(neighbours.size):
+        here, lane, first = g[p // LANES], p % LANES, 3 * neighbours[p]
+        gx, gy, gz = here[0, lane], here[1, lane], here[2, lane]
+        sum_x += gx
+        sum_y += gy
+        sum_z += gz
+        row[first] -= gx
+        row[first + 1] -= gy
+        row[first + 2] -= gz
+    row[3 * atom] += sum_x
+    row[3 * atom + 1] += sum_y
+    row[3 * atom + 2] += sum_z
 
 
 @part
