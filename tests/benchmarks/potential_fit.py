@@ -70,7 +70,7 @@ def main(data: Path) -> int:
     on_few = time.perf_counter() - start
     tell("50 new frames on top of 50", on_few, "s")
     del committee, few
-    tell("memory of a process that fits 400 frames", memory_of_a_fit(path), "GB", 3)
+    tell("memory of a process that fits 400 frames", memory_of_a_fit(path), "GB", 2)
     many = alflow.fit(frames, n_members=MEMBERS)
     many.update(displaced(frames, 100, 1))
     start = time.perf_counter()

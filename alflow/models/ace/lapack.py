@@ -1,7 +1,7 @@
 """BLAS and LAPACK as SciPy has them, called by their addresses: other threads of Python then go on.
 
 SciPy's functions of Python hold the lock of the interpreter while they compute, so that of several threads one works at
-a time (findings/scipy_blas_holds_the_lock.sh).
+a time (findings/scipy-blas-holds-the-lock.sh).
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from alflow.models.ace.threads import systems_at_once
 
 _GROUPS = Path("/sys/fs/cgroup")  # of jobs and containers, version 2 of control groups
 _MINE = Path("/proc/self/cgroup")
-_BESIDES = 7  # matrices besides those of the groups: sums of all, of stresses and of four folds, and the prior
+_BESIDES = 6  # matrices besides those of the groups and those to be solved: sums of all, of stresses and of four folds
 
 
 def available_memory() -> int:
@@ -55,7 +55,9 @@ def check_memory(n_groups: int, n_species: int, n_features: int, threads: int) -
     """
     columns = n_species * (n_features + 1)
     height, width = packed.shape(columns)
-    needed = 8 * height * width * (n_groups + _BESIDES + systems_at_once(threads))
+    matrices = n_groups + _BESIDES + systems_at_once(threads)
+    # Of the features of the atoms of a species whole matrices: sums of squares and the prior.
+    needed = 8 * (height * width * matrices + 2 * n_species * n_features**2)
     there = available_memory()
     if needed > there:
         msg = (
