@@ -109,7 +109,7 @@ def inspect_table(rows: Sequence[dict[str, Any]]) -> Table:
             f"{_milli(row['energy_sigma'], 1)} ({_milli(row['energy_spread'], 1)})",
             f"{_milli(row['largest_atom_sigma'], 1)} ({_milli(row['largest_atom_spread'], 1)})",
             f"{_milli(row['largest_force_sigma'], 0)} ({_milli(row['largest_force_spread'], 0)})",
-            _short(row["largest_grade"]),
+            _grade(row["largest_grade"]),
             _plain(row["smallest_weight"]),
             row["status"],
             "" if error is None else f"{error:+.2f}",
@@ -133,6 +133,10 @@ def _milli(value: float | None, digits: int) -> str:
 
 def _short(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.2g}"
+
+
+def _grade(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3g}"
 
 
 def _plain(value: float | None) -> str:
