@@ -250,7 +250,7 @@ def train(data: Path, output: Path, **asked: Any) -> None:
     from alflow.steps.fit_file import Asked, fit_file
 
     with terminal_progress(errors=True) as progress:
-        committee = fit_file(data, output, Asked(**asked), progress)
+        committee = fit_file(data, output, Asked(**asked), progress, closely=sys.stderr.isatty())
     click.echo(
         f"{output}: {committee.n_members} members, {len(committee.training)} structures; {committee.judgement.accuracy}"
     )

@@ -1,6 +1,6 @@
 """What a long step tells whoever watches."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Progress(Protocol):
@@ -17,6 +17,13 @@ class Progress(Protocol):
 
     def note(self, message: str) -> None:
         """One line worth reading."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A model that tells how far a fit is."""
+
+    progress: Progress
 
 
 class Silent:

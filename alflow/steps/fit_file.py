@@ -17,7 +17,7 @@ from alflow.executors.opening import open_reference
 from alflow.models.ace.potential import AcePotential
 from alflow.models.fitting import fit
 from alflow.models.settings import AnyPotential, Workshop
-from alflow.progress import Progress
+from alflow.progress import Progress, Watched
 from alflow.reference.method import BaselineMethod
 from alflow.state.file import make_folder
 from alflow.state.store import Store
@@ -45,10 +45,11 @@ class Asked:
     features: int | None = None
 
 
-def fit_file(data: Path, output: Path, asked: Asked, progress: Progress) -> Committee:
+def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, closely: bool = False) -> Committee:
     """Fit a committee to labelled structures and write it.
 
     What a training program has finished is kept beside the output until that is written: the same command goes on.
+    Watched ``closely``, a model says how far its fit is, which takes seconds or minutes.
 
     Raises
     ------
@@ -78,7 +79,10 @@ def fit_file(data: Path, output: Path, asked: Asked, progress: Progress) -> Comm
     )
     seed = asked.seed if asked.seed is not None else 0 if settings is None else settings.seed
     with _alone(models), warnings_told(progress.note):
-        committee = fit(frames, kind=potential.unfitted(workshop), seed=seed, **options)
+        model = potential.unfitted(workshop)
+        if closely and isinstance(model, Watched):
+            model.progress = progress
+        committee = fit(frames, kind=model, seed=seed, **options)
         committee.save(output)
         shutil.rmtree(models, ignore_errors=True)
     for note in (committee.judgement.note, *committee.remarks):

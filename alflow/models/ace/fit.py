@@ -27,6 +27,7 @@ from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
 from alflow.models.ace.threads import each
 from alflow.models.ace.unmet import Rule, unmet
+from alflow.progress import Progress, Silent
 from alflow.randomness import generator
 
 Array = NDArray[np.float64]
@@ -94,10 +95,13 @@ class Fit:
     ----------
     descriptor : Descriptor
         With the distances at which the radial functions come to rest in the structures added.
+    progress : Progress
+        Told how far the fit is; nobody watches by default.
     """
 
     def __init__(self, settings: AceSettings, n_groups: int, training: TrainingSet, *, stresses: bool = True) -> None:
         self.settings = settings
+        self.progress: Progress = Silent()
         self.stresses = stresses and settings.stress_weight > 0
         self.descriptor = make_descriptor(settings, training.numbers)
         n_species = len(training.numbers)
@@ -129,8 +133,10 @@ class Fit:
             self.shortest = np.minimum(self.shortest, shortest)
         inner = inner_distances(self.descriptor.numbers, self.shortest, self.settings.radius)
         self.descriptor = self.descriptor.with_inner(inner)
+        self.progress.begin("add structures", len(training) - begin)
         for index in range(begin, len(training)):
             self._add(training, index, resampling)
+            self.progress.advance()
 
     def _add(self, training: TrainingSet, index: int, resampling: Resampling) -> None:
         """Add a structure of the training set to the sums."""
@@ -244,7 +250,17 @@ class Fit:
         virial_of_atoms = np.arange(n_features + 1) == n_features
         stresses = self.jury.stress_rows_and_labels(len(equations.total))
         threads = self.descriptor.threads
-        found = solve(equations, seen, self.penalties, rows, resampling.n_apart, threads, virial_of_atoms, stresses)
+        found = solve(
+            equations,
+            seen,
+            self.penalties,
+            rows,
+            resampling.n_apart,
+            threads,
+            virial_of_atoms,
+            stresses,
+            self.progress,
+        )
         # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
         # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.
         share = share_of_whole(self.jury.statements(found.members, found.without, energies, composition), seen)

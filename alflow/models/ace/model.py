@@ -25,6 +25,7 @@ from alflow.models.ace.fit import Fit, make_descriptor
 from alflow.models.ace.kernels.core import Core
 from alflow.models.ace.pseudo_species import MOST
 from alflow.models.ace.settings import AceSettings
+from alflow.progress import Progress, Silent
 from alflow.structures import bits
 
 Array = NDArray[np.float64]
@@ -63,6 +64,8 @@ class AceModel:
         Sums over the training set; None in a model that was read from a file.
     fingerprint : Fingerprint
         Where structures lie among those of the training set.
+    progress : Progress
+        Told how far a fit is; nobody watches by default.
     """
 
     kind: ClassVar[str] = "ace"
@@ -74,6 +77,7 @@ class AceModel:
     def __init__(self, settings: AceSettings, n_members: int) -> None:
         self.settings = settings
         self.choice: Choice | None = None
+        self.progress: Progress = Silent()
         self.n_members = n_members
         self.set_coefficients(np.zeros((0, 0, n_members)))
         self.constants = np.zeros((0, n_members))
@@ -123,6 +127,7 @@ class AceModel:
             fit = self.fit
             if fit is None or training.numbers != fit.descriptor.numbers or settings != fit.settings:
                 fit, first = Fit(settings, resampling.seen.shape[1], training), 0
+            fit.progress = self.progress
             distances = fit.distances(training.frames[first:])
             self.fit = None  # what ends half-way leaves sums that nobody may go on with
             fit.add(training, first, distances, resampling)
@@ -151,7 +156,10 @@ class AceModel:
             return None
         if self.choice is not None and self.choice.n_structures == len(deciders(resampling)):
             return self.choice
-        return choose(self.settings, training, resampling)
+        self.progress.begin("choose cutoff and features", 1)
+        choice = choose(self.settings, training, resampling)
+        self.progress.advance()
+        return choice
 
     def forward(self, atoms: Atoms) -> Forward:
         """Energies of all members.

@@ -15,6 +15,7 @@ from alflow.models.ace.packed import solution
 from alflow.models.ace.scaled import Scaled
 from alflow.models.ace.strength import criterion, energies_ask, lowest
 from alflow.models.ace.threads import each, systems_at_once
+from alflow.progress import Progress, Silent
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -63,6 +64,7 @@ def solve(
     threads: int = 1,
     loath: Flags | None = None,
     stresses: tuple[Array, Array] | None = None,
+    progress: Progress | None = None,
 ) -> Solutions:
     """Solve for all members, for all groups together, and for all but each of up to 16 parts of them.
 
@@ -100,8 +102,11 @@ def solve(
         cross-validation are clearly better known with them, and unwillingly even then.
     stresses : tuple of ndarray, shape (n, D) and (n,), optional
         Rows and labels of stresses, to be compared with what energies and forces say.
-
+    progress : Progress, optional
+        Told how far this is.
     """
+    progress = progress or Silent()
+    progress.begin("find the strength of the ridge", 1)
     system, common = Scaled.of(equations, penalties, loath), np.asarray(seen.all(axis=0))
     choices = len(penalties)
     log_strength, prior = lowest(*criterion(system, common, n_apart, threads), choices, threads)
@@ -110,6 +115,7 @@ def solve(
         if energies_ask(system, willing, common, (log_strength, prior), threads):
             system = willing
             log_strength, prior = lowest(*criterion(system, common, n_apart, threads), choices, threads)
+    progress.advance()
     strength = system.mean_eigenvalue * 10.0**log_strength
     n_members, n_groups = seen.shape
     # Of many groups both of a pair, or more, are left out at once. What lacks groups without structures lacks
@@ -120,13 +126,14 @@ def solve(
     fitted_to = np.concatenate([seen, every, left_out != lacking[:, None]])
     # One strength for all members: were it each member's own, their differences would be those of their priors too.
     # A member sees less than all together did, and its matrix may be indefinite by rounding where theirs was not.
-    found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads)
+    progress.begin("fit members, and all structures but some", len(fitted_to))
+    found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads, progress)
     while not all(np.isfinite(one).all() for one in found):
         if strength > system.mean_eigenvalue:
             msg = "the fit has no finite solution: look for labels that are many orders of magnitude off"
             raise PotentialError(msg)
         strength *= 10.0
-        found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads)
+        found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads, Silent())
     coefficients = np.array([one[:, 0] for one in found])
     coefficients[:, -len(system.shift) :] += system.shift
     without = np.tile(coefficients[n_members], (n_groups, 1))
@@ -140,7 +147,9 @@ def solve(
     return Solutions(members, whole, without, strength, prior, found[n_members][:, 1:], *slopes)
 
 
-def _fitted(system: Scaled, fitted_to: Flags, n_members: int, ridge: Array, rows: Array, threads: int) -> list[Array]:
+def _fitted(
+    system: Scaled, fitted_to: Flags, n_members: int, ridge: Array, rows: Array, threads: int, progress: Progress
+) -> list[Array]:
     """Solutions of fits to some groups each, without the shift: (D, 1), of that to all and responses (D, 1 + n)."""
     scaled = system.scale[:, None] * rows
     common = fitted_to.all(axis=0)
@@ -159,4 +168,5 @@ def _fitted(system: Scaled, fitted_to: Flags, n_members: int, ridge: Array, rows
             return system.plain(solution(matrices[k], wanted)[0])
 
         found += each(one, range(len(matrices)), threads)
+        progress.advance(len(matrices))
     return found

@@ -13,7 +13,9 @@ from alflow.models.ace import packed, scaled, strength
 from alflow.models.ace.environment import Environment
 from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.jury import _FORCES, Jury
+from alflow.models.ace.model import AceModel
 from alflow.models.ace.regression import solve
+from alflow.progress import Silent, Watched
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -295,3 +297,24 @@ def test_an_atom_that_sees_nothing_but_its_own_images_says_nothing() -> None:
         alike = (basis.order == 1) & (species == s)
         assert (model.coefficients[s, alike] == 0).all()
         assert (model.coefficients[s, (basis.order == 1) & (species != s)] != 0).all()
+
+
+def test_a_fit_says_how_far_it_is() -> None:
+    """Structure by structure, then member by member; nothing is left over at the end."""
+    told: dict[str, list[int]] = {}
+
+    class Told(Silent):
+        def begin(self, what: str, total: int) -> None:
+            self.what = what
+            told[what] = [total, 0]
+
+        def advance(self, done: int = 1) -> None:
+            told[self.what][1] += done
+
+    model = AceModel.make(8, {name: value for name, value in SMALL.items() if name != "n_members"})
+    assert isinstance(model, Watched)
+    model.progress = Told()
+    alflow.fit(bonded(water(), 12), kind=model)
+    assert told["add structures"] == [12, 12]
+    assert told["fit members, and all structures but some"][0] > 8
+    assert all(total == done for total, done in told.values())
