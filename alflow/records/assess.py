@@ -90,6 +90,11 @@ class Assessment:
     new_stress: Reliability = field(default_factory=Reliability, metadata=_LATER)
     reached: bool = field(default=False, metadata=_LATER)
 
+    def __post_init__(self) -> None:
+        # Files of earlier versions tell the two ends apart by the reason only.
+        if self.converged and not self.reason.startswith(("converge.max_", "nothing in ")):
+            object.__setattr__(self, "reached", True)
+
     @property
     def state(self) -> str:
         """In one word: whether the run has converged, has ended all the same, or goes on."""

@@ -23,9 +23,10 @@ from alflow.records.train import TrainRecord
 from alflow.reference.kinds import described
 from alflow.reference.method import BaselineMethod
 from alflow.report.run import run_directory
+from alflow.sampling.settings import Select
 from alflow.structures import check_structure
 
-_UNLIKE = 1e3  # extrapolation grade, from which on it is said: as of ``[select] grade_min``
+_UNLIKE = Select.model_fields["grade_min"].default  # extrapolation grade from which on it is said
 
 
 def export(directory: Path, output: Path) -> str:

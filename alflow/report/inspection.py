@@ -9,7 +9,7 @@ from ase import Atoms
 from alflow.errors import ConfigError, StoreError
 from alflow.records.batch import gather
 from alflow.records.label import LabelRecord
-from alflow.records.sample import SIGMAS, SampleRecord
+from alflow.records.sample import SIGMAS
 from alflow.records.select import SelectRecord
 from alflow.report.run import run_directory
 from alflow.state.store import Store
@@ -155,23 +155,3 @@ def _row(
         "energy_error": 1e3 * (energy_predicted - energy) / len(atoms) if both else None,  # type: ignore[operator]
     }
     return row, found[0] if found else atoms
-
-
-def walkers(store: Store, cycle: int) -> list[dict[str, Any]]:
-    """Each walker of a cycle: temperature (K), steps, why it stopped, frames, largest sigma (eV/Å) and grade."""
-    record = store.read(cycle, "sample", SampleRecord)
-    rows = []
-    for number, stop in enumerate(record.walker_stop):
-        mine = record.walker == number
-        rows.append(
-            {
-                "walker": number,
-                "temperature": record.ensembles[number].temperature,
-                "steps": int(record.walker_steps[number]),
-                "stop": stop,
-                "frames": int(np.sum(mine)),
-                "largest_force_sigma": float(record.largest_force_sigma[mine].max(initial=0.0)),
-                "largest_grade": float(record.largest_grade[mine].max(initial=0.0)),
-            }
-        )
-    return rows

@@ -17,6 +17,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _SAME = 1e-3  # of the scale: rounding, another order of atoms or another origin make no more of a difference
+_ROUNDING = 1e-6  # of the length of a structure's features: closer, structures coincide, whatever the scale
 _ASKED = 256  # structures of a kind, at most, whose nearest neighbours give its scale: a median needs no more
 
 
@@ -175,7 +176,7 @@ def _step(points: Array) -> float:
     nearest = []
     for k in asked:
         distances = np.linalg.norm(points - points[k], axis=1)
-        others = distances[distances > _SAME * spread]
+        others = distances[distances > max(_SAME * spread, _ROUNDING * float(np.linalg.norm(points[k])))]
         nearest += [float(others.min())] if len(others) else []
     return float(np.median(nearest)) if nearest else 0.0
 
@@ -184,4 +185,4 @@ def _apart(points: Array, other: Array, scales: Array) -> Array:
     """Distance of each point from another, each in its own scale, shape (K,)."""
     distances = np.linalg.norm(points - other, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(distances > 0, distances / scales, 0.0)
+        return np.where(distances > _ROUNDING * np.linalg.norm(other), distances / scales, 0.0)

@@ -214,13 +214,16 @@ def _verdict(
     """
     limits, cycle = settings.converge, len(history)
     n_unseen = selected.n_unseen if selected else 0
-    if not n_unseen and (what := _reached(limits, history, largest, observed)):
+    # Where members agree on what none of them knows, sigma is small, and says nothing of it.
+    n_unlike = int(np.sum(selected.largest_grade >= settings.select.grade_min)) if selected else 0
+    if not n_unseen + n_unlike and (what := _reached(limits, history, largest, observed)):
         return _Verdict(ends=True, reached=True, reason=f"{what} for {limits.cycles} cycle(s)")
     now = "initial structures only"
     if selected:
         now = f"largest sampled force sigma {largest:.3g} eV/Å"
         now += "" if not observed.observable else f", model error of {observed.observable} {observed.error:.3g}"
         now += f", {n_unseen} candidates of species that the committee did not know" if n_unseen else ""
+        now += f", {n_unlike} selected frames unlike all labels" if n_unlike else ""
         # Frames far above every bound, and none of them selected: whoever waits for labels has to know why.
         now += "" if selected.ids else f"; {selected.summary}"
     ended = ""

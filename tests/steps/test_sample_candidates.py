@@ -187,9 +187,13 @@ def test_surroundings_unlike_all_labels_are_selected_whatever_sigma_says(tmp_pat
     start = [metal("Cu4", seed, 0.01) for seed in range(12)]
     near, far = [metal("Cu4", 30 + seed, 0.01) for seed in range(3)], [metal("Cu4", 40, 0.15)]
     settings = EMT_SETTINGS.replace("force_sigma_min = 0.05", "force_sigma_min = 1e3\ngrade_min = 50")
+    settings = settings.replace("max_cycles = 2", "max_cycles = 3\nforce_sigma = 90.0\ncycles = 1")
     run = run_of(tmp_path / "run", start, [*near, *far], settings)
     command("iterate", run, "--cycles", 1)
     (selected,) = selections(run)
+    status = json.loads(command("status", run, "--json"))
+    assert not status["converged"], "sigma is below its bound, and says nothing of these"
+    assert "1 selected frames unlike all labels" in status["reason"]
     assert selected.source.tolist() == [3]
     assert selected.n_rejected_sigma == 3
     assert selected.largest_grade[0] > 50
@@ -197,6 +201,18 @@ def test_surroundings_unlike_all_labels_are_selected_whatever_sigma_says(tmp_pat
     (row,) = json.loads(command("inspect", run, "--cycle", 1, "--json"))
     assert row["largest_grade"] == pytest.approx(selected.largest_grade[0])
     assert "grade" in command("inspect", run).splitlines()[1]
+
+
+def test_copies_of_the_only_label_of_a_composition_are_duplicates(tmp_path: Path) -> None:
+    """Rounding is no scale, where labels of a composition coincide or there is one only."""
+    only = metal("Cu3Ag", 3)
+    moved, shuffled = only.copy(), only[[2, 3, 1, 0]]
+    moved.translate([0.3, 0.1, 0.7])
+    settings = EMT_SETTINGS.replace("force_sigma_min = 0.05", "force_sigma_min = 0.0")
+    run = run_of(tmp_path / "run", [*(metal("Cu4", seed) for seed in range(12)), only], [moved, shuffled], settings)
+    command("iterate", run, "--cycles", 1)
+    (selected,) = selections(run)
+    assert (len(selected.ids), selected.n_rejected_duplicate) == (0, 2)
 
 
 def test_candidates_with_a_new_species_are_selected_first(tmp_path: Path) -> None:

@@ -32,10 +32,12 @@ from alflow.randomness import generator
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _BOTH = np.array([1.0, 1.0, 1.0, *3 * [np.sqrt(2.0)]])  # xy counts for yx, too: a crystal may be turned as one likes
 _ISOTROPIC = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 _UNMET = 0x756E6D74  # first element of a random key, no cycle's number: of what is drawn of features never met
+_CLOSE = 0.75  # of the cutoff: farther away features fade, and tell nothing of what is nearer
 _NAMED = 6  # pairs that never met, in words
 _STEEP = 3  # degree from which the prior of a pair term falls no more
 
@@ -310,12 +312,14 @@ class Fit:
     def _add_unmet(self, coefficients: Array, alpha: float, seed: int) -> None:
         """Add to coefficients (S, F, M) what is drawn of features that no structure has.
 
-        Members are judged without it: there is nothing to judge it by. Over alpha, as it is no matter of how much of
-        the data members share, and all that is made of their differences is multiplied with alpha.
+        Members are judged without it: there is nothing to judge it by. Over the alpha of energies, as it is no matter
+        of how much of the data members share, and all that is made of their differences is multiplied with alpha. That
+        of forces may be another, so their share of sigma is too wide or too narrow by the ratio of the two.
         """
-        met = np.einsum("sff->sf", self.equations.atomic)[:, :-1] > 0
-        if met.all():
+        squares = np.einsum("sff->sf", self.equations.atomic)[:, :-1]
+        if (squares > 0).all():
             return
+        squares = squares / np.maximum(self.equations.total[-len(squares) :, None], 1.0)
         n_members, numbers = coefficients.shape[2], (0, *self.descriptor.numbers)  # 0: of no species
 
         def draws(rule: Rule) -> Array:
@@ -323,21 +327,26 @@ class Fit:
             z -= z.mean()
             return np.asarray(z / np.std(z, ddof=1))
 
-        mean, deviations = unmet(self.descriptor.basis, met, coefficients.mean(axis=2), draws)
+        mean, deviations = unmet(self.descriptor.basis, squares, self._close, coefficients.mean(axis=2), draws)
         coefficients += mean[:, :, None] + deviations / alpha
 
+    @property
+    def _close(self) -> Flags:
+        """Which pairs of species have met at distances that count, shape (S, S)."""
+        return np.asarray(self.shortest < _CLOSE * self.settings.radius)
+
     def _apart(self) -> list[str]:
-        """Which species have never met."""
+        """Which species have never met, or only near the cutoff."""
         symbols = np.array(chemical_symbols)[list(self.descriptor.numbers)]
-        apart = zip(*np.nonzero(np.triu(~np.isfinite(self.shortest))), strict=True)
-        pairs = [f"{symbols[a]}-{symbols[b]}" for a, b in apart]
+        pairs = []
+        for a, b in zip(*np.nonzero(np.triu(~self._close)), strict=True):
+            nearest = f" (nearest {self.shortest[a, b]:.1f} Å)" if np.isfinite(self.shortest[a, b]) else ""
+            pairs.append(f"{symbols[a]}-{symbols[b]}{nearest}")
         if not pairs:
             return []
         more = f" and {len(pairs) - _NAMED} other pairs" if len(pairs) > _NAMED else ""
         named = ", ".join(pairs[:_NAMED]) + more
-        return [
-            f"never within the cutoff of each other: {named}; pairs that were tell what is expected, and how surely"
-        ]
+        return [f"never close to each other: {named}; what is expected of them is a guess from pairs that were"]
 
     def _core(self, training: TrainingSet, coefficients: Array) -> Core:
         """The core that takes over from the mean of members with these coefficients (S, F, M)."""

@@ -5,7 +5,7 @@ a time (findings/scipy-blas-holds-the-lock.sh).
 """
 
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, byref, c_double, c_int32, c_int64, c_void_p
+from ctypes import CFUNCTYPE, byref, c_double, c_int64, c_void_p
 from typing import Any
 
 import numpy as np
@@ -68,17 +68,20 @@ def add_times(out: Array, matrix: Array, vector: Array, *, upper: bool = True) -
 
 def factorise(packed: Array, size: int) -> bool:
     """Cholesky factor of a packed matrix (:mod:`alflow.models.ace.packed`), in its place; False if not positive."""
-    info = c_int32(0)
+    info = c_int64(0)  # room for either size
     _dpftrf("N", "L", size, packed, info)
     return info.value == 0
 
 
 def solve_factorised(packed: Array, size: int, right: Array) -> None:
     """Solve with a factor of :func:`factorise` for right-hand sides (n, size), in their place."""
-    info = c_int32(0)
+    info = c_int64(0)
     _dpftrs("N", "L", size, len(right), packed, right, size, info)
 
 
 def _stride(matrix: Array) -> int:
-    """From one row of a matrix to the next, in numbers."""
+    """From one row of a matrix to the next, in numbers; ValueError for what Fortran would read as something else."""
+    if matrix.dtype != np.float64 or (matrix.shape[1] > 1 and matrix.strides[1] != matrix.itemsize):
+        msg = f"expected contiguous rows of double precision, found {matrix.dtype}, strides {matrix.strides}"
+        raise ValueError(msg)
     return max(int(matrix.strides[0]) // matrix.itemsize, int(matrix.shape[1]))

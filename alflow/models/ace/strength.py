@@ -103,8 +103,10 @@ def criterion(
         matrix, mine, y2 = matrices[1 + fold], rights[1 + fold], squares[1 + fold]
         # Room that the system takes again: of a new one every page costs as much as to copy the matrix to it.
         room = rooms.get()
-        w, log_determinant = solution(with_diagonal(matrix, system.ridge(log_strength, prior), room), mine)
-        rooms.put(room)
+        try:
+            w, log_determinant = solution(with_diagonal(matrix, system.ridge(log_strength, prior), room), mine)
+        finally:  # others wait for it
+            rooms.put(room)
         if not np.isfinite(log_determinant):
             return np.inf
         quadratic = w @ times(full, w) - w @ times(matrix, w)

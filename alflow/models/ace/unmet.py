@@ -9,19 +9,23 @@ that differ by one rule each,
 - another species in the place of one of the neighbours' (of t wherever it stands),
 
 over the number of orders in which the channels of a feature can be written: ``(A + B)^2 = A^2 + 2 A B + B^2``, so of
-two species that count alike the coefficient of A B is twice that of A^2.
+two species that count alike the coefficient of A B is twice that of A^2. (Of products of four channels that are alike
+but for their species it depends on L as well, and this is an approximation.)
 
-Coefficients are taken to be ``c_k = m + e_k`` with an e_k of variance v, by which species differ, and an m of variance
-q v, which they share, both of mean zero. Given n of them, with the mean ``a = sum_k c_k / n``,
+An analogue counts by its mean square w_k over all atoms, as the square of the coefficient's error goes with its
+inverse, and not at all if it has a pair of species that met near the cutoff only: it says nothing of shorter distances.
+With ``u_k = w_k / sum w`` and ``n = 1 / sum u_k^2``, the effective number of analogues, coefficients are taken to be
+``c_k = m + e_k`` with an e_k of variance v, by which species differ, and an m of variance q v, which they share, both
+of mean zero. With the mean ``a = sum_k u_k c_k``,
 
-``<c> = w a``, ``var(c) = (1 + w/n) v``, ``w = q n/(q n + 1)``, ``v = (sum_k (c_k - a)^2 + a^2/(q + 1/n)) / n``,
+``<c> = s a``, ``var(c) = (1 + s/n) v``, ``s = q n/(q n + 1)``, ``v = sum_k u_k (c_k - a)^2 + a^2/(q n + 1)``,
 
 the posterior of a normal hierarchical model (Gelman et al., Bayesian Data Analysis, 3rd edition, chapter 5) and the
 estimate of the common variance. Members get <c> and draws of that variance, which sum to zero over them:
 
-``sqrt((1 + w/n)/n) (sum_k z_k (c_k - a) + z_s a / sqrt(q + 1/n))``.
+``sqrt(1 + s/n) (sum_k z_k sqrt(u_k) (c_k - a) + z_0 a / sqrt(q n + 1))``.
 
-The numbers z of a member belong to a rule (z_k) and a central atom (z_s), not to a feature: functions of distances and
+The numbers z of a member belong to a rule (z_k) and a central atom (z_0), not to a feature: functions of distances and
 angles that are coefficients of many features vary as a whole, where independent draws would be noise. What has no
 analogue that was met has perhaps one among those that were drawn, and so on. With q = 2 errors and their
 uncertainties went together best in alloys of metals of which pairs or triples had not met
@@ -82,19 +86,23 @@ class _Analogues:
     analogues: IntArray
 
 
-def unmet(basis: Basis, met: Flags, coefficients: Array, draws: Callable[[Rule], Array]) -> tuple[Array, Array]:
+def unmet(
+    basis: Basis, squares: Array, close: Flags, coefficients: Array, draws: Callable[[Rule], Array]
+) -> tuple[Array, Array]:
     """Mean and deviations of the members' coefficients of what was not met.
 
     Parameters
     ----------
     basis : Basis
         The features.
-    met : ndarray of bool, shape (S, F)
-        Which features of the atoms of each species any training structure has.
+    squares : ndarray, shape (S, F)
+        Mean square of each feature over the atoms of each species in the training set; 0 of what no structure has.
+    close : ndarray of bool, shape (S, S)
+        Whether pairs of species have met at distances that count.
     coefficients : ndarray, shape (S, F)
         Of the mean of the members.
     draws : callable
-        From a rule to the numbers z of all members, (M,), of mean 0 and variance 1; ``Rule(s, -1, -1)`` is that of z_s.
+        From a rule to the numbers z of all members, (M,), of mean 0 and variance 1; ``Rule(s, -1, -1)`` is that of z_0.
 
     Returns
     -------
@@ -102,40 +110,59 @@ def unmet(basis: Basis, met: Flags, coefficients: Array, draws: Callable[[Rule],
         Zero where something was met, and where nothing has an analogue.
     """
     ways = np.array([orders(product) for product in basis.products], dtype=float)
-    known, values = met.copy(), np.where(met, coefficients / ways, 0.0)
-    n_members = len(draws(Rule(0, -1, -1)))
-    deviations = np.zeros((*met.shape, n_members))
-    rules = [one for s in np.flatnonzero(~met.all(axis=1)).tolist() for one in _rules(basis, s, ~met[s])]
+    met = squares > 0
+    known = met & _of_close_pairs(basis, close)
+    values, weights = np.where(known, coefficients / ways, 0.0), np.where(known, squares, 0.0)
+    deviations = np.zeros((*met.shape, len(draws(Rule(0, -1, -1)))))
+    rules = [one for s in np.flatnonzero(~known.all(axis=1)).tolist() for one in _rules(basis, s, ~known[s])]
     while not known.all():
-        count, total = np.zeros(met.shape), np.zeros(met.shape)
-        used = [(one, *_usable(one, known)) for one in rules]
-        for one, features, analogues in used:
-            count[one.rule.centre, features] += 1
-            total[one.rule.centre, features] += values[one.centre, analogues]
-        if not count.any():
+        used = [one for one in (_usable(one, known) for one in rules) if len(one.features)]
+        if not used:
             break
-        n = np.maximum(count, 1.0)
-        mean, share = total / n, _SHARED * n / (_SHARED * n + 1)
-        of_deviation = np.sqrt((1 + share / n) / n)
-        of_mean = of_deviation / np.sqrt(_SHARED + 1 / n)
-        for one, features, analogues in used:
-            s = one.rule.centre
-            if len(features):
-                apart = of_deviation[s, features] * (values[one.centre, analogues] - mean[s, features])
-                deviations[s, features] += np.outer(apart, draws(one.rule))
-        found = count > 0
+        mean, n, total, found = _averages(used, values, weights)
+        share = _SHARED * n / (_SHARED * n + 1)
+        width = np.sqrt(1 + share / n)
+        for one in used:
+            here = one.rule.centre, one.features
+            u = weights[one.centre, one.analogues] / total[here]
+            apart = width[here] * np.sqrt(u) * (values[one.centre, one.analogues] - mean[here])
+            deviations[here] += np.outer(apart, draws(one.rule))
         for k in np.flatnonzero(found.any(axis=1)).tolist():
-            here = found[k]
-            deviations[k, here] += np.outer((of_mean * mean)[k, here], draws(Rule(k, -1, -1)))
-        values = np.where(found, share * mean, values)
+            alike = (width * mean / np.sqrt(_SHARED * n + 1))[k, found[k]]
+            deviations[k, found[k]] += np.outer(alike, draws(Rule(k, -1, -1)))
+        values, weights = np.where(found, share * mean, values), np.where(found, total, weights)
         known |= found
-    return np.where(met, 0.0, values * ways), deviations * ways[:, None]
+    return np.where(met, 0.0, values * ways), np.where(met[:, :, None], 0.0, deviations * ways[:, None])
 
 
-def _usable(one: _Analogues, known: Flags) -> tuple[IntArray, IntArray]:
+def _averages(used: list[_Analogues], values: Array, weights: Array) -> tuple[Array, Array, Array, Flags]:
+    """Weighted mean of the analogues, their effective number, the sum of their weights, and where there are any."""
+    sums, squares, total = np.zeros((3, *values.shape))
+    for one in used:
+        here, weight = (one.rule.centre, one.features), weights[one.centre, one.analogues]
+        sums[here] += weight * values[one.centre, one.analogues]
+        squares[here] += weight**2
+        total[here] += weight
+    found = total > 0
+    mean, n = (np.divide(x, y, out=np.ones_like(x), where=found) for x, y in ((sums, total), (total**2, squares)))
+    return np.where(found, mean, 0.0), n, total, found
+
+
+def _of_close_pairs(basis: Basis, close: Flags) -> Flags:
+    """Which features have only pairs that have met at distances that count, shape (S, F)."""
+    first = 0 if basis.n_pseudo == basis.n_species else basis.n_pseudo
+    out = np.ones((basis.n_species, basis.n_features), dtype=bool)
+    for f, (channels, _) in enumerate(basis.products):
+        for c in channels:
+            if c.species >= first:  # a pseudo-species is of all of them
+                out[:, f] &= close[:, c.species - first]
+    return out
+
+
+def _usable(one: _Analogues, known: Flags) -> _Analogues:
     """What is not known, and its analogues, where these are."""
     right = ~known[one.rule.centre, one.features] & known[one.centre, one.analogues]
-    return one.features[right], one.analogues[right]
+    return _Analogues(one.rule, one.centre, one.features[right], one.analogues[right])
 
 
 def _rules(basis: Basis, s: int, unknown: Flags) -> list[_Analogues]:

@@ -55,6 +55,13 @@ def test_nothing_is_added_without_rows() -> None:
     assert not found.any()
 
 
+def test_what_fortran_would_read_as_something_else_is_refused() -> None:
+    rows = np.ones((4, 3))
+    for wrong in (rows.T, rows.astype(np.float32)):
+        with pytest.raises(ValueError, match="expected contiguous rows of double precision"):
+            lapack.add_square(np.zeros((len(wrong), len(wrong))), wrong)
+
+
 @pytest.mark.parametrize(("n_species", "n_features"), [(1, 6), (2, 4), (3, 5), (3, 6), (4, 1)])
 def test_weighted_sums_are_those_of_centred_columns(n_species: int, n_features: int) -> None:
     """As many at once as one likes, in any pieces, to the last bit."""

@@ -32,6 +32,12 @@ def drawn(n_members: int) -> Callable[[Rule], np.ndarray]:
     return draws
 
 
+def labelled(atoms: Atoms) -> Atoms:
+    atoms.calc = EMT()
+    atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+    return atoms
+
+
 def alloys(*pairs: str, n: int, seed: int) -> list[Atoms]:
     """Eight atoms of two metals in any shares, hot and strained, with EMT's labels."""
     rng, frames = np.random.default_rng(seed), []
@@ -41,9 +47,7 @@ def alloys(*pairs: str, n: int, seed: int) -> list[Atoms]:
         a, b = pairs[k % len(pairs)].split("-")
         atoms.symbols = rng.permutation([a, b, *rng.choice([a, b], 6)])
         atoms.positions += 0.1 * rng.normal(size=(8, 3))
-        atoms.calc = EMT()
-        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-        frames.append(atoms)
+        frames.append(labelled(atoms))
     return frames
 
 
@@ -82,7 +86,7 @@ def test_errors_and_their_bars_where_two_metals_never_met(committee: Committee) 
 
 
 def test_it_is_said(committee: Committee) -> None:
-    assert any(r.startswith("never within the cutoff of each other: Cu-Au;") for r in committee.remarks)
+    assert any(r.startswith("never close to each other: Cu-Au;") for r in committee.remarks)
 
 
 def test_what_was_met_is_as_before(committee: Committee) -> None:
@@ -111,7 +115,7 @@ def test_in_pieces_it_is_the_same(committee: Committee) -> None:
 
 def test_once_they_have_met_nothing_is_drawn(committee: Committee) -> None:
     met = alflow.fit([*alloys("Cu-Ag", "Ag-Au", n=40, seed=1), *alloys("Cu-Au", n=20, seed=5)], **SMALL)
-    assert not any("never within" in r for r in met.remarks)
+    assert not any("never close" in r for r in met.remarks)
     spread = [c.predict(alloys("Cu-Au", n=1, seed=6)[0]).energy_sigma for c in (met, committee)]
     assert spread[0] < 0.1 * spread[1]
 
@@ -128,7 +132,9 @@ def test_a_potential_that_does_not_tell_species_apart_is_recognised(n_species: i
         coefficients[k] = blind.setdefault(key, float(rng.normal())) * orders((channels, l))
     every = np.tile(coefficients, (n_species, 1))
     met = rng.random(every.shape) < 0.7
-    mean, deviations = unmet(basis, met, np.where(met, every, np.nan), drawn(6))
+    squares = np.where(met, rng.uniform(0.1, 1.0, met.shape), 0.0)
+    close = np.ones((n_species, n_species), dtype=bool)
+    mean, deviations = unmet(basis, squares, close, np.where(met, every, np.nan), drawn(6))
     share = mean[~met] / every[~met]
     assert ((share == 0) | ((share > 0.1) & (share < 1.0))).all()
     assert (mean[met] == 0).all()
@@ -137,15 +143,35 @@ def test_a_potential_that_does_not_tell_species_apart_is_recognised(n_species: i
 
 
 def test_mean_and_variance_are_those_of_the_hierarchical_model() -> None:
-    """Two species, one radial function: of gold around copper two analogues are known, 1 and 3."""
+    """Two species, one radial function: of gold around copper two analogues are known, 1 and 3, not equally well."""
     basis = make_basis(2, 1, 0, 2)
-    met = np.array([[True, False], [True, True]])
-    mean, deviations = unmet(basis, met, np.array([[1.0, 0.0], [5.0, 3.0]]), drawn(200_000))
-    a, n, q = 2.0, 2, 2.0
+    squares, close = np.array([[1.0, 0.0], [1.0, 3.0]]), np.ones((2, 2), dtype=bool)
+    mean, deviations = unmet(basis, squares, close, np.array([[1.0, 0.0], [5.0, 3.0]]), drawn(200_000))
+    a, n, q = 2.5, 1.6, 2.0
     share = q * n / (q * n + 1)
-    v = ((1 - a) ** 2 + (3 - a) ** 2 + a**2 / (q + 1 / n)) / n
+    v = 0.25 * (1 - a) ** 2 + 0.75 * (3 - a) ** 2 + a**2 / (q * n + 1)
     assert mean[0, 1] == pytest.approx(share * a)
     assert np.var(deviations[0, 1]) == pytest.approx((1 + share / n) * v, rel=0.01)
+
+
+def test_a_pair_that_met_near_the_cutoff_tells_nothing_of_others() -> None:
+    """Its coefficients are enormous, as its features are tiny: a gold atom far from silver spoiled copper and gold."""
+    far = []
+    for seed in range(6):
+        atoms = bulk("Ag", cubic=True) * (2, 1, 1)
+        atoms.pbc = False
+        atoms.rattle(0.1, seed=seed)
+        atoms += Atoms("Au", [atoms.positions[atoms.positions[:, 2].argmax()] + [0, 0, 4.2]])
+        far.append(labelled(atoms))
+    alone = [labelled(Atoms(symbol)) for symbol in ("Cu", "Ag", "Au")]
+    known = [*alloys("Cu-Ag", n=40, seed=1), *alloys("Au-Au", n=10, seed=4), *alone]
+    errors = []
+    for frames in (known, [*known, *far]):
+        found = alflow.fit(frames, **SMALL)
+        asked = alloys("Cu-Au", n=5, seed=2)
+        errors.append(np.std([found.predict(atoms).forces - atoms.get_forces() for atoms in asked]))
+    assert errors[1] < 2.0 * errors[0]
+    assert any("Ag-Au (nearest 4." in remark for remark in found.remarks)
 
 
 def test_a_pair_that_never_met_may_come_as_close_as_those_that_did() -> None:
