@@ -1,6 +1,6 @@
 """Metals that never met in training: errors and their bars, beside those of a shared pair potential in that place.
 
-Usage: python tests/benchmarks/unmet_species.py. Some ten minutes on two cores.
+Usage: python tests/benchmarks/unmet_species.py. Some three minutes on two cores.
 
 Committees of 16 members with the default settings are fitted to crystals of 8 atoms, labelled by ASE's EMT: of A-B and
 B-C alloys, then asked of A-C; of pure A and pure B, then asked of A-B; of A-B, B-C and A-C, then asked of A-B-C; and of

@@ -12,11 +12,12 @@ over the number of orders in which the channels of a feature can be written: ``(
 two species that count alike the coefficient of A B is twice that of A^2. (Of products of four channels that are alike
 but for their species it depends on L as well, and this is an approximation.)
 
-An analogue counts by its mean square w_k over all atoms, as the square of the coefficient's error goes with its
-inverse, and not at all if it has a pair of species that met near the cutoff only: it says nothing of shorter distances.
-With ``u_k = w_k / sum w`` and ``n = 1 / sum u_k^2``, the effective number of analogues, coefficients are taken to be
-``c_k = m + e_k`` with an e_k of variance v, by which species differ, and an m of variance q v, which they share, both
-of mean zero. With the mean ``a = sum_k u_k c_k``,
+An analogue counts by ``w_k = 1 / (1 + 0.01 M/m_k)``, with its mean square m_k over all atoms and the largest M of the
+features that are alike but for species: coefficients of what is hardly there are not known. It counts not at all if it
+has a pair of species that met near the cutoff only: that says nothing of shorter distances. With ``u_k = w_k / sum w``
+and ``n = 1 / sum u_k^2``, the effective number of analogues, coefficients are taken to be ``c_k = m + e_k`` with an e_k
+of variance v, by which species differ, and an m of variance q v, which they share, both of mean zero. With the mean
+``a = sum_k u_k c_k``,
 
 ``<c> = s a``, ``var(c) = (1 + s/n) v``, ``s = q n/(q n + 1)``, ``v = sum_k u_k (c_k - a)^2 + a^2/(q n + 1)``,
 
@@ -48,6 +49,7 @@ IntArray = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _SHARED = 2.0  # q
+_HARDLY = 0.01  # of the largest mean square of a feature of this kind
 
 
 class Rule(NamedTuple):
@@ -112,7 +114,7 @@ def unmet(
     ways = np.array([orders(product) for product in basis.products], dtype=float)
     met = squares > 0
     known = met & _of_close_pairs(basis, close)
-    values, weights = np.where(known, coefficients / ways, 0.0), np.where(known, squares, 0.0)
+    values, weights = np.where(known, coefficients / ways, 0.0), np.where(known, _weights(basis, squares), 0.0)
     deviations = np.zeros((*met.shape, len(draws(Rule(0, -1, -1)))))
     rules = [one for s in np.flatnonzero(~known.all(axis=1)).tolist() for one in _rules(basis, s, ~known[s])]
     while not known.all():
@@ -130,9 +132,23 @@ def unmet(
         for k in np.flatnonzero(found.any(axis=1)).tolist():
             alike = (width * mean / np.sqrt(_SHARED * n + 1))[k, found[k]]
             deviations[k, found[k]] += np.outer(alike, draws(Rule(k, -1, -1)))
-        values, weights = np.where(found, share * mean, values), np.where(found, total, weights)
+        values, weights = np.where(found, share * mean, values), np.where(found, total / n, weights)
         known |= found
     return np.where(met, 0.0, values * ways), np.where(met[:, :, None], 0.0, deviations * ways[:, None])
+
+
+def _weights(basis: Basis, squares: Array) -> Array:
+    """How well coefficients are known, from 0 to 1, by the mean squares of their features (S, F)."""
+    shapes: dict[object, list[int]] = {}
+    for f, (channels, l) in enumerate(basis.products):
+        shapes.setdefault((tuple((c.n, c.l) for c in channels), l), []).append(f)
+    out = np.zeros_like(squares)
+    for alike in shapes.values():
+        mine = squares[:, alike]
+        largest = float(mine.max())
+        if largest > 0:
+            out[:, alike] = mine / (mine + _HARDLY * largest)
+    return out
 
 
 def _averages(used: list[_Analogues], values: Array, weights: Array) -> tuple[Array, Array, Array, Flags]:

@@ -145,11 +145,11 @@ def test_a_potential_that_does_not_tell_species_apart_is_recognised(n_species: i
 def test_mean_and_variance_are_those_of_the_hierarchical_model() -> None:
     """Two species, one radial function: of gold around copper two analogues are known, 1 and 3, not equally well."""
     basis = make_basis(2, 1, 0, 2)
-    squares, close = np.array([[1.0, 0.0], [1.0, 3.0]]), np.ones((2, 2), dtype=bool)
+    squares, close = np.array([[0.01, 0.0], [1.0, 0.005]]), np.ones((2, 2), dtype=bool)  # weights of 1/2, 1/3
     mean, deviations = unmet(basis, squares, close, np.array([[1.0, 0.0], [5.0, 3.0]]), drawn(200_000))
-    a, n, q = 2.5, 1.6, 2.0
+    a, n, q = 1.8, 25 / 13, 2.0
     share = q * n / (q * n + 1)
-    v = 0.25 * (1 - a) ** 2 + 0.75 * (3 - a) ** 2 + a**2 / (q * n + 1)
+    v = 0.6 * (1 - a) ** 2 + 0.4 * (3 - a) ** 2 + a**2 / (q * n + 1)
     assert mean[0, 1] == pytest.approx(share * a)
     assert np.var(deviations[0, 1]) == pytest.approx((1 + share / n) * v, rel=0.01)
 
