@@ -1,7 +1,7 @@
 """BLAS and LAPACK as SciPy has them, called by their addresses: other threads of Python then go on.
 
-SciPy's functions of Python hold the lock of the interpreter while they compute, so that of several threads one works at
-a time (findings/scipy-blas-holds-the-lock.sh).
+SciPy's functions of Python hold the lock of the interpreter while they compute (seen with 1.17.1), so that of several
+threads one works at a time.
 """
 
 from collections.abc import Callable
