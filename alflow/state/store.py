@@ -43,6 +43,7 @@ FIRST_STEPS = STEPS[2:]
 BEGINNING = "begin.h5"
 """File of a production run that says what it is."""
 
+_TRIES, _PAUSE = 20, 0.005  # s; to read who holds a lock
 _PATIENCE = 0.5  # s that a writer waits for a lock: a reader's test for a writer holds it for microseconds
 _SEGMENT = re.compile(r"(?P<walker>[0-9]+)-(?P<segment>[0-9]+)-(?P<driver>\w+)\.h5")
 _FAILURE = re.compile(r"(?P<calculation>\w+)\.(?P<attempt>[0-9]+)\.h5")
@@ -514,8 +515,10 @@ def _check_walks(folder: Path) -> None:
 
 
 def _read_writer(path: Path) -> Writer:
-    """Who holds the lock; unknown in the microseconds until it has said so."""
-    try:
-        return Writer(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return Writer("(unknown)", 0, "just now")
+    """Who holds the lock; unknown if it does not say so, which it does microseconds after it has it."""
+    for _ in range(_TRIES):
+        try:
+            return Writer(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            time.sleep(_PAUSE)
+    return Writer("(unknown)", 0, "just now")
