@@ -277,8 +277,6 @@ class Fit:
         parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features + 1)
         of_features = np.ascontiguousarray(parts[:, :, :-1].transpose(1, 2, 0))
         self._add_unmet(of_features, judgement.energy.factor, resampling.seed)
-        if repels:
-            self._part_unmet(of_features, training)
         virial = parts[:, :, -1].mean(axis=0)
         means, atom_error = equations.atoms(coefficients.mean(axis=0))
         return Solution(
@@ -331,23 +329,6 @@ class Fit:
 
         mean, deviations = unmet(self.descriptor.basis, squares, self._close, coefficients.mean(axis=2), draws)
         coefficients += mean[:, :, None] + deviations / alpha
-
-    def _part_unmet(self, coefficients: Array, training: TrainingSet) -> None:
-        """Let species that never met repel each other where their core begins, by their pair terms (S, F, M).
-
-        The mean alone is changed, all members by the same: how much they differ stays. By what is smallest against the
-        prior of these coefficients, as of pairs that met against what was learned.
-        """
-        basis = self.descriptor.basis
-        free = (np.einsum("sff->sf", self.equations.atomic)[:, :-1] == 0) & (basis.order == 1)
-        if not free.any():
-            return
-        unmet_at = np.where(np.isfinite(self.shortest), np.inf, self.descriptor.functions.inner)
-        rows = rows_of_pairs(self.descriptor, training.frames, unmet_at)
-        responses = (free / self.penalties[0, :-1] ** 2).reshape(-1, 1) * rows
-        mean = coefficients.mean(axis=2).reshape(1, -1)
-        change = repelling(mean, responses, rows) - mean
-        coefficients += change.reshape(*free.shape, 1)
 
     @property
     def _close(self) -> Flags:
