@@ -291,7 +291,8 @@ def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path |
 @directory_argument
 @click.option("--steps", type=click.IntRange(min=1), required=True, help="Of each walker, in all.")
 @click.option("--name", default="run", show_default=True, help="Of the production run.")
-@click.option("--walkers", type=click.IntRange(1, 999), help="[default: 4]")
+@click.option("--drive", type=click.Choice(["mean", "members"]), help="All by the mean [default], or each by a member.")
+@click.option("--walkers", type=click.IntRange(1, 999), help="[default: 4; with --drive members 1 for each]")
 @click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="K [default: of [sample]]")
 @click.option("--pressure", type=float, help="GPa [default: constant volume]")
 @click.option("--timestep", type=click.FloatRange(0, 10, min_open=True), help="fs [default: of [sample]]")
@@ -337,7 +338,7 @@ Observables, each with --observable (quote them):
 @click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="Of the run, K.")
 @click.option("--pressure", type=float, help="Of a run of i-PI at constant pressure, GPa.")
 @click.option("--system", help="Only walkers of this system.")
-@click.option("--method", type=click.Choice(["direct", "cea"]), help="[default: by the spread of h]")
+@click.option("--method", type=click.Choice(["direct", "cea", "mbar", "own"]), help="[default: see docs]")
 @click.option("--drop", type=click.FloatRange(0, 0.95), help="Share dropped at the beginning [default: detected].")
 @click.option("--ipi", metavar="PREFIX", help="Output of i-PI: PREFIX.out, .committee_pot_0, .pos_0.xyz.")
 @click.option(

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
+from typing import cast, get_args
 
 import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
+from alflow.averages.members import average_members
 from alflow.averages.observables.base import Frame, Observable
-from alflow.averages.reweighting import Chunk, Method, Quantity, Reweighted, reweight
+from alflow.averages.results import MembersMethod, Method
+from alflow.averages.reweighting import Chunk, Quantity, Reweighted, reweight
 from alflow.errors import AverageError
 
 Array = NDArray[np.float64]
@@ -55,6 +58,8 @@ class Source:
         Reads it from its beginning, in pieces that fit into memory.
     notes : tuple of str
         What to beware of.
+    drivers : tuple of int, optional
+        The calibrated member that drove each walker; by default one potential drove them all.
     """
 
     name: str
@@ -63,10 +68,15 @@ class Source:
     n_walkers: int
     batches: Callable[[], Iterator[Batch]]
     notes: tuple[str, ...] = ()
+    drivers: tuple[int, ...] | None = None
 
 
 def average(
-    source: Source, observables: Sequence[Observable], *, method: Method | None = None, drop: float | None = None
+    source: Source,
+    observables: Sequence[Observable],
+    *,
+    method: Method | MembersMethod | None = None,
+    drop: float | None = None,
 ) -> Reweighted:
     """Average observables over a source, in the ensembles of its members.
 
@@ -76,16 +86,25 @@ def average(
         The run.
     observables : sequence of Observable
         At least one.
-    method, drop
-        As of :func:`alflow.averages.reweighting.reweight`.
+    method : "direct", "cea", "mbar" or "own", optional
+        As of :func:`alflow.averages.reweighting.reweight` or, of a source that members drove, of
+        :func:`alflow.averages.members.average_members`.
+    drop : float, optional
+        As of these.
 
     Raises
     ------
     AverageError
-        As of that function; the source has no structures, and an observable needs them.
+        As of these functions; a method of the other kind of source; the source has no structures, and an observable
+        needs them.
     ObservableError
         An observable has no value in a frame.
     """
+    fitting = get_args(Method if source.drivers is None else MembersMethod)
+    if method is not None and method not in fitting:
+        drove = "one potential" if source.drivers is None else "members, each its own walkers,"
+        msg = f"method {method}: expected {' or '.join(fitting)}, as {drove} drove {source.name}"
+        raise AverageError(msg)
     measured = (_measured(batch, source, observables) for batch in source.batches())
     first = next(measured, None)
     if first is None:
@@ -95,9 +114,20 @@ def average(
         value.shape[2] if o.kind == "committee" else 1 for value, o in zip(first.values, observables, strict=True)
     ]
     quantities = [Quantity(o.text, o.finish, m) for o, m in zip(observables, models, strict=True)]
-    chunks = (_flattened(chunk, observables) for chunk in chain((first,), measured))
-    return reweight(
-        chunks, quantities, units.kB * source.temperature, method=method, drop=drop, n_walkers=source.n_walkers
+    kT = units.kB * source.temperature
+    if source.drivers is None:
+        chunks = (_flattened(chunk, observables) for chunk in chain((first,), measured))
+        return reweight(
+            chunks, quantities, kT, method=cast("Method | None", method), drop=drop, n_walkers=source.n_walkers
+        )
+    return average_members(
+        (Chunk(batch.walker, batch.energies, batch.driving, ()) for batch in source.batches()),
+        lambda: (_flattened(_measured(batch, source, observables), observables) for batch in source.batches()),
+        quantities,
+        kT,
+        source.drivers,
+        method=cast("MembersMethod | None", method),
+        drop=drop,
     )
 
 

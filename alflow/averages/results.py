@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 Method = Literal["direct", "cea"]
+"""How members are reached from a run that one potential drove (:mod:`alflow.averages.reweighting`)."""
+
+MembersMethod = Literal["mbar", "own"]
+"""How members are averaged that drove walkers themselves (:mod:`alflow.averages.members`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ class Reweighted:
     ----------
     averages : tuple of Average
         Of each quantity.
-    method : "direct" or "cea"
+    method : "direct", "cea", "mbar" or "own"
         How they were reweighted.
     reason : str
         Why so.
@@ -71,15 +75,16 @@ class Reweighted:
     independent : float
         ``n_frames / inefficiency``.
     kept : float
-        Share of the frames that direct reweighting leaves effective, of the member where it is smallest.
+        Share of the frames that direct reweighting leaves effective, of the member where it is smallest; where members
+        drove, that of the frames that count for a member.
     h_spread : ndarray, shape (M,)
-        Standard deviation of h_m over the frames.
+        Standard deviation of h_m over the frames; where members drove, of what they differ by from their mean.
     notes : tuple of str
         What to beware of, one line each.
     """
 
     averages: tuple[Average, ...]
-    method: Method
+    method: Method | MembersMethod
     reason: str
     n_frames: int
     n_dropped: int
@@ -109,6 +114,12 @@ def decompose(members: Array) -> tuple[Array, Array, Array]:
         sigma = np.sqrt(potential)
         return np.full_like(sigma, np.nan), sigma, sigma
     models = members.mean(axis=-1).var(axis=-1, ddof=1)
+    return np.sqrt(models), np.sqrt(potential), np.sqrt(combined(models, potential, n_models, n_members))
+
+
+def combined(models: Array, potential: Array, n_models: int, n_members: int) -> Array:
+    """sigma^2 from sigma_a^2 and sigma_aV^2, as of :func:`decompose`."""
+    if n_models == 1:
+        return potential
     every = n_members * n_models - 1
-    total = n_members * (n_models - 1) / every * models + n_models * (n_members - 1) / every * potential
-    return np.sqrt(models), np.sqrt(potential), np.sqrt(total)
+    return n_members * (n_models - 1) / every * models + n_models * (n_members - 1) / every * potential

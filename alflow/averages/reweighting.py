@@ -122,7 +122,7 @@ def reweight(
     if drop is not None and not 0 <= drop < 1:
         msg = f"drop: expected a share of 0 or more and less than 1, found {drop}"
         raise AverageError(msg)
-    run = Run.of(_accumulate(chunks, quantities, kT, n_walkers), drop)
+    run = Run.of(list(accumulate(chunks, quantities, kT, n_walkers).values()), drop)
     method, reason = _choose(run, method)
     averages = tuple(_average(run, j, quantity, method) for j, quantity in enumerate(quantities))
     g = run.inefficiency
@@ -145,12 +145,13 @@ def reweight(
 # From frames to sums
 
 
-def _accumulate(chunks: Iterable[Chunk], quantities: Sequence[Quantity], kT: float, n_walkers: int) -> list[Blocks]:
+def accumulate(chunks: Iterable[Chunk], quantities: Sequence[Quantity], kT: float, n_walkers: int) -> dict[int, Blocks]:
+    """The sums of each walker; arguments and errors as of :func:`reweight`."""
     walkers: dict[int, Blocks] = {}
     origin: Origin | None = None
     done = 0
     for chunk in chunks:
-        _check(chunk, quantities, origin, done)
+        check(chunk, quantities, None if origin is None else len(origin.h), done)
         h = (chunk.energies - chunk.driving[:, None]) / kT
         if np.abs(h).max(initial=0.0) > _FAR:
             msg = (
@@ -169,17 +170,20 @@ def _accumulate(chunks: Iterable[Chunk], quantities: Sequence[Quantity], kT: flo
     if done < 2:
         msg = f"expected two frames or more, found {done}: an average needs a run"
         raise AverageError(msg)
-    return list(walkers.values())
+    return walkers
 
 
-def _check(chunk: Chunk, quantities: Sequence[Quantity], origin: Origin | None, first: int) -> None:
-    """Refuse what cannot be averaged."""
+def check(chunk: Chunk, quantities: Sequence[Quantity], expected: int | None, first: int) -> None:
+    """Refuse, with AverageError, what cannot be averaged, or has not the expected number of members.
+
+    ``first`` is the number of the first frame.
+    """
     n, n_members = chunk.energies.shape
     if n_members < 2:
         msg = f"expected the energies of two members or more, found {n_members}: the error of a model needs a committee"
         raise AverageError(msg)
-    if origin is not None and n_members != len(origin.h):
-        msg = f"frame {first}: expected {len(origin.h)} members as before, found {n_members}"
+    if expected is not None and n_members != expected:
+        msg = f"frame {first}: expected {expected} members as before, found {n_members}"
         raise AverageError(msg)
     named = {"member energies": chunk.energies, "driving energies": chunk.driving}
     named |= {quantity.name: value for quantity, value in zip(quantities, chunk.values, strict=True)}
@@ -209,7 +213,7 @@ def _choose(run: Run, method: Method | None) -> tuple[Method, str]:
 
 
 def _average(run: Run, j: int, quantity: Quantity, method: Method) -> Average:
-    plain = _finished(run.averages(j, "plain"), quantity)
+    plain = finished(run.averages(j, "plain"), quantity)
     members = _reweighted(run, j, quantity, method)
     driven = plain.mean(axis=(2, 3))
     value = members.mean(axis=(2, 3))
@@ -235,14 +239,14 @@ def _reweighted(run: Run, j: int, quantity: Quantity, method: Method | Literal["
     """
     parts = run.averages(j, method)
     if method == "direct":
-        return _finished(parts, quantity)
+        return finished(parts, quantity)
     plain = np.broadcast_to(run.averages(j, "plain"), parts.shape)
     step = _STEP * (parts - plain)
-    up, down = _finished(plain + step, quantity), _finished(plain - step, quantity)
-    return _finished(plain, quantity) + (up - down) / (2 * _STEP)
+    up, down = finished(plain + step, quantity), finished(plain - step, quantity)
+    return finished(plain, quantity) + (up - down) / (2 * _STEP)
 
 
-def _finished(averages: Array, quantity: Quantity) -> Array:
+def finished(averages: Array, quantity: Quantity) -> Array:
     """Averages (K + 1, P M_a, M) of the parts to values (K + 1, D, M_a, M)."""
     rows, columns, n_members = averages.shape
     parts = averages.reshape(rows, columns // quantity.n_models, quantity.n_models, n_members)
@@ -277,7 +281,8 @@ def _notes(
             if share > _NEXT_MAX:
                 yield (
                     f"{quantity.name}: the next term of the cumulant expansion is {100 * share:.0f} % of the first: "
-                    "members differ too much for the CEA, and the model error may be wrong by as much; train on more"
+                    "members differ too much for the CEA, and the model error may be wrong by as much; train on more, "
+                    f"or let members drive: alflow produce --drive members, {len(run.h_spread)} equilibrations"
                 )
         noise = average.model_noise[average.model > 0] / average.model[average.model > 0]
         if len(noise) and np.median(noise) > 0.5:
@@ -286,7 +291,7 @@ def _notes(
 
 def _neglected(run: Run, j: int, quantity: Quantity) -> float:
     """Root mean square of the CEA's next term over that of its first, noise subtracted; 0 where all is noise."""
-    plain = _finished(run.averages(j, "plain"), quantity)
+    plain = finished(run.averages(j, "plain"), quantity)
     first, second = _reweighted(run, j, quantity, "cea"), _reweighted(run, j, quantity, "next")
     correction, rest = first - plain, second - first
     squares = [np.nansum(x[0] ** 2 - run.errors(x) ** 2) for x in (correction, rest)]

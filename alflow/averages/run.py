@@ -116,7 +116,7 @@ class Run:
         """Frames that count as one independent frame, by the driving energy."""
         mean = float(self.blocks["u"].sum()) / self.n_frames
         variance = float(self.blocks["uu"].sum()) / self.n_frames - mean**2
-        of_mean = float(self._variance(self.total("u") / self.total("n"))[0])
+        of_mean = float(self.variance(self.total("u") / self.total("n"))[0])
         return max(1.0, self.n_frames * of_mean / variance) if variance > 0 else 1.0
 
     def averages(self, j: int, method: Method | Literal["plain", "next"]) -> Array:
@@ -144,12 +144,12 @@ class Run:
         Larger by a factor where the run is too short to tell them well: one error holds the truth in 68 of 100 cases.
         """
         with np.errstate(invalid="ignore"):
-            variance, freedom = self._variance(values)
+            variance, freedom = self.variance(values)
             constant = np.all(np.abs(values - values[0]) <= _CONSTANT * np.abs(values[0]), axis=0)
             return np.where(constant, 0.0, np.sqrt(variance) * student(freedom))
 
-    def _variance(self, values: Array) -> tuple[Array, Array]:
-        """Variance of ``values[0]``, as of :meth:`errors`, and its degrees of freedom.
+    def variance(self, values: Array) -> tuple[Array, Array]:
+        """Variance of ``values[0]``, of those with a block left out each (K + 1, ...), and its degrees of freedom.
 
         A variance about a mean that was found from K values, of which g count as one, is (K - g)/K of the true one:
         with g = K/W, W walkers that keep apart, the error is that of W independent values.

@@ -99,6 +99,16 @@ def student(freedom: Array) -> Array:
     return np.asarray(stdtrit(freedom, _ONE_SIGMA))
 
 
+def pooled(variances: Array, freedom: Array) -> tuple[Array, Array]:
+    """Sum (...) of independent variances (..., M), and its degrees of freedom from theirs.
+
+    Welch, Biometrika 34, 28 (1947), doi:10.1093/biomet/34.1-2.28: ``(sum s^2)^2 / sum (s^4/nu)``.
+    """
+    total = variances.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return total, np.fmax(total**2 / (variances**2 / freedom).sum(axis=-1), 1.0)
+
+
 def equilibrated(series: Array) -> int:
     """First value of a series (K,) that is in equilibrium: from there on most independent values are left.
 

@@ -21,10 +21,16 @@ class Driver(Protocol):
     def judgement(self) -> Judgement:
         """Errors and calibration."""
 
-    def drive(self, atoms: Atoms, weighting: Weighting | None = None, error: float | None = None) -> Driving:
+    def drive(
+        self,
+        atoms: Atoms,
+        weighting: Weighting | None = None,
+        error: float | None = None,
+        member: int | None = None,
+    ) -> Driving:
         """Energy, forces and stress to simulate with."""
 
-    def check_weighting(self, weighting: Weighting | None, error: float | None) -> None:
+    def check_weighting(self, weighting: Weighting | None, error: float | None, member: int | None = None) -> None:
         """Refuse what no structure can be driven with."""
 
 
@@ -35,20 +41,26 @@ class CommitteeCalculator(Calculator):
 
     ``results`` holds besides ``energy_spread`` (raw, eV), ``energy_sigma`` (calibrated, eV), ``committee_energies``
     (calibrated members, baseline included, shape (M,), eV), ``weight`` (of the learned correction, shape () or (N,))
-    and ``calibrated``; without a baseline, where members tell them, the mean ``energies`` of atoms, shape (N,). The
-    uncertainty of forces costs as much as M forces: ask ``Committee.predict`` for it.
+    and ``calibrated``; of the mean without a baseline, where members tell them, also ``energies`` of atoms, shape (N,).
+    The uncertainty of forces costs as much as M forces: ask ``Committee.predict`` for it.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress", "energies"]  # noqa: RUF012 - as ASE declares it
 
     def __init__(
-        self, committee: Driver, weighting: Weighting | None = None, error: float | None = None, **kwargs: Any
+        self,
+        committee: Driver,
+        weighting: Weighting | None = None,
+        error: float | None = None,
+        member: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
-        committee.check_weighting(weighting, error)
+        committee.check_weighting(weighting, error, member)
         self.committee = committee
         self.weighting = weighting
         self.error = error
+        self.member = member
 
     def calculate(
         self,
@@ -58,7 +70,7 @@ class CommitteeCalculator(Calculator):
     ) -> None:
         """Evaluate; ASE calls this."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        driving = self.committee.drive(cast("Atoms", self.atoms), self.weighting, self.error)
+        driving = self.committee.drive(cast("Atoms", self.atoms), self.weighting, self.error, self.member)
         members, calibration = driving.forward.energies, self.committee.judgement.energy
         mean = driving.mean_energy
         self.results = {
@@ -74,5 +86,5 @@ class CommitteeCalculator(Calculator):
         if driving.stress is not None:
             self.results["stress"] = driving.stress
         of_atoms = driving.forward.atom_energies
-        if of_atoms is not None and not self.committee.has_baseline:
+        if of_atoms is not None and not self.committee.has_baseline and self.member is None:
             self.results["energies"] = of_atoms.mean(axis=1)

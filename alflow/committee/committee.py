@@ -265,12 +265,20 @@ class Committee:
             calibrated=not self.judgement.note,
         )
 
-    def calculator(self, weighting: Weighting | None = None, error: float | None = None) -> Calculator:
+    def calculator(
+        self, weighting: Weighting | None = None, error: float | None = None, member: int | None = None
+    ) -> Calculator:
         """An ASE calculator of :meth:`drive` (:class:`alflow.committee.calculator.CommitteeCalculator`)."""
-        return CommitteeCalculator(self, weighting, error)
+        return CommitteeCalculator(self, weighting, error, member)
 
-    def drive(self, atoms: Atoms, weighting: Weighting | None = None, error: float | None = None) -> Driving:
-        r"""Energy, forces and stress to simulate with: the mean or, with a baseline, the weighted baseline.
+    def drive(
+        self,
+        atoms: Atoms,
+        weighting: Weighting | None = None,
+        error: float | None = None,
+        member: int | None = None,
+    ) -> Driving:
+        r"""Energy, forces and stress to simulate with: of the mean, of the weighted baseline, or of a member.
 
         :math:`U = V_b + E_0 + w V`, where V is the mean of the members counted from the zero
         :math:`E_0 = \sum_s n_s \epsilon_s` (``energy_zero``, ``atom_zero``), and w falls where they disagree
@@ -287,16 +295,24 @@ class Committee:
         error : float, optional
             s_b, uncertainty of the baseline in eV: of the whole structure or, with "atom", of an atom. By default
             ``baseline_error`` times the square root of the number of atoms, or ``baseline_atom_error``.
+        member : int, optional
+            Drive with this calibrated member alone, :math:`V + \alpha (V_m - V)` and the baseline, unweighted: the
+            potential whose averages are those of member m.
 
         Raises
         ------
         PotentialError
             As of :meth:`forward`; weighting without a baseline, or an s_b that is neither given nor known; a baseline
-            that fails.
+            that fails; a member that is not there.
         """
-        weighting = weighting or ("total" if self.has_baseline else "none")
+        weighting = weighting or ("total" if self.has_baseline and member is None else "none")
+        self._check_member(weighting, member)
         forward = self.forward(atoms)
-        if weighting == "none":
+        if member is not None:
+            weights = (1 - self.judgement.energy.factor) * self._mean_weights
+            weights[member] += self.judgement.energy.factor
+            weight, energy, gradient = np.ones(()), float(weights @ forward.energies), self.backward(weights)
+        elif weighting == "none":
             gradient = self.backward(self._mean_weights)
             weight, energy = np.ones(()), float(forward.energies.mean())
         else:
@@ -319,9 +335,21 @@ class Committee:
         correction, weight, member_weights = weighted(values, self.judgement.energy.factor, s_b)
         return float(zero.sum() + correction.sum()), weight, self.backward(member_weights)
 
-    def check_weighting(self, weighting: Weighting | None, error: float | None) -> None:
+    def _check_member(self, weighting: Weighting, member: int | None) -> None:
+        if member is None:
+            return
+        if not 0 <= member < self.n_members:
+            msg = f"member: expected one of 0 to {self.n_members - 1}, found {member}"
+            raise PotentialError(msg)
+        if weighting != "none":
+            msg = f"weighting = {weighting!r}: a single member has no spread to be weighted by, expected 'none'"
+            raise PotentialError(msg)
+
+    def check_weighting(self, weighting: Weighting | None, error: float | None, member: int | None = None) -> None:
         """Refuse, as :meth:`drive` does, what no structure can be driven with."""
-        if weighting not in {None, "none"} or (weighting is None and self.has_baseline):
+        if member is not None:
+            self._check_member(weighting or "none", member)
+        elif weighting not in {None, "none"} or (weighting is None and self.has_baseline):
             largest = max((len(frame) for frame in self.training.frames), default=1)
             self._baseline_uncertainty(weighting or "total", error, largest)
 

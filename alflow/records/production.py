@@ -42,6 +42,8 @@ class ProductionRecord:
         What the committee could not be calibrated for.
     model : Committee
         What drives it: a run goes on whatever becomes of the cycle.
+    drive : "mean" or "members"
+        Whether all walkers are driven by the mean (or weighted baseline), or walker w by calibrated member w modulo M.
     """
 
     frames: tuple[Atoms, ...]
@@ -64,3 +66,11 @@ class ProductionRecord:
     force_sigma_max: float
     note: str
     model: Committee = field(metadata={"read": read_committee})
+    drive: str = field(default="mean", metadata={"later": True})
+
+    @property
+    def drivers(self) -> tuple[int, ...] | None:
+        """Which member drives each walker, length W; None where all of them together do."""
+        if self.drive == "mean":
+            return None
+        return tuple(number % self.model.n_members for number in range(len(self.frames)))

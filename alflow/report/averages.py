@@ -5,13 +5,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 from ase import units
 from numpy.typing import NDArray
 
-from alflow.averages.reweighting import Average, Method, Reweighted, reweight
+from alflow.averages.results import Average, MembersMethod, Method, Reweighted
+from alflow.averages.reweighting import reweight
 from alflow.errors import AverageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from alflow.averages.sources.arrays import Arrays
 
 Array = NDArray[np.float64]
+
+_METHODS = {
+    "direct": "direct reweighting",
+    "cea": "cumulant expansion (CEA)",
+    "mbar": "each drove walkers of its own, reweighted from all (MBAR)",
+    "own": "each drove walkers of its own, averaged by itself",
+}
 
 ROWS = 60
 """Values of one observable that a table shows; of longer ones it shows some."""
@@ -54,7 +62,7 @@ def asked(
     temperature: float | None = None,
     pressure: float | None = None,
     system: str | None = None,
-    method: Method | None = None,
+    method: Method | MembersMethod | None = None,
     drop: float | None = None,
     ipi: str | None = None,
     energies: Sequence[str] = (),
@@ -92,8 +100,11 @@ def asked(
             msg = f"{option} belongs to {of}, found {given[0]}: leave it out"
             raise AverageError(msg)
     if energies and temperature is not None:
+        if method in get_args(MembersMethod):
+            msg = f"method {method}: expected direct or cea, as one potential drove these energies"
+            raise AverageError(msg)
         arrays = _arrays(energies, driving, values, unit or "eV", models, texts)
-        return of_arrays(arrays, temperature, values_unit or "", method, drop)
+        return of_arrays(arrays, temperature, values_unit or "", cast("Method | None", method), drop)
     from alflow.averages.sources.ipi import ipi_source
     from alflow.averages.sources.opening import open_source
 
@@ -167,7 +178,10 @@ def walks(folder: Path) -> list[str]:
 
 
 def of_source(
-    source: "Source", observables: Sequence["Observable"], method: Method | None = None, drop: float | None = None
+    source: "Source",
+    observables: Sequence["Observable"],
+    method: Method | MembersMethod | None = None,
+    drop: float | None = None,
 ) -> Report:
     """Averages of observables over a source; errors as of :func:`alflow.averages.measuring.average`."""
     from alflow.averages.measuring import average
@@ -244,8 +258,10 @@ def lines(report: Report) -> list[str]:
     """How the averages were found, one line each."""
     r = report.result
     walkers = f"{r.n_walkers} walkers" if r.n_walkers > 1 else "1 walker"
-    name = {"direct": "direct reweighting", "cea": "cumulant expansion (CEA)"}[r.method]
+    name = _METHODS[r.method]
     spread = f"{np.sort(r.h_spread)[len(r.h_spread) // 2]:.2g} (median), {r.h_spread.max():.2g} (largest)"
+    drove = r.method in get_args(MembersMethod)
+    of, whose = ("(V - mean)/kT", "for a member, at least") if drove else ("h = (V - U)/kT", "of direct reweighting")
     return [
         f"{report.source}, {report.temperature:g} K",
         (
@@ -253,7 +269,7 @@ def lines(report: Report) -> list[str]:
             f"{r.independent:.0f} independent ({r.inefficiency:.3g} frames count as one)"
         ),
         f"{r.n_members} members, {name}: {r.reason}",
-        f"spread of h = (V - U)/kT: {spread}; effective sample size of direct reweighting {r.kept * r.independent:.0f}",
+        f"spread of {of}: {spread}; effective sample size {whose} {r.kept * r.independent:.0f}",
         *(f"note: {note}" for note in report.notes),
     ]
 

@@ -1,4 +1,4 @@
-"""A walker: Langevin dynamics on a committee's mean or weighted baseline, until its last step or until a bound is left.
+"""A walker: Langevin dynamics on a committee's mean, weighted baseline or member, until its end or a bound is left.
 
 A walk is cut into segments. A segment is a pure function of the walker, its own number and the state in which the
 segment before it ended: the random numbers are keyed by (cycle, walker, segment), never carried over, so a walk that
@@ -92,6 +92,8 @@ class Walker:
     force_sigma : bool
         Whether stored frames have the uncertainty of forces, which costs as much as M forces, and those of atoms;
         without it they are NaN, and ``bounds.force_sigma`` stops nothing.
+    member : int, optional
+        The member that drives it, unweighted; by default all of them together.
     """
 
     start: Atoms
@@ -108,6 +110,7 @@ class Walker:
     baseline_error: float | None = None
     pressure: float | None = None
     force_sigma: bool = True
+    member: int | None = None
 
     @property
     def ensemble(self) -> Ensemble:
@@ -143,7 +146,7 @@ def run_segment(walker: Walker, index: int, state: Atoms | None, committee: Comm
         the numbers, is undone, and the frame before it is the last.
     """
     atoms = _first_state(walker) if state is None else state.copy()
-    atoms.calc = committee.calculator(walker.weighting, walker.baseline_error)
+    atoms.calc = committee.calculator(walker.weighting, walker.baseline_error, walker.member)
     first = index * walker.segment
     last = min(first + walker.segment, walker.steps)
     watched = _Watched(walker, committee, atoms)

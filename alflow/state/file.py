@@ -25,7 +25,7 @@ from alflow.version import __version__
 if TYPE_CHECKING:
     import h5py
 
-SCHEMA = 6
+SCHEMA = 7
 
 REMEDY = (
     "restore it from a backup, or remove it together with everything that was made after it "

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from ase import Atoms, units
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _ENDLESS = 2**62  # steps: a walk ends with the segments that are asked for
 _WALKERS = 4
+_MOST_WALKERS = 999
 _CHANCE = 1e-12  # that a walker in equilibrium is stopped for its temperature, each step
 _ONE_VOLUME = 1e-2  # of the volume of an atom, that structures differ by where it is one and the same
 _LOOK = 1.0  # s between two looks at how far walkers are
@@ -53,11 +54,14 @@ class Asked:
     name : str
         Of the production run.
     walkers, stride, cycle, seed : int, optional
-        Number of walkers (4), steps between stored frames, whose committee (the newest), seed.
+        Number of walkers (4; driven by members 1 for each), steps between stored frames, whose committee (the newest),
+        seed.
     temperature, pressure, timestep, friction, force_sigma_max : float, optional
         K, GPa (constant volume by default), fs, 1/fs, eV/Å (a walker stops above; costs as much as M forces a frame).
     system : str, optional
         Which; needed when there are several.
+    drive : "mean" or "members", optional
+        What drives walkers: the mean of the committee (or the weighted baseline), or single members, each its own.
     """
 
     steps: int
@@ -72,6 +76,7 @@ class Asked:
     cycle: int | None = None
     seed: int | None = None
     force_sigma_max: float | None = None
+    drive: Literal["mean", "members"] | None = None
 
 
 def produce(context: Context, asked: Asked) -> Path:
@@ -128,6 +133,11 @@ def produce(context: Context, asked: Asked) -> Path:
 def _run(context: Context, folder: Path, record: ProductionRecord, n_segments: int) -> None:
     """Do what is missing of the first segments of every walker."""
     walkers = [_walker(record, number) for number in range(len(record.frames))]
+    if record.drive == "members":
+        context.progress.note(
+            f"{record.model.n_members} members drive {len(walkers)} walkers, each of which has to reach equilibrium by "
+            "itself; a step costs what one of the mean costs"
+        )
     begin = folder / BEGINNING
     tasks = [
         (Walk(w, n_segments, folder, k, begin, context.baseline, record.driver, ProductionRecord),)
@@ -183,12 +193,14 @@ def _walker(record: ProductionRecord, number: int) -> Walker:
         baseline_error=None if math.isnan(record.baseline_error) else record.baseline_error,
         pressure=None if math.isnan(record.pressure) else record.pressure,
         force_sigma=math.isfinite(record.force_sigma_max),
+        member=None if record.drivers is None else record.drivers[number],
     )
 
 
 def _same(folder: Path, record: ProductionRecord, asked: Asked) -> None:
     """Refuse to go on with other settings than a run was begun with."""
-    begun = {f.name: getattr(record, f.name, None) for f in fields(asked)} | {"walkers": len(record.frames)}
+    begun = {f.name: getattr(record, f.name, None) for f in fields(asked)}
+    begun["walkers"] = len(record.frames) // (record.model.n_members if record.drivers else 1)
     begun["pressure"] = float(f"{record.pressure / units.GPa:.12g}")
     for f in fields(asked):
         found = getattr(asked, f.name)
@@ -204,7 +216,7 @@ def _same(folder: Path, record: ProductionRecord, asked: Asked) -> None:
 
 def _same_baseline(folder: Path, record: ProductionRecord, context: Context) -> None:
     """Refuse another weighting, or s_b, than a run was begun with: before a committee is fitted to another baseline."""
-    weighting, error = _weighting(context)
+    weighting, error = _weighting(context, record.drive)
     found = weighting or "none", "from the data" if error is None else error
     begun = record.weighting or "none", "from the data" if math.isnan(record.baseline_error) else record.baseline_error
     for name, own, now in zip(("weighting", "error"), begun, found, strict=True):
@@ -213,9 +225,12 @@ def _same_baseline(folder: Path, record: ProductionRecord, context: Context) -> 
             raise ConfigError(msg)
 
 
-def _weighting(context: Context) -> tuple[Weighting | None, float | None]:
+def _weighting(context: Context, drive: str) -> tuple[Weighting | None, float | None]:
+    """How the baseline is weighted, and its s_b, eV: a single member has no spread to be weighted by."""
     baseline = context.settings.baseline
-    return (None, None) if baseline is None else (baseline.weighting, baseline.error)
+    if baseline is None:
+        return None, None
+    return ("none", None) if drive == "members" else (baseline.weighting, baseline.error)
 
 
 def _begin(context: Context, asked: Asked) -> ProductionRecord:
@@ -229,8 +244,13 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
     temperature = _one(asked.temperature, list(sample.temperature), "temperature")
     seed = settings.seed if asked.seed is None else asked.seed
     stride = asked.stride or sample.stride
-    starts = _starts(context, cycle, system, temperature, asked, seed)
-    weighting, error = _weighting(context)
+    drive = asked.drive or "mean"
+    n_walkers = asked.walkers or _WALKERS if drive == "mean" else (asked.walkers or 1) * model.n_members
+    if n_walkers > _MOST_WALKERS:
+        msg = f"{n_walkers} walkers, {asked.walkers} for each of {model.n_members} members: expected at most 999 in all"
+        raise ConfigError(msg)
+    starts = _starts(context, cycle, system, temperature, n_walkers, asked.name, seed)
+    weighting, error = _weighting(context, drive)
     if asked.pressure is not None:
         committee = load_model(path, context.baseline)
         _check_pressure(committee, starts)
@@ -256,6 +276,7 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
         force_sigma_max=asked.force_sigma_max or math.inf,
         note=model.judgement.energy.note,
         model=model,
+        drive=drive,
     )
 
 
@@ -288,7 +309,9 @@ def _one(asked: T | None, known: list[T], what: str) -> T:
     return known[0] if asked is None else asked
 
 
-def _starts(context: Context, cycle: int, system: str, temperature: float, asked: Asked, seed: int) -> list[Atoms]:
+def _starts(
+    context: Context, cycle: int, system: str, temperature: float, n_walkers: int, name: str, seed: int
+) -> list[Atoms]:
     """A start for each walker: sampled frames of the cycle, of the later half of walks, or labelled ones."""
     frames = _sampled(context, cycle, system, temperature)
     if not frames:
@@ -299,8 +322,8 @@ def _starts(context: Context, cycle: int, system: str, temperature: float, asked
         msg = f"system {system}: no structure to start from in cycle {cycle}: run another cycle"
         raise SampleError(msg)
     starts = []
-    for number in range(asked.walkers or _WALKERS):
-        key = (cycle, len(STEPS), zlib.crc32(asked.name.encode()), number)
+    for number in range(n_walkers):
+        key = (cycle, len(STEPS), zlib.crc32(name.encode()), number)
         rng = generator(seed, *key)
         bare = frames[int(rng.integers(len(frames)))].copy()
         bare.calc = None

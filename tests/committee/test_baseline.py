@@ -52,6 +52,27 @@ def test_forces_are_minus_the_gradient(case, weighting: str) -> None:
     assert_close(driving.forces, expected)
 
 
+def test_a_member_drives_with_its_calibrated_energy_and_the_baseline(case) -> None:
+    committee, atoms = case
+    driving = committee.drive(atoms, member=2)
+    assert driving.energy == pytest.approx(committee.predict(atoms).energies[2], rel=1e-12)
+    expected = [
+        [
+            -derivative(lambda h, i=i, x=x: committee.drive(moved(atoms, i, x, h), member=2).energy, 1e-3)
+            for x in range(3)
+        ]
+        for i in range(len(atoms))
+    ]
+    assert_close(driving.forces, expected)
+    calculated = atoms.copy()
+    calculated.calc = committee.calculator(member=2)
+    assert calculated.get_potential_energy() == driving.energy
+    with pytest.raises(PotentialError, match="member: expected one of 0 to 7, found 8"):
+        committee.calculator(member=8)
+    with pytest.raises(PotentialError, match="weighting = 'total': a single member has no spread to be weighted by"):
+        committee.drive(atoms, "total", member=2)
+
+
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_stress_is_the_strain_derivative(case, weighting: str) -> None:
     committee, atoms = case

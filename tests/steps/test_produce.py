@@ -23,6 +23,7 @@ from alflow.state.store import Store
 from alflow.steps.check import problems
 from alflow.steps.produce import Asked, _hottest
 from ase import units
+from ase.md.verlet import VelocityVerlet
 from scipy.stats import chi2
 
 from conftest import TINY, alflow, make_run
@@ -212,6 +213,11 @@ REFUSED = [
     ({"name": "new", "cycle": 7}, "cycle 7 has no committee: expected one of 0 to 1"),
     ({"name": "new", "system": "ice"}, "unknown system ice: expected one of water"),
     ({"name": "new", "pressure": 0.0}, "constant pressure needs structures that are periodic"),
+    ({"drive": "members"}, "begun with drive mean, found members: leave it out, or choose another --name"),
+    (
+        {"name": "new", "drive": "members", "walkers": 200},
+        "1600 walkers, 200 for each of 8 members: expected at most 999 in all",
+    ),
 ]
 
 
@@ -220,6 +226,99 @@ def test_what_cannot_be_is_refused(copy: Path, asked: dict[str, object], message
     with pytest.raises(AlflowError, match=message):
         produce(copy, steps=10, **asked)
     assert Store(copy).productions() == ["run"]
+
+
+# --- driven by members ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_members(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run with a production of two walkers of each of the 8 members."""
+    folder = tmp_path_factory.mktemp("by members") / "run"
+    shutil.copytree(run, folder)
+    done = alflow("produce", folder, "--steps", 80, "--walkers", 2, "--drive", "members", "--name", "each")
+    assert done.returncode == 0, done.stderr
+    assert "8 members drive 16 walkers, each of which has to reach equilibrium by itself" in done.stdout
+    assert "walker 15: 80 steps" in done.stdout
+    return folder
+
+
+def test_each_walker_is_driven_by_a_calibrated_member(by_members: Path) -> None:
+    folder = Store(by_members).production("each")
+    record = read_beginning(folder)
+    assert (len(record.frames), record.drivers) == (16, (*range(8), *range(8)))
+    for walker, member in enumerate(record.drivers or ()):
+        for segment in segments(folder, record, walker):
+            np.testing.assert_allclose(segment.energy, segment.energies[:, member], rtol=1e-12)
+    # By its forces, too: a step of the dynamics that its calculator drives keeps the energy.
+    member = record.model.calculator(member=3)
+    frame = next(iter(segments(folder, record, 3))).frames[-1]
+    frame.calc = member
+    dynamics = VelocityVerlet(frame, 0.1 * units.fs)
+    before = frame.get_total_energy()
+    dynamics.run(40)
+    assert frame.get_total_energy() == pytest.approx(before, abs=1e-4)
+
+
+def test_averages_over_walkers_of_members(by_members: Path) -> None:
+    place = Store(by_members).production("each")
+    texts = ["potential_energy", "coordination O-H 1.3", "heat_capacity"]
+    found = json.loads(alflow("average", place, "--drop", 0, *(x for t in texts for x in ("-o", t)), "--json").stdout)
+    assert (found["n_walkers"], found["n_members"], found["n_frames"]) == (16, 8, 16 * 9)
+    assert found["method"] in {"mbar", "own"}
+    own = averages.of_source(open_source(place), averages.observables(texts, place), "own", 0.0)
+    record = read_beginning(place)
+    energies = [np.concatenate([s.energy for s in segments(place, record, w)]) for w in range(16)]
+    expected = [np.mean([energies[m], energies[m + 8]]) for m in range(8)]
+    np.testing.assert_allclose(own.rows[0].average.members[0, 0], expected, rtol=1e-12)
+    assert own.rows[1].average.value[0] == pytest.approx(2)
+    table = alflow("average", place, "--method", "mbar", "-o", "potential_energy").stdout
+    assert "8 members, each drove walkers of its own, reweighted from all (MBAR): asked for" in table
+    assert "spread of (V - mean)/kT" in table
+
+
+def test_methods_belong_to_what_drove_a_run(by_members: Path, run: Path) -> None:
+    for folder, method, message in (
+        (
+            Store(by_members).production("each"),
+            "cea",
+            "method cea: expected mbar or own, as members, each its own walkers",
+        ),
+        (Store(run).production("run"), "mbar", "method mbar: expected direct or cea, as one potential drove "),
+    ):
+        done = alflow("average", folder, "-o", "potential_energy", "--method", method)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert message in done.stderr
+
+
+def test_walkers_of_members_are_the_same_bits_in_pieces(by_members: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(by_members, tmp_path / "run")
+    shutil.rmtree(Store(other).production("each"))
+    produce(other, steps=40, walkers=2, drive="members", name="each")
+    produce(other, steps=80, name="each")
+    for path in Store(by_members).production("each").glob("*.h5"):
+        assert (Store(other).production("each") / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_baseline_has_no_weight_where_members_drive(copy: Path) -> None:
+    with (copy / "alflow.toml").open("a") as file:
+        file.write('[baseline]\nkind = "tblite"\n')
+    folder = produce(copy, steps=40, name="based", drive="members")
+    record = read_beginning(folder)
+    assert record.weighting == "none"
+    (segment,) = segments(folder, record, 5)
+    np.testing.assert_allclose(segment.energy, segment.energies[:, 5], rtol=1e-12)
+    produce(copy, steps=80, name="based")  # whatever weighting alflow.toml has
+
+
+def test_a_production_of_an_earlier_version_is_one_of_the_mean(tmp_path: Path) -> None:
+    """Schema 6: nothing else drove walkers."""
+    shutil.copytree(Path(__file__).parents[1] / "samples/schema-6/production", tmp_path / "production")
+    folder = tmp_path / "production/run"
+    record = read_beginning(folder)
+    assert (record.drive, record.drivers) == ("mean", None)
+    source = open_source(folder)
+    assert averages.of_source(source, averages.observables(["potential_energy"], folder)).result.method == "direct"
 
 
 def test_several_temperatures_need_a_choice(copy: Path) -> None:

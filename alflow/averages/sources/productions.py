@@ -63,6 +63,7 @@ def production_source(folder: Path, temperature: float | None = None, system: st
         n_walkers=len(walkers),
         batches=batches,
         notes=(*([record.note] if record.note else []), *_stopped(folder, record, walkers)),
+        drivers=record.drivers,
     )
 
 
