@@ -338,7 +338,11 @@ Observables, each with --observable (quote them):
 @click.option("--temperature", type=click.FloatRange(min=0, min_open=True), help="Of the run, K.")
 @click.option("--pressure", type=float, help="Of a run of i-PI at constant pressure, GPa.")
 @click.option("--system", help="Only walkers of this system.")
-@click.option("--method", type=click.Choice(["direct", "cea", "mbar", "own"]), help="[default: see docs]")
+@click.option(
+    "--method",
+    type=click.Choice(["direct", "cea", "mbar", "own"]),
+    help="[default: by the spread of h; mbar or own where members drove, by their overlap]",
+)
 @click.option("--drop", type=click.FloatRange(0, 0.95), help="Share dropped at the beginning [default: detected].")
 @click.option("--ipi", metavar="PREFIX", help="Output of i-PI: PREFIX.out, .committee_pot_0, .pos_0.xyz.")
 @click.option(

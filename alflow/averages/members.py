@@ -64,7 +64,7 @@ def average_members(
     Parameters
     ----------
     energies : iterable of Chunk
-        The frames of every walker in their order, without values: they are read first.
+        The frames of every walker in their order, of which the energies are read before anything else.
     chunks : callable
         The same frames again, with the values of each quantity.
     quantities : sequence of Quantity
@@ -131,7 +131,7 @@ class Walks:
         found: dict[int, list[Array]] = {}
         expected, done = None, 0
         for chunk in chunks:
-            check(chunk, (), expected, done)
+            check(replace(chunk, values=()), (), expected, done)
             found.setdefault(chunk.walker, []).append(chunk.energies)
             expected, done = chunk.energies.shape[1], done + len(chunk.energies)
         numbers = sorted(found)
