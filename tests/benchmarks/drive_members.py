@@ -196,7 +196,7 @@ def liquid(folder: Path, seeds: int, workers: int) -> bool:
     with ProcessPoolExecutor(workers) as pool:
         for done in as_completed([pool.submit(coverage.true, folder, seed) for seed in range(seeds)]):
             done.result()
-        truth = coverage.kept(folder / f"truth-{seeds}.npz", coverage.true_averages, folder, seeds)
+        truth = coverage.kept(folder / f"true-averages-{seeds}.npz", coverage.true_averages, folder, seeds)
         for setting in SETTINGS:
             waiting = [pool.submit(averages_kept, folder, seed, setting) for seed in range(seeds)]
             for number, done in enumerate(as_completed(waiting), 1):
