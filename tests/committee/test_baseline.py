@@ -6,8 +6,11 @@ import alflow
 import numpy as np
 import pytest
 from alflow.committee.committee import Committee
-from alflow.errors import PotentialError
-from ase import Atoms
+from alflow.errors import LabelError, PotentialError
+from alflow.reference.kinds import build
+from alflow.sampling.walker import Bounds, Walker, run_segment
+from ase import Atoms, units
+from ase.build import molecule
 from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
@@ -230,3 +233,33 @@ def test_a_fitted_committee_as_i_pi_combines_its_members(case) -> None:
     if atoms.pbc.all():
         stress = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())
         np.testing.assert_allclose(driving.stress, stress, rtol=1e-9, atol=1e-9 * np.abs(stress).max())
+
+
+def test_a_molecule_that_was_never_met_survives_on_weighted_sums_only() -> None:
+    """Of hydrogen, water and methane labels say nothing of methanol: GFN1-xTB knows it, the correction does not."""
+    reference, baseline = (build("tblite", method=method) for method in ("GFN2-xTB", "GFN1-xTB"))
+    rng, frames = np.random.default_rng(0), []
+    for name in 5 * ["H2", "H2O", "CH4"]:
+        atoms = molecule(name)
+        atoms.positions += 0.04 * rng.normal(size=atoms.positions.shape)
+        frames.append(reference.calculate(atoms).frame)
+    committee = alflow.fit(frames, baseline=baseline.calculator(), **SMALL)
+    start = molecule("CH3OH")
+    lowest, kT = reference.calculate(start).frame.get_potential_energy(), units.kB * 600
+    anywhere = Bounds(force_sigma=np.inf, force=np.inf, temperature=np.inf, distance_ratio=0.0)
+    highest = {}
+    for weighting in ("none", "total", "atom"):
+        walker = Walker(
+            start=start, temperature=600.0, timestep=0.5, friction=0.01, steps=80, stride=10, segment=80,
+            bounds=anywhere, seed=0, key=(0,), weighting=weighting, force_sigma=False,
+        )  # fmt: skip
+        energies = []
+        for frame in run_segment(walker, 0, None, committee).frames:
+            try:
+                energies.append(reference.calculate(frame).frame.get_potential_energy() - lowest)
+            except LabelError:  # it went where there is no energy at all
+                energies.append(np.inf)
+        highest[weighting] = max(energies) / (len(start) * kT)
+    assert highest["none"] > 8
+    assert highest["total"] < 4
+    assert highest["atom"] < 4
