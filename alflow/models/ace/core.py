@@ -22,29 +22,44 @@ from alflow.models.ace.kernels.core import Core, pair_core, zbl
 from alflow.models.ace.settings import covalent
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 WEAKEST = 1.0
 """Smallest C, eV/Å."""
 
 _RISE = 1.05  # of that force from one to the next of three distances
 
+_CLOSE = 0.75  # of the cutoff: farther away features fade, and tell nothing of what is nearer
 _FAR = 3.0  # sums of covalent radii: where the core of a pair begins that was seen only beyond
 _UNSEEN = 1.5  # the same of a pair that was never seen within the cutoff, at most
+
+
+def close(shortest: Array, cutoff: float) -> Flags:
+    """Which pairs of species have met at distances that count, shape (S, S); shortest (S, S): seen, or infinite."""
+    return np.asarray(shortest < _CLOSE * cutoff)
+
+
+def distant(shortest: Array, cutoff: float) -> Flags:
+    """Which have met near the cutoff only, one of the two having met another closely: others tell what to expect."""
+    met = close(shortest, cutoff)
+    known = np.any(met, axis=1)
+    return np.asarray(np.isfinite(shortest) & ~met & (known[:, None] | known[None, :]))
 
 
 def inner_distances(numbers: tuple[int, ...], shortest: Array, cutoff: float) -> Array:
     """Where the core of each pair of species begins, shape (S, S), Å; shortest: seen in training, or infinite.
 
-    A pair that was never seen may come as close, in sums of covalent radii, as the closest of those that have a species
-    in common with it, or else of all.
+    A pair that was never seen, or near the cutoff only, may come as close, in sums of covalent radii, as the closest of
+    those that have a species in common with it, or else of all.
     """
-    radii, met = covalent(numbers), np.isfinite(shortest)
+    radii, far = covalent(numbers), distant(shortest, cutoff)
+    met = np.isfinite(shortest) & ~far
     closeness = np.where(met, shortest / radii, np.inf)
     of_one = closeness.min(axis=1, initial=np.inf)
     of_either = np.minimum(of_one[:, None], of_one)
     either = np.where(np.isfinite(of_either), of_either, of_one.min(initial=np.inf))
     inner = np.where(met, np.minimum(shortest, _FAR * radii), np.minimum(either, _UNSEEN) * radii)
-    return np.asarray(np.minimum(inner, cutoff))
+    return np.asarray(np.minimum(inner, np.minimum(shortest, cutoff)))
 
 
 def repelling(coefficients: Array, responses: Array, rows: Array) -> Array:

@@ -150,6 +150,20 @@ class NormalEquations:
             square[group] += targets[mine] @ targets[mine]
         return replace(self, moment=moment, square=square, energies=Energies(groups, rows, targets))
 
+    def less(self, coefficients: Array) -> "NormalEquations":
+        """The same with what a model with these coefficients (D,) says taken off the labels."""
+        said = np.array([packed.times(gram, coefficients) for gram in self.gram])
+        energies = self.energies
+        if energies is not None:
+            energies = replace(energies, targets=energies.targets - energies.rows @ coefficients)
+        return replace(
+            self,
+            moment=self.moment - said,
+            square=self.square - 2 * self.moment @ coefficients + said @ coefficients,
+            stress_moment=self.stress_moment - packed.times(self.stress_gram, coefficients),
+            energies=energies,
+        )
+
     def atoms(self, coefficients: Array) -> tuple[Array, float]:
         """Mean energy of the atoms of each species (S,), and their root mean square deviation from it, eV.
 

@@ -14,7 +14,8 @@ from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
 from alflow.models.ace.basis import make_basis
 from alflow.models.ace.consistency import remarks_on_labels
-from alflow.models.ace.core import inner_distances, repelling
+from alflow.models.ace.core import close, distant, inner_distances, repelling
+from alflow.models.ace.distant import Distant, Expected, meeting
 from alflow.models.ace.environment import Descriptor, Environment
 from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.extrapolation import Leverage
@@ -26,7 +27,7 @@ from alflow.models.ace.regression import solve
 from alflow.models.ace.repulsion import fitted_core, rows_of_pairs
 from alflow.models.ace.settings import AceSettings, lengths
 from alflow.models.ace.threads import each
-from alflow.models.ace.unmet import Rule, unmet
+from alflow.models.ace.unmet import Guess, Rule, unmet
 from alflow.progress import Progress, Silent
 from alflow.randomness import generator
 
@@ -37,7 +38,6 @@ Flags = NDArray[np.bool_]
 _BOTH = np.array([1.0, 1.0, 1.0, *3 * [np.sqrt(2.0)]])  # xy counts for yx, too: a crystal may be turned as one likes
 _ISOTROPIC = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 _UNMET = 0x756E6D74  # first element of a random key, no cycle's number: of what is drawn of features never met
-_CLOSE = 0.75  # of the cutoff: farther away features fade, and tell nothing of what is nearer
 _NAMED = 6  # pairs that never met, in words
 _STEEP = 3  # degree from which the prior of a pair term falls no more
 
@@ -244,7 +244,9 @@ class Fit:
         energies = training.energies - composition @ origin
         equations = self.jury.with_energies(self.equations, energies, self.energy_weight)
         n_species, n_features = len(self.descriptor.numbers), self.descriptor.basis.n_features
-        of_features = rows_of_pairs(self.descriptor, training.frames, self.shortest)
+        # Of pairs that met near the cutoff only the fit says nothing where their core begins, as of such as never met.
+        told = np.where(distant(self.shortest, self.settings.radius), np.inf, self.shortest)
+        of_features = rows_of_pairs(self.descriptor, training.frames, told)
         rows = np.zeros((len(self.equations.total), of_features.shape[1]))
         rows[:-n_species].reshape(n_species, n_features + 1, -1)[:, :-1] = of_features.reshape(
             n_species, n_features, -1
@@ -262,6 +264,7 @@ class Fit:
             virial_of_atoms,
             stresses,
             self.progress,
+            self._distant(training, len(seen), resampling.seed),
         )
         # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
         # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.
@@ -274,6 +277,8 @@ class Fit:
             found.members + change, found.without + change.mean(axis=0), energies, composition
         )
         judgement = judge(statements, seen, share)
+        if found.left_open.size:
+            coefficients = coefficients + found.left_open.T / judgement.energy.factor
         parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features + 1)
         of_features = np.ascontiguousarray(parts[:, :, :-1].transpose(1, 2, 0))
         self._add_unmet(of_features, judgement.energy.factor, resampling.seed)
@@ -309,6 +314,24 @@ class Fit:
         remedy = f"raise n_features above {there}, or lower n_max or n_pseudo_species"
         return [f"warning: with {n} species no feature depends on an angle: {remedy}"]
 
+    def _distant(self, training: TrainingSet, n_members: int, seed: int) -> Distant | None:
+        """Coefficients of pairs that met near the cutoff only; None where there are none."""
+        apart = distant(self.shortest, self.settings.radius)
+        if not apart.any():
+            return None
+        n_species, n_features = len(self.descriptor.numbers), self.descriptor.basis.n_features
+        # Which have analogues does not depend on what these are.
+        chosen = self._guess(np.zeros((n_species, n_features)), n_members, seed).guessed & (self._squares > 0)
+        columns = np.flatnonzero(np.pad(chosen, ((0, 0), (0, 1))))
+
+        def expect(coefficients: Array) -> Expected:
+            parts = coefficients[:-n_species].reshape(n_species, n_features + 1)[:, :-1]
+            found = self._guess(parts, n_members, seed)
+            return Expected(found.mean[chosen], np.sqrt(found.variance[chosen]), found.deviations[chosen])
+
+        together = np.pad(meeting(self.descriptor, training.frames, apart), ((0, 0), (0, 1), (0, 1)))
+        return Distant(columns, expect, together)
+
     def _add_unmet(self, coefficients: Array, alpha: float, seed: int) -> None:
         """Add to coefficients (S, F, M) what is drawn of features that no structure has.
 
@@ -316,30 +339,34 @@ class Fit:
         of how much of the data members share, and all that is made of their differences is multiplied with alpha. That
         of forces may be another, so their share of sigma is too wide or too narrow by the ratio of the two.
         """
+        never = self._squares == 0
+        if never.any():
+            found = self._guess(coefficients.mean(axis=2), coefficients.shape[2], seed)
+            coefficients += np.where(never[:, :, None], found.mean[:, :, None] + found.deviations / alpha, 0.0)
+
+    @property
+    def _squares(self) -> Array:
+        """Mean square of each feature over the atoms of each species, shape (S, F)."""
         squares = np.einsum("sff->sf", self.equations.atomic)[:, :-1]
-        if (squares > 0).all():
-            return
-        squares = squares / np.maximum(self.equations.total[-len(squares) :, None], 1.0)
-        n_members, numbers = coefficients.shape[2], (0, *self.descriptor.numbers)  # 0: of no species
+        return np.asarray(squares / np.maximum(self.equations.total[-len(squares) :, None], 1.0))
+
+    def _guess(self, coefficients: Array, n_members: int, seed: int) -> Guess:
+        """What coefficients (S, F) let expect of features that no structure has, or hardly."""
+        numbers = (0, *self.descriptor.numbers)  # 0: of no species
 
         def draws(rule: Rule) -> Array:
             z = np.asarray(generator(seed, _UNMET, *(numbers[k + 1] for k in rule)).normal(size=n_members))
             z -= z.mean()
             return np.asarray(z / np.std(z, ddof=1))
 
-        mean, deviations = unmet(self.descriptor.basis, squares, self._close, coefficients.mean(axis=2), draws)
-        coefficients += mean[:, :, None] + deviations / alpha
-
-    @property
-    def _close(self) -> Flags:
-        """Which pairs of species have met at distances that count, shape (S, S)."""
-        return np.asarray(self.shortest < _CLOSE * self.settings.radius)
+        met = close(self.shortest, self.settings.radius)
+        return unmet(self.descriptor.basis, self._squares, met, coefficients, draws)
 
     def _apart(self) -> list[str]:
         """Which species have never met, or only near the cutoff."""
         symbols = np.array(chemical_symbols)[list(self.descriptor.numbers)]
         pairs = []
-        for a, b in zip(*np.nonzero(np.triu(~self._close)), strict=True):
+        for a, b in zip(*np.nonzero(np.triu(~close(self.shortest, self.settings.radius))), strict=True):
             nearest = f" (nearest {self.shortest[a, b]:.1f} Å)" if np.isfinite(self.shortest[a, b]) else ""
             pairs.append(f"{symbols[a]}-{symbols[b]}{nearest}")
         if not pairs:

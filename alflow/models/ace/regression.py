@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from alflow.errors import PotentialError
 from alflow.models.ace.consistency import energies_over_forces, stresses_over_others
+from alflow.models.ace.distant import Distant, make_prior
 from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.packed import solution
 from alflow.models.ace.scaled import Scaled
@@ -41,6 +42,8 @@ class Solutions:
         Which of the penalties it goes with.
     responses : ndarray, shape (D, n)
         How the coefficients of the fit to all groups change if it is pulled along each of n force rows.
+    left_open : ndarray, shape (D, M)
+        What the labels leave of draws for the members (:mod:`alflow.models.ace.distant`); (D, 0) where there are none.
     energies_over_forces, stresses_over_others : float
         Of the labels (:mod:`alflow.models.ace.consistency`).
     """
@@ -51,6 +54,7 @@ class Solutions:
     strength: float
     prior: int
     responses: Array
+    left_open: Array
     energies_over_forces: float
     stresses_over_others: float
 
@@ -65,6 +69,7 @@ def solve(
     loath: Flags | None = None,
     stresses: tuple[Array, Array] | None = None,
     progress: Progress | None = None,
+    distant: Distant | None = None,
 ) -> Solutions:
     """Solve for all members, for all groups together, and for all but each of up to 16 parts of them.
 
@@ -104,14 +109,22 @@ def solve(
         Rows and labels of stresses, to be compared with what energies and forces say.
     progress : Progress, optional
         Told how far this is.
+    distant : Distant, optional
+        Coefficients of which others let expect something.
     """
     progress = progress or Silent()
     progress.begin("find the strength of the ridge", 1)
-    system, common = Scaled.of(equations, penalties, loath), np.asarray(seen.all(axis=0))
-    choices = len(penalties)
+    common, choices = np.asarray(seen.all(axis=0)), len(penalties)
+    size, n_rows = rows.shape
+    expected, fixed, pulls = np.zeros(size), None, np.zeros((size, 0))
+    if distant is not None:
+        expected, fixed, pulls = make_prior(equations, penalties, loath, common, n_apart, distant, threads)
+        equations = equations.less(expected)
+        stresses = None if stresses is None else (stresses[0], stresses[1] - stresses[0] @ expected)
+    system = Scaled.of(equations, penalties, loath, fixed=fixed)
     log_strength, prior = lowest(*criterion(system, common, n_apart, threads), choices, threads)
     if equations.n_stresses and loath is not None:
-        willing = Scaled.of(equations, penalties, loath, willing=True)
+        willing = Scaled.of(equations, penalties, loath, willing=True, fixed=fixed)
         if energies_ask(system, willing, common, (log_strength, prior), threads):
             system = willing
             log_strength, prior = lowest(*criterion(system, common, n_apart, threads), choices, threads)
@@ -127,14 +140,16 @@ def solve(
     # One strength for all members: were it each member's own, their differences would be those of their priors too.
     # A member sees less than all together did, and its matrix may be indefinite by rounding where theirs was not.
     progress.begin("fit members, and all structures but some", len(fitted_to))
-    found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads, progress)
+    found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, pulls, threads, progress)
     while not all(np.isfinite(one).all() for one in found):
         if strength > system.mean_eigenvalue:
             msg = "the fit has no finite solution: look for labels that are many orders of magnitude off"
             raise PotentialError(msg)
         strength *= 10.0
-        found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, threads, Silent())
+        found = _fitted(system, fitted_to, n_members, strength * system.ridges[prior], rows, pulls, threads, Silent())
     coefficients = np.array([one[:, 0] for one in found])
+    if distant is not None:
+        coefficients += expected
     coefficients[:, -len(system.shift) :] += system.shift
     without = np.tile(coefficients[n_members], (n_groups, 1))
     for part, its in zip(lacking, coefficients[n_members + 1 :], strict=True):
@@ -144,14 +159,30 @@ def solve(
         energies_over_forces(system, prior),
         float("nan") if stresses is None else stresses_over_others(system, prior, *stresses),
     )
-    return Solutions(members, whole, without, strength, prior, found[n_members][:, 1:], *slopes)
+    return Solutions(
+        members,
+        whole,
+        without,
+        strength,
+        prior,
+        found[n_members][:, 1 : 1 + n_rows],
+        found[n_members][:, 1 + n_rows :],
+        *slopes,
+    )
 
 
 def _fitted(
-    system: Scaled, fitted_to: Flags, n_members: int, ridge: Array, rows: Array, threads: int, progress: Progress
+    system: Scaled,
+    fitted_to: Flags,
+    n_members: int,
+    ridge: Array,
+    rows: Array,
+    pulls: Array,
+    threads: int,
+    progress: Progress,
 ) -> list[Array]:
-    """Solutions of fits to some groups each, without the shift: (D, 1), of that to all and responses (D, 1 + n)."""
-    scaled = system.scale[:, None] * rows
+    """Solutions of fits to some groups each, without the shift: (D, 1), of that to all and responses (D, 1 + n + M)."""
+    scaled = system.scale[:, None] * np.column_stack([rows, pulls])
     common = fitted_to.all(axis=0)
     # Scaled up to the number of all groups: against the same ridge a member then weighs its data like all.
     more = np.sum(~common) / np.maximum(np.sum(fitted_to & ~common, axis=1), 1.0)

@@ -15,9 +15,37 @@ Flags = NDArray[np.bool_]
 
 _FREE = 10.0  # prior standard deviation of the atomic energies relative to that of a feature: they are all but free
 _LOATH = 1e-3  # squared weight of what may be used only where nothing else fits, relative to all of its rows
+_HARDLY = 1e-6  # ridge, relative to others, of what has one of its own: for columns of zeros
 _ROUNDING = 1e-7  # of a column, of what is left of it when its mean is taken off
 _ATOM = 1e-4  # squared weight of what an atom's energy differs from its species' mean by, relative to forces; see
 # :func:`alflow.models.ace.regression.solve`
+
+
+@dataclass(frozen=True, eq=False)
+class FixedRidge:
+    """A ridge that some columns have instead of the one that is to be found.
+
+    Attributes
+    ----------
+    columns : ndarray of bool, shape (D,)
+        Which.
+    scale : ndarray, shape (D,)
+        By which they are scaled; a coefficient is zero where that is.
+    matrix : ndarray, shape (S, F, F)
+        Of the plain coefficients; zero of others.
+    """
+
+    columns: Flags
+    scale: Array
+    matrix: Array
+
+    def times(self, vectors: Array) -> Array:
+        """The matrix times vectors (D, n)."""
+        n_species, n_features = self.matrix.shape[:2]
+        parts = vectors[:-n_species].reshape(n_species, n_features, -1)
+        out = np.zeros_like(vectors)
+        out[:-n_species] = (self.matrix @ parts).reshape(len(out) - n_species, -1)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +72,8 @@ class Scaled:
         Of all groups together.
     crosses : ndarray, shape (G, D, S)
         The last columns of the sums of each group, with the atom counts.
+    free : ndarray of bool, shape (D,)
+        Columns whose ridge is to be found.
     """
 
     equations: NormalEquations
@@ -55,14 +85,22 @@ class Scaled:
     loath: Flags
     mean_eigenvalue: float
     crosses: Array
+    free: Flags
 
     @classmethod
     def of(
-        cls, equations: NormalEquations, penalties: Array, loath: Flags | None = None, *, willing: bool = False
+        cls,
+        equations: NormalEquations,
+        penalties: Array,
+        loath: Flags | None = None,
+        *,
+        willing: bool = False,
+        fixed: FixedRidge | None = None,
     ) -> "Scaled":
         """Of sums, and penalties as of :func:`alflow.models.ace.regression.solve`.
 
-        Features (F,) that are ``loath`` to be used are, if at all, where ``willing``.
+        Features (F,) that are ``loath`` to be used are, if at all, where ``willing``. Some columns may have a ridge
+        that is ``fixed``.
         """
         n_species, n_features = equations.atomic.shape[:2]
         atoms = equations.total[-n_species:]
@@ -86,6 +124,8 @@ class Scaled:
         scale[-n_species:] *= _FREE
         if not willing:
             scale[columns] = 0.0
+        if fixed is not None:
+            scale[fixed.columns] = fixed.scale[fixed.columns]
         # Compositions are often proportional to each other (pure water: H2O), so energies of atoms are not unique: the
         # pseudo-inverse takes the smallest.
         shift = np.linalg.pinv(counts, rcond=1e-10, hermitian=True) @ equations.moment[:, -n_species:].sum(axis=0)
@@ -98,11 +138,16 @@ class Scaled:
             prior[s] *= _ATOM * scale[here, None] * scale[here]
             if loath is not None:
                 prior[s][loath, loath] += _LOATH * (full * scale**2)[here][loath]
+            if fixed is not None:
+                prior[s] += scale[here, None] * scale[here] * fixed.matrix[s]
         mean_eigenvalue = float(np.sum(full * scale**2) / len(scale))
         # Other penalties are other ridges for the same columns: one matrix serves them all.
         ridges = np.ones((len(penalties), len(scale)))
         ridges[:, :-n_species] = np.tile((penalties / penalties[0]) ** 2, n_species)
-        return cls(equations, means, scale, ridges, shift, prior, columns, max(mean_eigenvalue, 1e-300), of_counts)
+        free = np.ones(len(scale), dtype=bool) if fixed is None else ~fixed.columns
+        ridges[:, ~free] = _HARDLY
+        least = max(mean_eigenvalue, 1e-300)
+        return cls(equations, means, scale, ridges, shift, prior, columns, least, of_counts, free)
 
     def without_stress(self, ridge: Array) -> tuple[Array, Array]:
         """Matrix and right-hand side, as of :meth:`assemble`, of all groups, but for their stresses."""

@@ -81,12 +81,9 @@ def criterion(
     The decimal logarithm, relative to the mean eigenvalue. And an estimate of it that costs a quarter.
     """
     e, n_species = system.equations, len(system.shift)
-    unknown = _folds(system, common)
-    # The energy of the only structure with some species says nothing of a model that has not seen it.
-    apart = _not_told(e.energies, n_species, unknown) if e.energies is not None else []
-    n_left = e.n_rows[~common].sum() - sum(len(part.targets) for part in apart)
+    unknown, apart, _ = _left_out(system, common)
     # A fold of a single structure says nothing of the others, and twins are all in one; the evidence needs no fold.
-    if n_apart < _FEWEST or n_left < _FEWEST:
+    if not enough_to_judge(system, common, n_apart):
         evidence = _evidence(system)
         return evidence, evidence
     # What is left out is all less what is not: no matrix of its own.
@@ -121,6 +118,25 @@ def criterion(
         return float(np.sum(each(lambda fold: of_fold(fold, log_strength, prior), range(_FOLDS), threads)))
 
     return error, lambda log_strength, prior: of_fold(0, log_strength, prior)
+
+
+def square_error(system: Scaled, common: Flags, n_apart: int, found: tuple[float, int], threads: int) -> float:
+    """Mean square error of the rows of structures that a fit has not seen, with the strength that was ``found``.
+
+    Where these are too few, the variance of the noise that goes with the evidence. Rounding is left of none at least.
+    """
+    least = 1e-14 * float(system.equations.square.sum()) / max(float(system.equations.n_rows.sum()), 1.0)
+    if enough_to_judge(system, common, n_apart):
+        _, _, n_left = _left_out(system, common)
+        error = criterion(system, common, n_apart, threads)[0](*found) / n_left
+    else:
+        error = _residual(system)(*found)[0] / max(float(system.equations.n_rows.sum()), 1.0)
+    return max(error, least, np.finfo(float).tiny)
+
+
+def enough_to_judge(system: Scaled, common: Flags, n_apart: int) -> bool:
+    """Whether cross-validation decides; otherwise the evidence does."""
+    return n_apart >= _FEWEST and _left_out(system, common)[2] >= _FEWEST
 
 
 def energies_ask(system: Scaled, other: Scaled, common: Flags, found: tuple[float, int], threads: int) -> bool:
@@ -161,19 +177,37 @@ def _folds(system: Scaled, common: Flags) -> IntArray:
     return unknown
 
 
-def _evidence(system: Scaled) -> Callable[[float, int], float]:
-    """Minus the logarithm of the evidence; the variance of the noise is eliminated."""
+def _left_out(system: Scaled, common: Flags) -> tuple[IntArray, list[Energies], float]:
+    """Folds as of :func:`_folds`, energies that the others of each cannot tell, and how many rows are left to judge."""
+    e, unknown = system.equations, _folds(system, common)
+    # The energy of the only structure with some species says nothing of a model that has not seen it.
+    apart = _not_told(e.energies, len(system.shift), unknown) if e.energies is not None else []
+    return unknown, apart, float(e.n_rows[~common].sum()) - sum(len(part.targets) for part in apart)
+
+
+def _residual(system: Scaled) -> Callable[[float, int], tuple[float, float]]:
+    """Squared errors and penalty of a fit to all, and the log determinant of its matrix less that of its ridge."""
     equations = system.equations
     matrix, right, square = system.assemble(np.ones(len(equations.gram)), np.zeros(len(system.scale)))
-    n = float(equations.n_rows.sum())
 
-    def minus_log(log_strength: float, prior: int) -> float:
+    def at(log_strength: float, prior: int) -> tuple[float, float]:
         ridge = system.ridge(log_strength, prior)
         found, log_determinant = solution(with_diagonal(matrix, ridge), right)
+        residual = max(square - float(right @ found), 1e-14 * max(square, 1e-300))
+        return residual, log_determinant - np.sum(np.log(ridge[system.free]))
+
+    return at
+
+
+def _evidence(system: Scaled) -> Callable[[float, int], float]:
+    """Minus the logarithm of the evidence; the variance of the noise is eliminated."""
+    n, at = float(system.equations.n_rows.sum()), _residual(system)
+
+    def minus_log(log_strength: float, prior: int) -> float:
+        residual, log_determinant = at(log_strength, prior)
         if not np.isfinite(log_determinant):
             return np.inf
-        residual = max(square - float(right @ found), 1e-14 * max(square, 1e-300))
-        return float(0.5 * n * np.log(residual) + 0.5 * (log_determinant - np.sum(np.log(ridge))))
+        return float(0.5 * n * np.log(residual) + 0.5 * log_determinant)
 
     return minus_log
 

@@ -88,10 +88,27 @@ class _Analogues:
     analogues: IntArray
 
 
-def unmet(
-    basis: Basis, squares: Array, close: Flags, coefficients: Array, draws: Callable[[Rule], Array]
-) -> tuple[Array, Array]:
-    """Mean and deviations of the members' coefficients of what was not met.
+class Guess(NamedTuple):
+    """What is expected of coefficients; zero where the fit says it, and where nothing has an analogue.
+
+    Attributes
+    ----------
+    guessed : ndarray of bool, shape (S, F)
+        Of which: such as no structure has, and such as have a pair of species that met near the cutoff only.
+    mean, variance : ndarray, shape (S, F)
+        Of their distribution, <c> and var(c).
+    deviations : ndarray, shape (S, F, M)
+        Of the members from the mean.
+    """
+
+    guessed: Flags
+    mean: Array
+    variance: Array
+    deviations: Array
+
+
+def unmet(basis: Basis, squares: Array, close: Flags, coefficients: Array, draws: Callable[[Rule], Array]) -> Guess:
+    """Mean and deviations of the members' coefficients of what was not met, or near the cutoff only.
 
     Parameters
     ----------
@@ -105,17 +122,13 @@ def unmet(
         Of the mean of the members.
     draws : callable
         From a rule to the numbers z of all members, (M,), of mean 0 and variance 1; ``Rule(s, -1, -1)`` is that of z_0.
-
-    Returns
-    -------
-    mean, deviations : ndarray, shape (S, F) and (S, F, M)
-        Zero where something was met, and where nothing has an analogue.
     """
     ways = np.array([orders(product) for product in basis.products], dtype=float)
-    met = squares > 0
-    known = met & _of_close_pairs(basis, close)
+    said = (squares > 0) & _of_close_pairs(basis, close)
+    known = said.copy()
     values, weights = np.where(known, coefficients / ways, 0.0), np.where(known, _weights(basis, squares), 0.0)
-    deviations = np.zeros((*met.shape, len(draws(Rule(0, -1, -1)))))
+    deviations = np.zeros((*said.shape, len(draws(Rule(0, -1, -1)))))
+    variance = np.zeros(said.shape)
     rules = [one for s in np.flatnonzero(~known.all(axis=1)).tolist() for one in _rules(basis, s, ~known[s])]
     while not known.all():
         used = [one for one in (_usable(one, known) for one in rules) if len(one.features)]
@@ -129,12 +142,15 @@ def unmet(
             u = weights[one.centre, one.analogues] / total[here]
             apart = width[here] * np.sqrt(u) * (values[one.centre, one.analogues] - mean[here])
             deviations[here] += np.outer(apart, draws(one.rule))
+            variance[here] += apart**2
         for k in np.flatnonzero(found.any(axis=1)).tolist():
             alike = (width * mean / np.sqrt(_SHARED * n + 1))[k, found[k]]
             deviations[k, found[k]] += np.outer(alike, draws(Rule(k, -1, -1)))
+            variance[k, found[k]] += alike**2
         values, weights = np.where(found, share * mean, values), np.where(found, total / n, weights)
         known |= found
-    return np.where(met, 0.0, values * ways), np.where(met[:, :, None], 0.0, deviations * ways[:, None])
+    guessed = known & ~said
+    return Guess(guessed, np.where(guessed, values * ways, 0.0), variance * ways**2, deviations * ways[:, None])
 
 
 def _weights(basis: Basis, squares: Array) -> Array:

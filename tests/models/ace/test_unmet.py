@@ -134,7 +134,7 @@ def test_a_potential_that_does_not_tell_species_apart_is_recognised(n_species: i
     met = rng.random(every.shape) < 0.7
     squares = np.where(met, rng.uniform(0.1, 1.0, met.shape), 0.0)
     close = np.ones((n_species, n_species), dtype=bool)
-    mean, deviations = unmet(basis, squares, close, np.where(met, every, np.nan), drawn(6))
+    _, mean, _, deviations = unmet(basis, squares, close, np.where(met, every, np.nan), drawn(6))
     share = mean[~met] / every[~met]
     assert ((share == 0) | ((share > 0.1) & (share < 1.0))).all()
     assert (mean[met] == 0).all()
@@ -146,12 +146,14 @@ def test_mean_and_variance_are_those_of_the_hierarchical_model() -> None:
     """Two species, one radial function: of gold around copper two analogues are known, 1 and 3, not equally well."""
     basis = make_basis(2, 1, 0, 2)
     squares, close = np.array([[0.01, 0.0], [1.0, 0.005]]), np.ones((2, 2), dtype=bool)  # weights of 1/2, 1/3
-    mean, deviations = unmet(basis, squares, close, np.array([[1.0, 0.0], [5.0, 3.0]]), drawn(200_000))
+    found = unmet(basis, squares, close, np.array([[1.0, 0.0], [5.0, 3.0]]), drawn(200_000))
     a, n, q = 1.8, 25 / 13, 2.0
     share = q * n / (q * n + 1)
     v = 0.6 * (1 - a) ** 2 + 0.4 * (3 - a) ** 2 + a**2 / (q * n + 1)
-    assert mean[0, 1] == pytest.approx(share * a)
-    assert np.var(deviations[0, 1]) == pytest.approx((1 + share / n) * v, rel=0.01)
+    assert found.mean[0, 1] == pytest.approx(share * a)
+    assert found.variance[0, 1] == pytest.approx((1 + share / n) * v)
+    assert np.var(found.deviations[0, 1]) == pytest.approx((1 + share / n) * v, rel=0.01)
+    assert found.guessed.tolist() == [[False, True], [False, False]]
 
 
 def test_a_pair_that_met_near_the_cutoff_tells_nothing_of_others() -> None:
