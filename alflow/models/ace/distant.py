@@ -7,8 +7,8 @@ coefficients of a fit without them. Its precision P is in two parts: for the coe
 
 ``(x - p)^T P (x - p) = a sum_i (x_i - p_i)^2 / S_i^2 + b <((x - p) . B)^2> / u^2``,
 
-B being the features of such atoms in structures in which they do meet: training structures in which every second atom
-was made one of the two. There the energies of atoms are expected to be those of p, the more surely the larger b; u is
+B being the features of such atoms in structures in which they do meet: training structures in which half of the atoms
+were made one of the two. There the energies of atoms are expected to be those of p, the more surely the larger b; u is
 how much draws around p differ there. So labels change what the pair does near the cutoff, and nothing farther in.
 
 How stiff this is, a and b, the labels decide: it is as stiff as four-fold cross-validation allows, with an error at
@@ -34,6 +34,7 @@ from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.packed import solution
 from alflow.models.ace.scaled import FixedRidge, Scaled
 from alflow.models.ace.strength import criterion, enough_to_judge, lowest, square_error
+from alflow.randomness import generator
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -42,6 +43,7 @@ Flags = NDArray[np.bool_]
 _STIFFNESS = ((1e-2, 1e2), (1.0, 1e2), (1.0, 1e4), (1.0, 1e6))  # a and b
 _USUAL = 1  # of these, where there are too few structures to judge
 _AS_GOOD = 1.2  # squared error over the least, up to which the stiffest is taken
+_HALF = 0x68616C66  # first element of a random key: of which atoms are made another species
 _FRAMES, _ALL_FRAMES = 40, 400  # in which a pair is made to meet, of each pair and of all
 
 
@@ -101,7 +103,7 @@ class Prior(NamedTuple):
 def meeting(descriptor: Descriptor, frames: Sequence[Atoms], pairs: Flags) -> Array:
     """Mean products of features of the atoms of each species, shape (S, F, F), where species meet.
 
-    In structures that have one of two species and in which every second atom is made the other.
+    In structures that have one of two species and in which half of the atoms, drawn, are made the other.
 
     Parameters
     ----------
@@ -120,7 +122,9 @@ def meeting(descriptor: Descriptor, frames: Sequence[Atoms], pairs: Flags) -> Ar
         some = [k for k, frame in enumerate(frames) if len(frame) > 1 and {a, b} & set(frame.numbers.tolist())]
         for k in np.unique(np.linspace(0, len(some) - 1, min(most, len(some))).astype(int)).tolist():
             frame = frames[some[k]].copy()
-            frame.numbers[::2] = b if a in frame.numbers else a
+            # Drawn: in files of crystals every second atom often is of one species already.
+            half = generator(_HALF, some[k], a, b).permutation(len(frame))[: (len(frame) + 1) // 2]
+            frame.numbers[half] = b if a in frame.numbers else a
             env = descriptor.environment(frame)
             features = descriptor.features(env)
             for s in range(len(numbers)):
@@ -156,18 +160,20 @@ def make_prior(
     scale = np.zeros(size)
     scale[columns] = expected.deviation * np.sqrt(strength / noise)
 
-    def error(ridge: FixedRidge) -> float:
-        system = Scaled.of(rest, penalties, loath, fixed=ridge)
+    def ridge_of(k: int) -> FixedRidge:
+        return FixedRidge(fixed, scale, noise * _precision(distant, expected, *_STIFFNESS[k]))
+
+    def error(k: int) -> float:
+        system = Scaled.of(rest, penalties, loath, fixed=ridge_of(k))
         return criterion(system, common, n_apart, threads)[0](np.log10(strength / system.mean_eigenvalue), choice)
 
-    ridges = [FixedRidge(fixed, scale, noise * _precision(distant, expected, a, b)) for a, b in _STIFFNESS]
     taken = _USUAL
     if enough_to_judge(system, common, n_apart):
-        errors = np.array([error(ridge) for ridge in ridges])
+        errors = np.array([error(k) for k in range(len(_STIFFNESS))])
         taken = int(np.flatnonzero(errors <= _AS_GOOD * errors.min()).max(initial=0))
-    draws = np.zeros((size, expected.draws.shape[1]))
+    ridge, draws = ridge_of(taken), np.zeros((size, expected.draws.shape[1]))
     draws[columns] = expected.draws
-    return Prior(mean, ridges[taken], ridges[taken].times(draws))
+    return Prior(mean, ridge, ridge.times(draws))
 
 
 def _coefficients(system: Scaled, ridge: Array) -> Array:
