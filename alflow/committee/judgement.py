@@ -1,5 +1,6 @@
 """How far the members are from the structures that they have not seen, and the calibration that follows."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -20,6 +21,7 @@ _WILD_RATIO = 20.0  # of the median
 _NOTHING = 1e-8  # eV/Å of a force, eV of the energy of an atom
 _SAME = 1e-6  # of a composition, below which two do not differ
 _CALIBRATED = ("energy", "force", "stress")
+_KINDS, _OF_KIND = 6, 4  # kinds whose errors are told, at most, and structures of one, at least
 _NO_STRESS = "no stress was judged"
 
 
@@ -37,6 +39,8 @@ class Judgement:
         volume).
     noise : float
         Of the members' energies, per square root of the number of atoms, eV: no spread below it means anything.
+    by_kind : tuple of str
+        Errors of each kind of structures, a line each; told, and not kept in files.
     """
 
     energy_rmse: float = float("nan")
@@ -46,6 +50,7 @@ class Judgement:
     noise: float = 0.0
     stress_rmse: float = float("nan")
     stress: Calibration = field(default_factory=lambda: Calibration(note=_NO_STRESS))
+    by_kind: tuple[str, ...] = ()
 
     def stress_sigma(self, spread: Array, size: float) -> Array:
         """Calibrated uncertainty of stress components, eV/Å^3, ``size`` as of :class:`Statements`.
@@ -205,7 +210,9 @@ def share_of_whole(statements: Statements, seen: Flags) -> float:
     return min(max(gain / norm, 0.0), 1.0) if norm > 0 else 1.0
 
 
-def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Judgement:
+def judge(
+    statements: Statements, seen: Flags | None, share: float = 0.0, kinds: Sequence[str] | None = None
+) -> Judgement:
     """Judge members by the labels that each of them has not seen.
 
     A member that has seen nothing of a species does not judge structures with it, and one that has seen no structures
@@ -219,6 +226,8 @@ def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Jud
         Which groups each member was fitted to; None of members that were there before: all of them judge everything.
     share : float
         By which the members' mean was moved to a model of all structures (:func:`share_of_whole`).
+    kinds : sequence of str, length n, optional
+        By which errors are told apart.
     """
     of_energies, of_forces, of_stresses, nothing = _by_judges(statements, seen)
     force_rmse, force = float("nan"), Calibration(note=nothing if statements.forces else "none were fitted to")
@@ -243,7 +252,8 @@ def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Jud
             own=1.0 - share,
             expected=force.alpha,
         )
-    judged = Judgement(force_rmse=force_rmse, force=force, stress_rmse=stress_rmse, stress=stress)
+    told = _by_kind(kinds, statements.composition.sum(axis=1), of_energies, of_forces, share) if kinds else ()
+    judged = Judgement(force_rmse=force_rmse, force=force, stress_rmse=stress_rmse, stress=stress, by_kind=told)
     if of_energies is None:
         return replace(judged, energy=Calibration(note=nothing))
     error = of_energies.centred(share)
@@ -259,6 +269,27 @@ def judge(statements: Statements, seen: Flags | None, share: float = 0.0) -> Jud
         expected=force.alpha,
     )
     return replace(judged, energy_rmse=float(np.sqrt(np.mean((error / n_atoms) ** 2))), energy=energy)
+
+
+def _by_kind(
+    kinds: Sequence[str], n_atoms: Array, energies: _Judged | None, forces: _Judged | None, share: float
+) -> tuple[str, ...]:
+    """Errors of each kind of structures, in words; nothing where there are fewer than two that have enough."""
+    numbers = Counter(kinds)
+    some = [kind for kind, number in numbers.most_common(_KINDS) if number >= _OF_KIND]
+    if len(some) < 2:
+        return ()
+    lines = []
+    for kind in (kind for kind in numbers if kind in some):  # in the order in which they came
+        mine, parts = np.array([one == kind for one in kinds]), []
+        for judged, sizes, unit in ((energies, n_atoms, "meV/atom"), (forces, np.ones_like(n_atoms), "meV/Å")):
+            here = np.zeros(0, dtype=bool) if judged is None else mine[judged.structure]
+            if judged is not None and here.any():
+                error = (judged.centred(share) / sizes[judged.structure])[here]
+                parts.append(f"{1e3 * float(np.sqrt(np.mean(error**2))):.3g} {unit}")
+        if parts:
+            lines.append(f"out-of-bag errors of {kind} ({numbers[kind]} structures): {', '.join(parts)}")
+    return tuple(lines)
 
 
 def _by_judges(t: Statements, seen: Flags | None) -> tuple[_Judged | None, _Judged | None, _Judged | None, str]:

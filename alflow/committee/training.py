@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from alflow.committee.kinds import origin_of
 from alflow.errors import ConfigError, PotentialError, PotentialWarning
 from alflow.structures import charge_and_multiplicity, distance_ratio
 from alflow.workers import server
@@ -133,6 +134,12 @@ class TrainingSet:
             (origin, frame.get_chemical_formula(), *charge_and_multiplicity(frame))
             for origin, frame in zip(self.origins, self.frames, strict=True)
         ]
+
+    def names_of_kinds(self) -> list[str]:
+        """By what errors are told apart: where structures come from or, if all come from one place, composition."""
+        if len(set(self.origins)) > 1:
+            return [origin or "others" for origin in self.origins]
+        return [frame.get_chemical_formula() for frame in self.frames]
 
     def energy_zero(self) -> Array:
         """Energy of an atom of each species that fits the energies best, shape (species,), of minimal norm, eV."""
@@ -272,16 +279,9 @@ def make_training_set(
         np.array(energies),
         tuple(all_forces),
         tuple(subtracted) if keep else (),
-        tuple(_origin(frame, origin) for frame, origin in zip(frames, whole, strict=True)),
+        tuple(origin_of(frame, origin) for frame, origin in zip(frames, whole, strict=True)),
         tuple(stresses),
     )
-
-
-def _origin(frame: Atoms, origin: str) -> str:
-    """Where a structure comes from, in words."""
-    said = {name: str(frame.info.get(name, "")) for name in ("system", "config_type")}
-    named = [f"{name} {value}" for name, value in said.items() if value]
-    return ", ".join([*named, *([origin] if origin else [])])
 
 
 def _state(charge: int, multiplicity: int) -> dict[str, int]:

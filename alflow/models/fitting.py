@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from alflow.committee.committee import Committee
+from alflow.committee.kinds import Weighs, check_weights
 from alflow.committee.protocol import Model
 from alflow.committee.training import BaselineResult
 from alflow.models.kinds import model_class
@@ -22,6 +23,7 @@ def fit(
     baseline_identity: str = "",
     baseline_results: Sequence[BaselineResult | None] | None = None,
     origins: Sequence[str] | None = None,
+    growing: bool = False,
     **settings: Any,
 ) -> Committee:
     """Fit a committee.
@@ -46,6 +48,8 @@ def fit(
     origins : sequence of str, optional
         Where each structure comes from, beside what its ``info`` says of ``system`` and ``config_type``: of those of
         one origin and composition every member sees half.
+    growing : bool
+        Whether other structures are to follow: then a weight of a kind that is not there is no error, but told.
     **settings
         Of the kind: for "ace" those of :class:`alflow.models.ace.settings.AceSettings`, for others the keys of
         ``[potential]``.
@@ -58,7 +62,8 @@ def fit(
     Raises
     ------
     PotentialError
-        Unknown settings; no structures, or structures that cannot be used; a member that cannot be evaluated.
+        Unknown settings; no structures, or structures that cannot be used; a weight of a kind that none of them is of;
+        a member that cannot be evaluated.
     ConfigError
         A member, or what trains it, cannot be made: a program or a file that is not there, another environment.
     TrainingError
@@ -67,6 +72,8 @@ def fit(
     if isinstance(kind, str):
         kind = model_class(kind)
     model = kind.make(n_members, settings) if isinstance(kind, type) else kind
+    if isinstance(model.settings, Weighs) and not growing:
+        check_weights(frames, origins, model.settings.weights)
     committee = Committee(model, seed, baseline, baseline_identity)
     committee.update(frames, baseline_results, origins)
     return committee

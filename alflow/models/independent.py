@@ -262,7 +262,7 @@ class IndependentMembers:
             stress_members=[np.asarray(said[k].stress).T for k in stresses],
         )  # fmt: skip
         noise = self.noise(training.frames)
-        judgement = judge(statements, seen)
+        judgement = judge(statements, seen, kinds=training.names_of_kinds())
         return replace(
             judgement,
             energy=_not_below(judgement.energy, noise.energy),

@@ -1,6 +1,7 @@
 """Fit: a committee for the structures of a file, outside any run."""
 
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from alflow import config
 from alflow.committee.committee import Committee
+from alflow.committee.kinds import Weighs
 from alflow.data.reading import read_structures
 from alflow.errors import ConfigError, warnings_told
 from alflow.executors.opening import open_reference
@@ -35,6 +37,8 @@ class Asked:
         A file with a ``[baseline]``.
     members, seed, cutoff, features : int, int, float, int, optional
         In the place of those of the settings; Å.
+    weights : tuple of str
+        Of kinds of structures, KIND=NUMBER each, beside those of the settings or in their place.
     """
 
     settings: Path | None = None
@@ -43,6 +47,7 @@ class Asked:
     seed: int | None = None
     cutoff: float | None = None
     features: int | None = None
+    weights: tuple[str, ...] = ()
 
 
 def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, closely: bool = False) -> Committee:
@@ -109,11 +114,28 @@ def _changed(potential: AnyPotential, asked: Asked) -> AnyPotential:
     """With what was asked for instead; ConfigError if the kind has no such key, or not this value."""
     changes = {"n_members": asked.members, "cutoff": asked.cutoff, "n_features": asked.features}
     wanted = {key: value for key, value in changes.items() if value is not None}
-    for key in wanted:
+    for key in [*wanted, *(["weights"] if asked.weights else [])]:
         if key not in type(potential).model_fields:
             msg = f"[potential] of kind {potential.kind!r} has no {key}: leave it out"
             raise ConfigError(msg)
-    return potential.model_copy(update=wanted)
+    changed = potential.model_copy(update=wanted)
+    if asked.weights and isinstance(changed, Weighs):
+        weights = dict(changed.weights) | dict(_weight(text) for text in asked.weights)
+        changed = changed.model_copy(update={"weights": weights})
+    return changed
+
+
+def _weight(text: str) -> tuple[str, float]:
+    """A kind and its weight."""
+    kind, _, number = text.rpartition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = 0.0
+    if not (kind and 0 < weight < math.inf):
+        msg = f"weight: expected KIND=NUMBER with a number > 0, found {text!r}"
+        raise ConfigError(msg)
+    return kind, weight
 
 
 def _baseline(settings: config.Settings | None, asked: Asked, directory: Path) -> BaselineMethod | None:

@@ -68,7 +68,7 @@ def _fitted(
         committee.update(frames[known:], new, origins[known:])
     else:
         kind = potential.unfitted(context.workshop(_before(context, cycle)))
-        committee = fit(frames, kind=kind, seed=context.settings.seed, origins=origins, **options)
+        committee = fit(frames, kind=kind, seed=context.settings.seed, origins=origins, growing=True, **options)
     # Walkers and reference calculations come next, and need memory more than this saves time.
     if potential.adds and psutil.virtual_memory().available > _ROOM * psutil.Process().memory_info().rss:
         last.committee, last.labels = committee, labels

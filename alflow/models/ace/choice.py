@@ -178,6 +178,7 @@ class _Question:
             json.dumps(asked, sort_keys=True).encode(),
             *(b"" if array is None else np.ascontiguousarray(array).tobytes() for array in arrays),
             *(part for frame in self.compared.frames for part in bits(frame)),
+            json.dumps(self.compared.origins).encode(),
         ]
         object.__setattr__(self, "digest", hashlib.sha256(b"|".join(parts)).digest())
 

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from alflow.committee import kinds
 from alflow.committee.judgement import judge, share_of_whole
 from alflow.committee.protocol import Fitted
 from alflow.committee.resampling import Resampling
@@ -151,17 +152,20 @@ class Fit:
         by_species = [features[:, env.pairs.species == s] for s in range(len(self.descriptor.numbers))]
         counts = self.descriptor.composition(env)
         summed = np.concatenate([*(mine.sum(axis=1) for mine in by_species), counts])
-        self.jury.add(summed, len(atoms), group)
+        weight = kinds.weight(training.origins[index], self.settings.weights)
+        self.jury.add(summed, len(atoms), group, weight)
         rows, targets = self.weighted(env, summed, forces, virial)
         size, end = rows.shape[0] - len(counts), rows.shape[1] - (0 if virial is None else virial.size)
         if forces is not None and self.settings.force_weight > 0:
-            self.jury.add_forces(
-                rows[:size, 1:end], forces.ravel(), resampling.draws(index), self.settings.force_weight
-            )
+            plain_forces = rows[:size, 1:end], forces.ravel()
+            self.jury.add_forces(*plain_forces, resampling.draws(index), self.settings.force_weight)
         if stress is not None:
             volume = atoms.get_volume()
             plain = rows[:size, end:] / (volume * self.virial_weight(len(atoms)))
             self.jury.add_stress(plain, stress, np.sqrt(len(atoms)) / volume, resampling.draws(index))
+        if weight != 1.0:  # what is judged has none
+            rows *= weight
+            targets *= weight
         self.equations.add(group, rows, targets, summed, by_species, rows.shape[1] - end, self.descriptor.threads)
 
     def energy_weight(self, n_atoms: IntArray | int) -> Array:
@@ -276,7 +280,7 @@ class Fit:
         statements = self.jury.statements(
             found.members + change, found.without + change.mean(axis=0), energies, composition
         )
-        judgement = judge(statements, seen, share)
+        judgement = judge(statements, seen, share, training.names_of_kinds())
         if found.left_open.size:
             coefficients = coefficients + found.left_open.T / judgement.energy.factor
         parts = coefficients[:, :-n_species].reshape(len(seen), n_species, n_features + 1)
@@ -296,6 +300,7 @@ class Fit:
                 atom_error,
                 (
                     *resampling.remarks(training.kinds()),
+                    *judgement.by_kind,
                     *self._blind(),
                     *self._apart(),
                     *remarks_on_labels(training, judgement, virial, found.energies_over_forces),

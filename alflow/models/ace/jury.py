@@ -28,6 +28,7 @@ class Jury:
     rows: list[Array] = field(default_factory=list)
     n_atoms: list[int] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     force_rows: list[NDArray[np.float32]] = field(default_factory=list)
     forces: list[Array] = field(default_factory=list)
     with_forces: list[int] = field(default_factory=list)
@@ -36,11 +37,15 @@ class Jury:
     stress_sizes: list[float] = field(default_factory=list)
     with_stress: list[int] = field(default_factory=list)
 
-    def add(self, row: Array, n_atoms: int, group: int) -> None:
-        """Add a structure's energy row (D,): its features summed over its atoms, and how many these are by species."""
+    def add(self, row: Array, n_atoms: int, group: int, weight: float = 1.0) -> None:
+        """Add a structure's energy row (D,): its features summed over its atoms, and how many these are by species.
+
+        Its weight counts in fits, not in what is judged.
+        """
         self.rows.append(row)
         self.n_atoms.append(n_atoms)
         self.groups.append(group)
+        self.weights.append(weight)
 
     def add_forces(self, rows: Array, forces: Array, rng: np.random.Generator, weight: float = 1.0) -> None:
         """Add some of the last added structure's force rows (S F, n), here multiplied by a weight, and forces (n,)."""
@@ -74,8 +79,8 @@ class Jury:
     def with_energies(
         self, equations: NormalEquations, energies: Array, weight: Callable[[IntArray], Array]
     ) -> NormalEquations:
-        """The sums with the energies (n,) of all structures, each with the weight of its number of atoms."""
-        w = weight(np.array(self.n_atoms))
+        """The sums with the energies (n,) of all structures, each with the weight of its size and its own."""
+        w = weight(np.array(self.n_atoms)) * np.array(self.weights)
         return equations.with_energies(np.array(self.groups), w[:, None] * np.array(self.rows), w * energies)
 
     def statements(self, members: Array, without: Array, energies: Array, composition: Array) -> Statements:

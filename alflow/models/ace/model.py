@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from alflow.committee import kinds
 from alflow.committee.protocol import Fitted, Forward, Gradient
 from alflow.committee.resampling import Resampling
 from alflow.committee.training import TrainingSet
@@ -148,7 +149,10 @@ class AceModel:
         self.fingerprint = Fingerprint(self.descriptor, self.settings.smoothness, training.frames, solution.leverages)
         self._last = None
         chosen = () if choice is None else (choice.remark,)
-        return replace(solution.fitted, remarks=(*solution.fitted.remarks, *chosen, *contradiction))
+        # In a run structures of such a kind may come later.
+        missing = kinds.unknown(training.origins, settings.weights)
+        odd = (f"warning: weights: {missing}",) if missing else ()
+        return replace(solution.fitted, remarks=(*solution.fitted.remarks, *chosen, *contradiction, *odd))
 
     def _choice(self, training: TrainingSet, resampling: Resampling) -> Choice | None:
         """Of the basis: that of before, unless there are a quarter more structures."""
@@ -223,7 +227,9 @@ class AceModel:
 
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group: settings, coefficients, weights of species, and where the core begins."""
-        group.attrs["settings"] = json.dumps(self.settings.plain(), sort_keys=True)
+        # Without weights a file is what it was before there were any.
+        settings = {name: value for name, value in self.settings.plain().items() if value != {}}
+        group.attrs["settings"] = json.dumps(settings, sort_keys=True)
         if self.choice is not None:
             group.attrs["choice"] = json.dumps(asdict(self.choice), sort_keys=True)
         group["coefficients"] = self.coefficients

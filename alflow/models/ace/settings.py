@@ -59,6 +59,11 @@ class AceKeys(Section):
     stress_weight: NotNegative = Field(
         0.1, description="weight of stresses: eV of virial over sqrt(atoms), relative to forces in eV/Å"
     )
+    weights: dict[str, Positive] = Field(
+        {},
+        description="by what errors of structures of a kind are multiplied in the fit, a table: "
+        "the kind is a system, a `config_type` of a file, `initial` or `cycle 3`",
+    )
 
 
 class AceSettings(AceKeys):

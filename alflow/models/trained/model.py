@@ -141,7 +141,7 @@ class TrainedModel(IndependentMembers):
         judgement, noise = self.judged(training, members, said, resampling, seen)
         self.fingerprint, self._last = fingerprint, None
         unknown = np.full(len(self.numbers), np.nan)
-        remarks = (*resampling.remarks(training.kinds()), *self.remarks(noise))
+        remarks = (*resampling.remarks(training.kinds()), *judgement.by_kind, *self.remarks(noise))
         return Fitted(judgement, float("nan"), unknown, float("nan"), remarks)
 
     def _job(self, member: int, training: TrainingSet, half: NDArray[np.intp], resampling: Resampling) -> Job:
