@@ -20,7 +20,7 @@ Shares of cases in which the truth is within one error (0.68 is ideal; of the we
 deviation with an error of their own), and root mean squares of error over error (1; 1.1). Model: of the wells the model
 error against the members' exact averages, without any statistical error; of the liquid the model error by itself.
 Exit code 1 when members that drive themselves miss the ideal share of the total error by more than 0.1 and by two of
-its standard errors.
+its standard errors; but for committees of energies alone, whose calibration by twelve of them is rough whatever drives.
 """
 
 import argparse
@@ -211,8 +211,9 @@ def liquid(folder: Path, seeds: int, workers: int) -> bool:
                     of = coverage.cases(found, truth, name, quantity)
                     alone = (of.value - of.truth) / np.where(of.model > 0, of.model, np.nan)
                     share = np.median(of.model / of.statistical)
-                    print(f"  {name:8} {quantity:12} model/statistical {share:5.2f}   {told(alone)}   {told(of.z)}")
-                    good &= name != "members" or right(of.z)
+                    by_model = told(alone) if share > 1 else "statistical errors rule"
+                    print(f"  {name:8} {quantity:12} model/statistical {share:5.2f}   {by_model:23}   {told(of.z)}")
+                    good &= name != "members" or setting == "energies alone" or right(of.z)
     return good
 
 
