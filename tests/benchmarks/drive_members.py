@@ -17,8 +17,9 @@ Lennard-Jones       the liquid of averages_coverage.py; committees of 16 fitted 
 ==================  ================================================================================================
 
 Shares of cases in which the truth is within one error (0.68 is ideal; of the wells 0.66, as 16 members tell a standard
-deviation with an error of their own), and root mean squares of error over error (1; 1.1). Model: of the wells the model
-error against the members' exact averages, without any statistical error; of the liquid the model error by itself.
+deviation with an error of their own), and root mean squares of error over error (1; 1.1). A member that knows little
+may leave what labels know, to where averages mean nothing, which its extrapolation grade tells. Model: of the wells the
+model error against the members' exact averages, without any statistical error; of the liquid the model error by itself.
 Exit code 1 when members that drive themselves miss the ideal share of the total error by more than 0.1 and by two of
 its standard errors; but for committees of energies alone, whose calibration by twelve of them is rough whatever drives.
 """
@@ -48,6 +49,7 @@ DIMENSIONS, WIDTHS, FRAMES, MEMORY = 10, 0.03, 250, 2.0  # of the wells; frames 
 WELLS = ("position", "energy", "square")
 SETTINGS = {"energies alone": {"force_weight": 0.0}, "with forces": {}}
 STEPS, BEFORE = 1000, 1000
+STRANGE = 1e3  # extrapolation grade of what no label is like
 FAR, ERRORS = 0.1, 2.0
 
 
@@ -180,6 +182,10 @@ def averages_of(folder: Path, seed: int, setting: str) -> coverage.Arrays:
     by_mean = Source("mean", example.TEMPERATURE, None, 1, lambda: batches(runs, (None,)))
     found = average(by_members, example.OBSERVABLES)
     out = coverage.numbers(found, "members") | {"mbar": np.array(found.method == "mbar"), "h": found.h_spread}
+    model, ends = committee(folder, seed, setting), [runs[f"{m} positions"][-1:] for m in (None, *every)]
+    out["grades"] = np.array(
+        [model.grade(coverage.structures(end)[0]).max() for end in ends]
+    )  # of the mean's run first
     return out | coverage.numbers(average(by_mean, example.OBSERVABLES, method="cea"), "cea")
 
 
@@ -206,14 +212,19 @@ def liquid(folder: Path, seeds: int, workers: int) -> bool:
             spread = np.median([one["h"] for one in found])
             mbar = sum(bool(one["mbar"]) for one in found)
             print(f"Lennard-Jones, 12 frames {setting}: h {spread:.2g} (median), MBAR for {mbar} of {seeds} seeds")
-            for name in ("members", "cea"):
+            gone = [np.sum(one["grades"][1:] > STRANGE) for one in found]
+            print(f"  in {np.count_nonzero(gone)} seeds a member left what labels know, {sum(gone)} in all")
+            for name in ("members", "members that all stayed", "cea"):
+                some = [
+                    one for one, left in zip(found, gone, strict=True) if not left or name != "members that all stayed"
+                ]
                 for quantity in coverage.QUANTITIES:
-                    of = coverage.cases(found, truth, name, quantity)
+                    of = coverage.cases(some, truth, name.split()[0], quantity)
                     alone = (of.value - of.truth) / np.where(of.model > 0, of.model, np.nan)
                     share = np.median(of.model / of.statistical)
                     by_model = told(alone) if share > 1 else "statistical errors rule"
-                    print(f"  {name:8} {quantity:12} model/statistical {share:5.2f}   {by_model:23}   {told(of.z)}")
-                    good &= name != "members" or setting == "energies alone" or right(of.z)
+                    print(f"  {name:23} {quantity:12} model/statistical {share:5.2f}   {by_model:23}   {told(of.z)}")
+                    good &= name == "cea" or setting == "energies alone" or right(of.z)
     return good
 
 

@@ -291,6 +291,14 @@ def test_methods_belong_to_what_drove_a_run(by_members: Path, run: Path) -> None
         assert message in done.stderr
 
 
+def test_a_walker_where_no_label_is_like_it_is_named(by_members: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Store(by_members).production("each")
+    assert not any("extrapolation grade" in note for note in open_source(place).notes)
+    monkeypatch.setattr("alflow.averages.sources.productions._STRANGE", 0.0)
+    (first, *_) = (note for note in open_source(place).notes if "extrapolation grade" in note)
+    assert first.startswith("walker 0 is where surroundings are unlike those of all labels (extrapolation grade ")
+
+
 def test_walkers_of_members_are_the_same_bits_in_pieces(by_members: Path, tmp_path: Path) -> None:
     other = shutil.copytree(by_members, tmp_path / "run")
     shutil.rmtree(Store(other).production("each"))

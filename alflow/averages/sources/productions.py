@@ -11,6 +11,8 @@ from alflow.records.sample import Segment
 from alflow.state.file import read_file
 from alflow.state.store import BEGINNING, read_segment, segment_paths
 
+_STRANGE = 1e3  # extrapolation grade; as of [select] grade_min
+
 
 def is_production(folder: Path) -> bool:
     """Whether a folder holds a production run."""
@@ -68,11 +70,16 @@ def production_source(folder: Path, temperature: float | None = None, system: st
 
 
 def _stopped(folder: Path, record: ProductionRecord, walkers: list[int]) -> Iterator[str]:
-    """Which walkers left their bounds: averages over them end there."""
+    """Which walkers left their bounds, where averages over them end, or what the labels know."""
     for walker in walkers:
         end = read_segment(segment_paths(folder, walker, record.driver)[-1], Segment)
         if end.stop:
             yield f"walker {walker} stopped after {end.end_step} steps: {end.stop}"
+        elif (grade := float(end.largest_grade.max(initial=0.0))) > _STRANGE:
+            yield (
+                f"walker {walker} is where surroundings are unlike those of all labels (extrapolation grade "
+                f"{grade:.2g}): averages of such frames say nothing; label some of them"
+            )
 
 
 def walked(folder: Path) -> list[tuple[int, int, str]]:
