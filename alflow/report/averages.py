@@ -276,15 +276,14 @@ def lines(report: Report) -> list[str]:
 
 def text_table(report: Report) -> str:
     """Averages as aligned text: value, statistical error, model error, both, and the plain average of the run."""
-    head = ["observable", "", "mean", "statistical", "model", "total", "driven", "unit"]
+    head = ["observable", "", "mean", "statistical", "model", "+-", "sigma_a", "sigma_aV", "total", "driven", "unit"]
+    shown = dict.fromkeys(head, True)
+    shown["+-"] = report.result.method in get_args(MembersMethod)  # there noise was taken off, and may be most of it
+    shown["sigma_a"] = shown["sigma_aV"] = any(row.average.members.shape[1] > 1 for row in report.rows)
     body = [cells for row in report.rows for cells in _cells(row)]
-    if any(row.average.members.shape[1] > 1 for row in report.rows):
-        head[5:5] = ["sigma_a", "sigma_aV"]
-    else:
-        body = [cells[:5] + cells[7:] for cells in body]
-    table = [head, *body]
-    widths = [max(len(cells[k]) for cells in table) for k in range(len(head))]
-    left = {0, len(head) - 1}
+    table = [[cell for cell, name in zip(cells, head, strict=True) if shown[name]] for cells in (head, *body)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    left = {0, len(widths) - 1}
     return "\n".join(
         "  ".join(
             c.ljust(w) if k in left else c.rjust(w) for k, (c, w) in enumerate(zip(cells, widths, strict=True))
@@ -300,7 +299,7 @@ def _cells(row: Row) -> list[list[str]]:
     out = []
     for k in shown:
         place = f"{row.grid[k]:.4g}" if row.grid is not None else f"[{k}]" if count > 1 else ""
-        errors = (a.statistical[k], a.model[k], a.sigma_a[k], a.sigma_aV[k], a.total[k])
+        errors = (a.statistical[k], a.model[k], a.model_noise[k], a.sigma_a[k], a.sigma_aV[k], a.total[k])
         digits = _digits(float(a.total[k]))
         numbers = [_fixed(a.value[k], digits), *(f"{e:.2g}" for e in errors), _fixed(a.driven[k], digits)]
         out.append([row.text if k == 0 else "", place, *numbers, row.unit if k == 0 else ""])

@@ -275,6 +275,16 @@ def test_averages_over_walkers_of_members(by_members: Path) -> None:
     table = alflow("average", place, "--method", "mbar", "-o", "potential_energy").stdout
     assert "8 members, each drove walkers of its own, reweighted from all (MBAR): asked for" in table
     assert "spread of (V - mean)/kT" in table
+    assert table.splitlines()[-2].split() == [
+        "observable",
+        "mean",
+        "statistical",
+        "model",
+        "+-",
+        "total",
+        "driven",
+        "unit",
+    ]
 
 
 def test_methods_belong_to_what_drove_a_run(by_members: Path, run: Path) -> None:
