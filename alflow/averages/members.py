@@ -283,6 +283,9 @@ def _by_walker(
         ]
         if sum(len(one.sums["n"]) for one in mine) > 1:
             runs[m] = Run.of(mine, 0.0)
+    if len(runs) < 2:
+        msg = "fewer than two members have two blocks of frames: expected a longer run, or less of it dropped"
+        raise AverageError(msg)
     averages = []
     for j, quantity in enumerate(quantities):
         found = {}

@@ -241,7 +241,7 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
     path = trained_file(context, cycle)
     model = read_trained(path).model
     system = _one(asked.system, [s.name for s in settings.system], "system")
-    temperature = _one(asked.temperature, list(sample.temperature), "temperature")
+    temperature = _one(asked.temperature, list(dict.fromkeys(sample.temperature)), "temperature")
     seed = settings.seed if asked.seed is None else asked.seed
     stride = asked.stride or sample.stride
     drive = asked.drive or "mean"

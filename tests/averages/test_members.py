@@ -211,6 +211,8 @@ def test_what_cannot_be_averaged_is_said() -> None:
         average_members(wells.chunks(wells.walks[:1], values=False), wells.chunks, QUANTITIES, 1.0, range(8))
     with pytest.raises(AverageError, match="drop: expected a share of 0 or more and less than 1, found 1"):
         wells.average(drop=1.0)
+    with pytest.raises(AverageError, match="fewer than two members have two blocks of frames: expected a longer run"):
+        wells.average("own", drop=0.999)
     wells.walks[2, 5] = np.nan
     with pytest.raises(AverageError, match="member energies: not finite in frame 805"):
         wells.average()

@@ -347,6 +347,8 @@ def test_several_temperatures_need_a_choice(copy: Path) -> None:
     ):
         produce(copy, steps=10, name="new")
     produce(copy, steps=10, name="new", temperature=350.0, walkers=1)
+    (copy / "alflow.toml").write_text(text.replace("temperature = [300]", "temperature = [300, 300]"))
+    assert read_beginning(produce(copy, steps=10, name="same", walkers=1)).temperature == 300
 
 
 def test_another_committee_or_baseline_does_not_go_on(copy: Path) -> None:
