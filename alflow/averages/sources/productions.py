@@ -8,10 +8,11 @@ from alflow.averages.measuring import Batch, Source
 from alflow.errors import AverageError
 from alflow.records.production import ProductionRecord
 from alflow.records.sample import Segment
+from alflow.sampling.settings import Select
 from alflow.state.file import read_file
 from alflow.state.store import BEGINNING, read_segment, segment_paths
 
-_STRANGE = 1e3  # extrapolation grade; as of [select] grade_min
+_STRANGE = Select.model_fields["grade_min"].default  # extrapolation grade from which on it is said
 
 
 def is_production(folder: Path) -> bool:
