@@ -243,6 +243,7 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
 @click.option("--seed", type=click.IntRange(min=0), help="Which members see what [default: 0, or of --config]")
 @click.option("--cutoff", type=click.FloatRange(min=0, min_open=True), help="Radius in Å.")
 @click.option("--features", type=click.IntRange(min=1), help="Of an atom, at most (n_features).")
+@click.option("--energy-weight", type=click.FloatRange(min=0, min_open=True), help="Beside that of forces, 1.")
 @click.option(
     "--weight", "weights", multiple=True, metavar="KIND=NUMBER", help="Of structures of a kind; may be repeated."
 )

@@ -300,10 +300,10 @@ def test_no_initial_structures(tmp_path: Path) -> None:
 def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
     data, model, out = tmp_path / "all.xyz", tmp_path / "m.h5", tmp_path / "out.xyz"
     run("export", finished_run, data)
-    result = run("train", data, "-o", model, "--members", 8, "--cutoff", 4, "--features", 90)
+    result = run("train", data, "-o", model, "--members", 8, "--cutoff", 4, "--features", 90, "--energy-weight", 30)
     assert result.exit_code == 0, result.stderr
     found = package.load(model).settings
-    assert (found.cutoff, found.n_features) == (4.0, 90)
+    assert (found.cutoff, found.n_features, found.energy_weight) == (4.0, 90, 30.0)
     assert "out-of-bag errors" in result.stdout
     assert run("predict", model, data, "-o", out).exit_code == 0
     frame = ase.io.read(out, 0)

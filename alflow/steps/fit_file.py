@@ -35,7 +35,7 @@ class Asked:
         An alflow.toml, of which ``seed``, ``[potential]``, ``[baseline]`` and ``[executor]`` count.
     baseline : Path, optional
         A file with a ``[baseline]``.
-    members, seed, cutoff, features : int, int, float, int, optional
+    members, seed, cutoff, features, energy_weight : int, int, float, int, float, optional
         In the place of those of the settings; Å.
     weights : tuple of str
         Of kinds of structures, KIND=NUMBER each, beside those of the settings or in their place.
@@ -47,6 +47,7 @@ class Asked:
     seed: int | None = None
     cutoff: float | None = None
     features: int | None = None
+    energy_weight: float | None = None
     weights: tuple[str, ...] = ()
 
 
@@ -112,7 +113,12 @@ def _purpose(output: Path, changes: Mapping[str, Any]) -> str:
 
 def _changed(potential: AnyPotential, asked: Asked) -> AnyPotential:
     """With what was asked for instead; ConfigError if the kind has no such key, or not this value."""
-    changes = {"n_members": asked.members, "cutoff": asked.cutoff, "n_features": asked.features}
+    changes = {
+        "n_members": asked.members,
+        "cutoff": asked.cutoff,
+        "n_features": asked.features,
+        "energy_weight": asked.energy_weight,
+    }
     wanted = {key: value for key, value in changes.items() if value is not None}
     for key in [*wanted, *(["weights"] if asked.weights else [])]:
         if key not in type(potential).model_fields:

@@ -1,9 +1,10 @@
-"""How far atoms see and with how many features: what suits the structures, by cross-validation on some of them.
+"""How far atoms see, with how many features, and what energies count: what suits the structures, by cross-validation.
 
 Forces of close-packed metals, covalent crystals, molecules and liquids fade at different distances, and a basis that
 has to describe farther neighbours has fewer functions left for near ones: no cutoff serves all. And where structures
 are few, features of high degree are often not told by any: where the forces are simple they do harm, where these depend
-on many angles they are needed from the start. Small fits tell, so candidates are compared on those.
+on many angles they are needed from the start. And where forces are learned well, or cannot be, energies may count more.
+Small fits tell, so candidates are compared on those.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from alflow.committee.training import TrainingSet
 from alflow.models.ace.fit import Fit, make_descriptor
 from alflow.models.ace.packed import solution, with_diagonal
 from alflow.models.ace.scaled import Scaled
-from alflow.models.ace.settings import USUAL_CUTOFF, AceSettings
+from alflow.models.ace.settings import USUAL_CUTOFF, USUAL_ENERGY_WEIGHT, AceSettings
 from alflow.models.ace.threads import each
 from alflow.structures import bits, neighbours
 
@@ -31,11 +32,12 @@ IntArray = NDArray[np.int64]
 _LADDER = (-1.0, -0.5, 0.5, 1.0)  # Å, other cutoffs than the usual one
 _NEAR, _FAR = 2.9, 10.0  # Å, nearest neighbours up to which the ladder serves, and as far as they are looked for
 _FEWEST = 8  # structures that do not nearly coincide, below which nothing is chosen
-_STRUCTURES, _ATOMS = 64, 2000  # that are compared, at most
+_STRUCTURES, _ATOMS = 128, 4000  # that are compared, at most
 _ELEMENTS = 20  # above which nothing is chosen: fits take long, and there is room for few features anyway
 _LEAST = 30  # features of an atom in fits that compare
-_COLUMNS = 600  # features of all species together in fits that compare cutoffs
+_COLUMNS = 600  # features of all species together in fits that compare cutoffs and weights
 _SIZES = (150, 300, 600, 1200)  # the same in fits that compare sizes: where the last is best, more are better still
+_WEIGHTS = (3.0, 10.0)  # of energies, by the usual one; less was worse in all of ten sets, or no better
 _MORE = 1.1  # times as many, from which the usual number is another one than the largest that is compared
 _STEPS = 1.25  # from one choice to the next, in structures
 _FOLDS = 4
@@ -47,7 +49,7 @@ _CLEARLY = 0.05  # difference of scores, from which it may count
 
 @dataclass(frozen=True)
 class Choice:
-    """A cutoff and a number of features, and why.
+    """A cutoff, a number of features and a weight of energies, and why.
 
     Attributes
     ----------
@@ -59,23 +61,28 @@ class Choice:
         They were chosen on the first so many structures of the training set that do not nearly coincide.
     reason : str
         In words.
+    energy_weight : float or None
+        Of energies, eV over the square root of the number of atoms, relative to forces in eV/Å; None for the usual one.
     """
 
     cutoff: float
     n_features: int | None
     n_structures: int
     reason: str
+    energy_weight: float | None = None
 
     @property
     def remark(self) -> str:
         """What was chosen and why, for people."""
         size = "" if self.n_features is None else f", {self.n_features} features an atom"
-        return f"cutoff {self.cutoff:g} Å{size}: {self.reason}"
+        weight = "" if self.energy_weight is None else f", energies with a weight of {self.energy_weight:g}"
+        return f"cutoff {self.cutoff:g} Å{size}{weight}: {self.reason}"
 
     def applied(self, settings: AceSettings) -> AceSettings:
         """Settings with what was chosen in the place of what was left open."""
         n_features = self.n_features if settings.n_features is None else settings.n_features
-        return settings.model_copy(update={"cutoff": self.cutoff, "n_features": n_features})
+        weight = self.energy_weight if settings.energy_weight is None else settings.energy_weight
+        return settings.model_copy(update={"cutoff": self.cutoff, "n_features": n_features, "energy_weight": weight})
 
 
 def deciding(n: int) -> int:
@@ -97,18 +104,21 @@ def deciders(resampling: Resampling) -> IntArray:
 
 
 def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling) -> Choice:
-    """Cutoff and number of features with clearly lower errors of four-fold cross-validation than the usual ones.
+    """Cutoff, number of features and weight of energies with clearly lower errors of cross-validation than usual.
 
     Candidates are the usual cutoff of 5.5 Å and others from 4.5 to 6.5 Å, in proportion longer where the nearest
     neighbours are farther than 2.9 Å apart, as in alkali metals and rare gases; then, with the best of them, 150, 300
-    and 600 features of all species together, if these do better than 1200. The score is the mean over structures of
-    log(1/16 + e^2/m), half of it by energies and half by forces, with the error e of a structure that was left out and
-    its median m as things usually are: neither wild structures nor those without a force decide. What differs from the
-    usual is taken where the score is lower by 0.05 and by a standard error of the difference. Where less than two
-    thirds of the structures can be compared, a fit to all of them is another matter: then it takes two standard errors,
-    and fewer features are not considered. Where 1200 are best, the usual number, which is larger for two elements and
-    more, has to be a clear gain over them: of 30 structures of copper and gold it had two to seven times the error of
-    forces, of 100 a third of it, and of 30 of water 0.86 of it.
+    and 600 features of all species together, if these do better than 1200; and three and ten times the usual weight of
+    energies. The score is the mean over structures of log(1/16 + e^2/m), half of it by energies and half by forces,
+    with the error e of a structure that was left out and its median m as things usually are: neither wild structures
+    nor those without a force decide. What differs from the usual is taken where the score is lower by 0.05 and by a
+    standard error of the difference. Another weight takes two of them: where it is of use that is clear (energies of
+    molybdenum, 2.1 for 2.9 meV/atom), and often it is of none.
+
+    Where less than two thirds of the structures can be compared, a fit to all of them is another matter: then it takes
+    two standard errors of another cutoff as well, and fewer features are not considered. Where 1200 are best, the usual
+    number, which is larger for two elements and more, has to be a clear gain over them: of 30 structures of copper and
+    gold it had two to seven times the error of forces, of 100 a third of it, and of 30 of water 0.86 of it.
 
     Parameters
     ----------
@@ -133,9 +143,9 @@ def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling)
     if len(some.numbers) > _ELEMENTS:
         return Choice(usual, None, len(first), f"as usual, of more than {_ELEMENTS} elements")
     most_are = 3 * len(compared) >= 2 * len(first)
-    cutoff, n_features, reason = _best(_Question(settings, compared, folds, usual, most_are))
-    reason += f" (cross-validation of {len(compared)} of the first {len(first)})"
-    return Choice(cutoff, n_features, len(first), reason)
+    found = _best(_Question(settings, compared, folds, usual, most_are))
+    reason = f"{found.reason} (cross-validation of {len(compared)} of the first {len(first)})"
+    return Choice(found.cutoff, found.n_features, len(first), reason, found.energy_weight)
 
 
 def _stretch(training: TrainingSet) -> float:
@@ -189,28 +199,54 @@ class _Question:
         return hash(self.digest)
 
 
+class _Answer(NamedTuple):
+    """As of :class:`Choice`."""
+
+    cutoff: float
+    n_features: int | None
+    energy_weight: float | None
+    reason: str
+
+
 @lru_cache(maxsize=4)  # every cycle of a run asks again
-def _best(question: _Question) -> tuple[float, int | None, str]:
-    """The best cutoff, Å, and number of features, None for the usual one, and why."""
-    usual, n_species = question.usual, len(question.compared.numbers)
-    few = _of_atom(question.settings, n_species, _COLUMNS)
+def _best(question: _Question) -> _Answer:
+    """What is best, and why."""
+    usual, settings = question.usual, question.settings
+    few = _of_atom(settings, len(question.compared.numbers), _COLUMNS)
     of_usual = _errors(question, usual, few, _EVERYWHERE)
     if not of_usual:  # labels that are many orders of magnitude off: the fit itself says so
-        return usual, None, "as usual"
+        return _Answer(usual, None, None, "as usual")
     least = min(of_usual, key=lambda place: sum(float(np.log(m)) for m in _medians(of_usual[place])))
     medians = _medians(of_usual[least])
-    near = [_Place(least.log_strength + step, least.prior) for step in (-_STEP, 0.0, _STEP)]
-    by_cutoff = {usual: _lowest({place: of_usual[place] for place in near if place in of_usual}, medians)}
-    if question.settings.cutoff is None:
+    by_cutoff = {usual: _lowest({place: of_usual[place] for place in least.around if place in of_usual}, medians)}
+    if settings.cutoff is None:
         for cutoff in (round(usual * (1.0 + step / USUAL_CUTOFF), 2) for step in _LADDER):
-            if found := _errors(question, cutoff, few, near):
+            if found := _errors(question, cutoff, few, least.around):
                 by_cutoff[cutoff] = _lowest(found, medians)
-    errors = 1.0 if question.most_are else 2.0
-    cutoff, reason = _clearly_best(by_cutoff, usual, errors, "Å")
-    if not question.most_are or question.settings.n_features is not None:
-        return cutoff, None, reason
-    size, why = _best_size(question, cutoff, medians)
-    return cutoff, size, reason + why
+    cutoff, reason = _clearly_best(by_cutoff, usual, 1.0 if question.most_are else 2.0, "Å")
+    size, why = None, ""
+    if question.most_are and settings.n_features is None:
+        size, why = _best_size(question, cutoff, medians)
+    weight, because = _best_weight(question, cutoff, few, least, medians)
+    return _Answer(cutoff, size, weight, reason + why + because)
+
+
+def _best_weight(
+    question: _Question, cutoff: float, n_features: int, near: "_Place", medians: list[float]
+) -> tuple[float | None, str]:
+    """The best weight of energies, None for the usual one, and why."""
+    if question.settings.energy_weight is not None or question.settings.force_weight == 0:
+        return None, ""
+    places = [place._replace(weight=factor) for factor in (1.0, *_WEIGHTS) for place in near.around]
+    found = _errors(question, cutoff, n_features, places)
+    by_weight = {}
+    for factor in (1.0, *_WEIGHTS):
+        if its := {place: errors for place, errors in found.items() if place.weight == factor}:
+            by_weight[factor * USUAL_ENERGY_WEIGHT] = _lowest(its, medians)
+    if USUAL_ENERGY_WEIGHT not in by_weight:
+        return None, ""
+    weight, why = _clearly_best(by_weight, USUAL_ENERGY_WEIGHT, 2.0, "as weight of energies")
+    return None if weight == USUAL_ENERGY_WEIGHT else weight, f"; {why}"
 
 
 def _best_size(question: _Question, cutoff: float, medians: list[float]) -> tuple[int | None, str]:
@@ -229,8 +265,7 @@ def _best_size(question: _Question, cutoff: float, medians: list[float]) -> tupl
     # That more were better so far does not say that still more are, and where it is not even so they need not be tried.
     if all(_gains(by_size, few, size) for few in sizes[-2:-1] if few in by_size):
         place = min(of_sizes[size], key=lambda at: _score(_terms(of_sizes[size][at], medians)))
-        around = [_Place(place.log_strength + step, place.prior) for step in (-_STEP, 0.0, _STEP)]
-        if of_most := _errors(question, cutoff, most, around):
+        if of_most := _errors(question, cutoff, most, place.around):
             by_size[most] = _lowest(of_most, medians)
             if _gains(by_size, size, most):
                 return None, f"; {why}, and {most} are better still"
@@ -273,10 +308,16 @@ def _gains(terms: dict[Any, list[Array]], fewer: Any, more: Any) -> bool:
 
 
 class _Place(NamedTuple):
-    """Of the ridge: its strength, and with which of the penalties it goes."""
+    """Of the ridge: its strength, and with which of the penalties it goes; and the weight of energies, by the usual."""
 
     log_strength: float
     prior: int
+    weight: float = 1.0
+
+    @property
+    def around(self) -> "list[_Place]":
+        """It, and those with less and with more strength."""
+        return [self._replace(log_strength=self.log_strength + step) for step in (-_STEP, 0.0, _STEP)]
 
 
 _EVERYWHERE = [_Place(x, prior) for prior in (0, 1) for x in _STRENGTHS]
@@ -298,19 +339,23 @@ def _errors(
     energies = training.energies - composition @ training.energy_zero()
     equations = fit.jury.with_energies(fit.equations, energies, fit.energy_weight)
     last = fit.descriptor.basis.n_features
-    system = Scaled.of(equations, fit.penalties, np.arange(last + 1) == last)
-    groups = np.arange(len(equations.gram))
-    none = np.zeros(len(system.scale))
-    known = [system.assemble(1.0 * (groups != fold), none) for fold in range(_FOLDS)]
+    groups, none = np.arange(len(equations.gram)), np.zeros(len(equations.total))
+    systems, known = {}, {}
+    for weight in {place.weight for place in places}:
+        system = Scaled.of(equations.with_weight(weight), fit.penalties, np.arange(last + 1) == last)
+        systems[weight] = system
+        known[weight] = [system.assemble(1.0 * (groups != fold), none) for fold in range(_FOLDS)]
     judged = folds.dealt & np.any(
         knows(composition, folds.groups[:, None] != np.arange(_FOLDS)) & (folds.groups[:, None] == np.arange(_FOLDS)),
         axis=1,
     )
 
     def at(place: _Place) -> tuple[Array, Array] | None:
+        system = systems[place.weight]
+
         def without(fold: int) -> Array:
-            matrix, right, _ = known[fold]
-            w, _ = solution(with_diagonal(matrix, system.ridge(*place)), right)
+            matrix, right, _ = known[place.weight][fold]
+            w, _ = solution(with_diagonal(matrix, system.ridge(place.log_strength, place.prior)), right)
             coefficients = system.plain(w[:, None])[:, 0]
             coefficients[-n_species:] += system.shift
             return coefficients

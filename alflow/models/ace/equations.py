@@ -150,6 +150,23 @@ class NormalEquations:
             square[group] += targets[mine] @ targets[mine]
         return replace(self, moment=moment, square=square, energies=Energies(groups, rows, targets))
 
+    def with_weight(self, factor: float) -> "NormalEquations":
+        """The same where energies count ``factor`` times as much as they did in :meth:`with_energies`, 1 at least."""
+        energies = self.energies
+        if energies is None or factor == 1.0:
+            return self
+        # In the sums they are there once.
+        gram, moment, square, more = self.gram.copy(), self.moment.copy(), self.square.copy(), factor**2 - 1.0
+        for group in range(len(moment)):
+            mine = energies.groups == group
+            rows, targets = energies.rows[mine], energies.targets[mine]
+            for add in packed.squares(gram[group], np.ascontiguousarray(rows.T), more):
+                add()
+            moment[group] += more * (targets @ rows)
+            square[group] += more * (targets @ targets)
+        energies = Energies(energies.groups, factor * energies.rows, factor * energies.targets)
+        return replace(self, gram=gram, moment=moment, square=square, energies=energies)
+
     def less(self, coefficients: Array) -> "NormalEquations":
         """The same with what a model with these coefficients (D,) says taken off the labels."""
         said = np.array([packed.times(gram, coefficients) for gram in self.gram])

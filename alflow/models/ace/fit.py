@@ -173,7 +173,7 @@ class Fit:
 
         Divided by that, an energy of a large structure counts as much as one of a small structure.
         """
-        return np.asarray(self.settings.energy_weight / np.sqrt(n_atoms))
+        return np.asarray(self.settings.weight_of_energies / np.sqrt(n_atoms))
 
     def virial_weight(self, n_atoms: int) -> Array:
         """Of the stress times the volume of a structure, shape (6,): like that of its energy."""

@@ -50,7 +50,7 @@ class AceModel:
     settings : AceSettings
         What defines it, as it was asked for.
     choice : Choice or None
-        Of what was not asked for, a cutoff or a number of features.
+        Of what was not asked for: cutoff, number of features, weight of energies.
     n_members : int
         M.
     descriptor : Descriptor
@@ -160,7 +160,7 @@ class AceModel:
             return None
         if self.choice is not None and self.choice.n_structures == len(deciders(resampling)):
             return self.choice
-        self.progress.begin("choose cutoff and features", 1)
+        self.progress.begin("choose cutoff, features and weight", 1)
         choice = choose(self.settings, training, resampling)
         self.progress.advance()
         return choice

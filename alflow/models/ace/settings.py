@@ -17,6 +17,9 @@ Array = NDArray[np.float64]
 USUAL_CUTOFF = 5.5
 """What :mod:`alflow.models.ace.choice` begins with, Å."""
 
+USUAL_ENERGY_WEIGHT = 20.0
+"""Likewise."""
+
 _LENGTH = 1.6  # r_0 over the sum of two covalent radii
 _SIGNS = {"greater than or equal to": ">=", "less than or equal to": "<=", "greater than": ">"}
 _COLUMNS = 4000  # features of all species together, unless n_features is given
@@ -27,9 +30,8 @@ class AceKeys(Section):
     """What alflow.toml and the keywords of ``alflow.fit`` have in common; the same defaults serve all matter.
 
     They were chosen by cross-validation within training sets of silicon, copper, water and ethanol: molecules, liquids
-    and solids. Cutoff and number of features are chosen for the labels at hand
-    (:func:`alflow.models.ace.choice.choose`). Weights make little difference: a third or three times that of energies
-    changed errors of energies and forces by less than what another training set would.
+    and solids. Cutoff, number of features and weight of energies are chosen for the labels at hand
+    (:func:`alflow.models.ace.choice.choose`).
     """
 
     cutoff: Positive | None = Field(
@@ -52,8 +54,10 @@ class AceKeys(Section):
         le=118,
         description="pseudo-species that stand for more species in products; 4 by default, fewer with few features",
     )
-    energy_weight: Positive = Field(
-        20.0, description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å"
+    energy_weight: Positive | None = Field(
+        None,
+        description="weight of energies: eV over sqrt(atoms), relative to forces in eV/Å; by default 20, 60 or 200, as "
+        "suits the labels, and 20 where both cutoff and n_features are given",
     )
     force_weight: NotNegative = Field(1.0, description="weight of forces")
     stress_weight: NotNegative = Field(
@@ -115,6 +119,11 @@ class AceSettings(AceKeys):
     def radius(self) -> float:
         """The cutoff, the usual one where none is given, Å."""
         return USUAL_CUTOFF if self.cutoff is None else float(self.cutoff)
+
+    @property
+    def weight_of_energies(self) -> float:
+        """The usual one where none is given."""
+        return USUAL_ENERGY_WEIGHT if self.energy_weight is None else float(self.energy_weight)
 
     def features_of(self, n_species: int) -> int:
         """Features of an atom, at most."""

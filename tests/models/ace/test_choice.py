@@ -139,6 +139,33 @@ def test_a_wild_structure_does_not_decide() -> None:
     assert chosen(alflow.fit(wild, **FEW)).cutoff == chosen(alflow.fit(frames, **FEW)).cutoff == 4.5
 
 
+def energy_error(committee: alflow.Committee, frames: list[Atoms]) -> float:
+    errors = [committee.drive(frame, "none").energy - frame.get_potential_energy() for frame in frames]
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def test_energies_count_more_where_that_is_clearly_better() -> None:
+    """Forces that count thirty times as much as usual leave little to energies, unless these may count more, too."""
+    frames, test = metal(24, 4.4), metal(8, 4.4, seed=1)
+    given = {"cutoff": 4.5, "force_weight": 30.0, **FEW}
+    committee, usual = alflow.fit(frames, **given), alflow.fit(frames, energy_weight=20.0, **given)
+    weight = chosen(committee).energy_weight
+    assert weight in {60.0, 200.0}
+    assert f"energies with a weight of {weight:g}: " in chosen(committee).remark
+    assert f"of 60, 200 as weight of energies {weight:g} is best" in chosen(committee).remark
+    assert committee.model.fit.settings.weight_of_energies == weight
+    assert chosen(usual).energy_weight is None
+    assert "weight" not in chosen(usual).remark
+    assert energy_error(committee, test) < 0.7 * energy_error(usual, test)
+    assert force_error(committee, test) < 1.1 * force_error(usual, test)
+
+
+def test_energies_count_as_usual_where_that_is_as_good() -> None:
+    found = chosen(alflow.fit(metal(16, 4.4), cutoff=4.5, **FEW))
+    assert found.energy_weight is None
+    assert "none of 60, 200 as weight of energies is clearly better than 20" in found.remark
+
+
 @pytest.mark.parametrize("numbers", [(29,), (1, 8), (1, 6, 8), (1, 6, 7, 8), (13, 28, 29, 46, 47, 78, 79)])
 def test_few_features_see_angles_too(numbers: tuple[int, ...]) -> None:
     settings = AceSettings()
@@ -175,7 +202,7 @@ def test_pieces_give_the_same_bits_as_all_at_once(monkeypatch: pytest.MonkeyPatc
     frames, asked = metal(20, 4.4), []
     answer = choice._best
 
-    def counted(question: choice._Question) -> tuple[float, int | None, str]:
+    def counted(question: choice._Question) -> choice._Answer:
         asked.append(len(question.compared))
         return answer(question)
 

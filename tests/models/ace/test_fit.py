@@ -100,6 +100,19 @@ def _equations(committee: Committee) -> NormalEquations:
     return fit.jury.with_energies(fit.equations, energies, fit.energy_weight)
 
 
+def test_energies_count_more_in_sums_that_are_there() -> None:
+    """As in those that are made with the weight."""
+    frames = labelled(bulk("Cu", cubic=True), 8, seed=0)
+    usual, more = (alflow.fit(frames, **SMALL, energy_weight=weight) for weight in (20.0, 60.0))
+    found, expected = _equations(usual).with_weight(3.0), _equations(more)
+    np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-9, atol=1e-9 * np.abs(expected.gram).max())
+    np.testing.assert_allclose(found.moment, expected.moment, rtol=1e-9, atol=1e-9 * np.abs(expected.moment).max())
+    np.testing.assert_allclose(found.square, expected.square, rtol=1e-12)
+    np.testing.assert_allclose(found.energies.rows, expected.energies.rows, rtol=1e-12)
+    np.testing.assert_allclose(found.energies.targets, expected.energies.targets, rtol=1e-12)
+    assert _equations(usual).with_weight(1.0).gram is usual.model.fit.equations.gram
+
+
 def _weighted(
     committee: Committee,
     env: Environment,
