@@ -33,7 +33,7 @@ from alflow.models.ace.environment import Descriptor
 from alflow.models.ace.equations import NormalEquations
 from alflow.models.ace.packed import solution
 from alflow.models.ace.scaled import FixedRidge, Scaled
-from alflow.models.ace.strength import criterion, enough_to_judge, lowest, square_error
+from alflow.models.ace.strength import criterion, enough_to_judge, lowest, square_error, squares
 from alflow.randomness import generator
 
 Array = NDArray[np.float64]
@@ -165,7 +165,7 @@ def make_prior(
 
     def error(k: int) -> float:
         system = Scaled.of(rest, penalties, loath, fixed=ridge_of(k))
-        return criterion(system, common, n_apart, threads)[0](np.log10(strength / system.mean_eigenvalue), choice)
+        return squares(system, common, (float(np.log10(strength / system.mean_eigenvalue)), choice), threads)
 
     taken = _USUAL
     if enough_to_judge(system, common, n_apart):

@@ -7,6 +7,7 @@ equations are solved (:mod:`alflow.models.ace.regression`). So no digit depends 
 came.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +19,7 @@ from alflow.models.ace.threads import each
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _SMALL = 200  # columns up to which other threads cost more than they bring
 
@@ -33,6 +35,35 @@ class Energies:
     def square_error(self, coefficients: Array) -> float:
         """Of a model with these coefficients (D,)."""
         return float(np.sum((self.targets - self.rows @ coefficients) ** 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows of some force components of structures, or of their stresses, by which fits that lack them are judged.
+
+    Attributes
+    ----------
+    groups : ndarray of int, shape (n,)
+        To which each structure belongs.
+    rows, targets : list of ndarray, shapes (m, S F) and (m,)
+        Of each structure, without weights.
+    """
+
+    groups: IntArray
+    rows: list[NDArray[np.float32]]
+    targets: list[Array]
+
+    def less(self, coefficients: Array) -> "Sample":
+        """The same with what a model with these coefficients (D,) says taken off the targets."""
+        return replace(self, targets=[y - x @ coefficients[: x.shape[1]] for x, y in self._pairs()])
+
+    def square_errors(self, coefficients: Array, groups: Flags) -> Array:
+        """Mean over the rows of each structure of some of the groups (G,), of a model with these coefficients (D,)."""
+        mine = [pair for pair, group in zip(self._pairs(), self.groups, strict=True) if groups[group]]
+        return np.array([np.mean((y - x @ coefficients[: x.shape[1]]) ** 2) for x, y in mine])
+
+    def _pairs(self) -> Iterable[tuple[NDArray[np.float32], Array]]:
+        return zip(self.rows, self.targets, strict=True)
 
 
 @dataclass(eq=False)
@@ -58,6 +89,8 @@ class NormalEquations:
         How many rows that are.
     energies : Energies, optional
         Those of :meth:`with_energies`.
+    samples : tuple of Sample
+        Of forces and of stresses.
     """
 
     gram: Array
@@ -71,6 +104,7 @@ class NormalEquations:
     stress_moment: Array
     n_stresses: float = 0.0
     energies: "Energies | None" = None
+    samples: tuple[Sample, ...] = ()
 
     @classmethod
     def empty(cls, n_groups: int, n_species: int, n_features: int) -> "NormalEquations":
@@ -179,6 +213,7 @@ class NormalEquations:
             square=self.square - 2 * self.moment @ coefficients + said @ coefficients,
             stress_moment=self.stress_moment - packed.times(self.stress_gram, coefficients),
             energies=energies,
+            samples=tuple(sample.less(coefficients) for sample in self.samples),
         )
 
     def atoms(self, coefficients: Array) -> tuple[Array, float]:

@@ -1,18 +1,19 @@
 """What is kept of the training set to judge every new fit by, without evaluating any structure again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alflow.committee.judgement import Statements
-from alflow.models.ace.equations import NormalEquations
+from alflow.models.ace.equations import NormalEquations, Sample
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_FORCES = 48  # force components kept of a structure
+_ATOMS = 16  # of a structure whose forces are kept: all components, so that it may be turned as one likes
+_BOTH = np.array([1.0, 1.0, 1.0, *3 * [np.sqrt(2.0)]])  # xy of a stress counts for yx, too: likewise
 _MANY = 400  # structures of which all are kept; of a later one, the k-th, with probability 400/k
 
 
@@ -21,7 +22,7 @@ class Jury:
     """Rows of the structures, kept to be multiplied with the coefficients of every new fit.
 
     Those of all energies, and of forces and stresses as many as make sure that neither memory nor time grow with the
-    whole data: a random sample of the force components of a structure, of all structures at first and of ever fewer
+    whole data: forces of a random sample of the atoms of a structure, of all structures at first and of ever fewer
     later.
     """
 
@@ -50,7 +51,8 @@ class Jury:
     def add_forces(self, rows: Array, forces: Array, rng: np.random.Generator, weight: float = 1.0) -> None:
         """Add some of the last added structure's force rows (S F, n), here multiplied by a weight, and forces (n,)."""
         if self._keeps(rng):
-            chosen = np.sort(rng.permutation(len(forces))[:_FORCES])
+            atoms = np.sort(rng.permutation(len(forces) // 3)[:_ATOMS])
+            chosen = (3 * atoms[:, None] + np.arange(3)).ravel()
             # Half the memory: errors are judged to a few digits, whatever the fit itself needs.
             self.force_rows.append((rows[:, chosen].T / weight).astype(np.float32))
             self.forces.append(forces[chosen])
@@ -79,9 +81,21 @@ class Jury:
     def with_energies(
         self, equations: NormalEquations, energies: Array, weight: Callable[[IntArray], Array]
     ) -> NormalEquations:
-        """The sums with the energies (n,) of all structures, each with the weight of its size and its own."""
-        w = weight(np.array(self.n_atoms)) * np.array(self.weights)
-        return equations.with_energies(np.array(self.groups), w[:, None] * np.array(self.rows), w * energies)
+        """The sums with the energies (n,) of all structures, each with the weight of its size and its own.
+
+        And with what is kept of forces and stresses.
+        """
+        w, groups = weight(np.array(self.n_atoms)) * np.array(self.weights), np.array(self.groups)
+        samples = (
+            Sample(groups[self.with_forces], self.force_rows, self.forces),
+            Sample(
+                groups[self.with_stress],
+                [(_BOTH[:, None] * rows).astype(np.float32) for rows in self.stress_rows],
+                [_BOTH * stress for stress in self.stresses],
+            ),
+        )
+        found = equations.with_energies(groups, w[:, None] * np.array(self.rows), w * energies)
+        return replace(found, samples=samples)
 
     def statements(self, members: Array, without: Array, energies: Array, composition: Array) -> Statements:
         """What members and others that were fitted to the structures say of them.

@@ -76,10 +76,10 @@ def solve(
     Features count from their mean over all atoms of their species, so that an atom's energy is its species'
     constant plus what its surroundings make different. The prior of a coefficient is a normal distribution of mean
     zero whose standard deviation is inversely proportional to the root mean square of its column and to one of the
-    ``penalties``. Which one, and its strength, the same for all members, are those with the least squared error of
-    four-fold cross-validation over the groups: with more, all members would err alike, which no spread shows. With
-    fewer than eight structures, twins counted once, they maximise the evidence (MacKay, Neural Comput. 4, 415
-    (1992), doi:10.1162/neco.1992.4.3.415).
+    ``penalties``. Which one, and its strength, the same for all members, are those with the lowest score of four-fold
+    cross-validation over the groups (:func:`alflow.models.ace.strength.score`): with more, all members would err alike,
+    which no spread shows. With fewer than eight structures, twins counted once, they maximise the evidence (MacKay,
+    Neural Comput. 4, 415 (1992), doi:10.1162/neco.1992.4.3.415).
 
     Independent of it, the energies of the atoms of a species are expected to be near their mean: what labels do not
     say, how neighbours share their energy, members then agree on. The weight is so small that errors of prediction
