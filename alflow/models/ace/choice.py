@@ -32,7 +32,7 @@ IntArray = NDArray[np.int64]
 _LADDER = (-1.0, -0.5, 0.5, 1.0)  # Å, other cutoffs than the usual one
 _NEAR, _FAR = 2.9, 10.0  # Å, nearest neighbours up to which the ladder serves, and as far as they are looked for
 _FEWEST = 8  # structures that do not nearly coincide, below which nothing is chosen
-_STRUCTURES, _ATOMS = 128, 4000  # that are compared, at most
+_STRUCTURES, _ATOMS = 128, (4000, 2000)  # that are compared, at most; atoms of one element, and of several
 _ELEMENTS = 20  # above which nothing is chosen: fits take long, and there is room for few features anyway
 _LEAST = 30  # features of an atom in fits that compare
 _COLUMNS = 600  # features of all species together in fits that compare cutoffs and weights
@@ -112,8 +112,7 @@ def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling)
     energies. The score is the mean over structures of log(1/16 + e^2/m), half of it by energies and half by forces,
     with the error e of a structure that was left out and its median m as things usually are: neither wild structures
     nor those without a force decide. What differs from the usual is taken where the score is lower by 0.05 and by a
-    standard error of the difference. Another weight takes two of them: where it is of use that is clear (energies of
-    molybdenum, 2.1 for 2.9 meV/atom), and often it is of none.
+    standard error of the difference. Another weight takes two of them, as often it is of no use.
 
     Where less than two thirds of the structures can be compared, a fit to all of them is another matter: then it takes
     two standard errors of another cutoff as well, and fewer features are not considered. Where 1200 are best, the usual
@@ -133,7 +132,8 @@ def choose(settings: AceSettings, training: TrainingSet, resampling: Resampling)
     some = training.subset(first.tolist())
     usual = settings.cutoff or round(USUAL_CUTOFF * _stretch(some), 2)
     # Evenly spaced, so that those that came last are heard as well.
-    most = max(_FEWEST, min(_STRUCTURES, int(_ATOMS / np.mean([len(frame) for frame in some.frames]))))
+    atoms = _ATOMS[len(some.numbers) > 1]
+    most = max(_FEWEST, min(_STRUCTURES, int(atoms / np.mean([len(frame) for frame in some.frames]))))
     chosen = np.unique(np.linspace(0, len(first) - 1, min(len(first), most)).astype(int))
     isolated = np.flatnonzero(~resampling.dealt[first[chosen]]).tolist()
     compared = some.subset(chosen.tolist())
