@@ -1,0 +1,24 @@
+"""Formats of files: one module for each that is read otherwise than by ASE alone."""
+
+from pathlib import Path
+
+from alflow.data.formats import by_ase, extxyz
+from alflow.data.formats.base import HEAD, Format
+
+FORMATS: tuple[Format, ...] = (extxyz.EXTXYZ, by_ase.BY_ASE)
+"""Those that are known; the first that claims a file reads it, and the last claims all that is left."""
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file or folder."""
+    head = _head(path)
+    return next(known for known in FORMATS if known.claims(path, head))
+
+
+def _head(path: Path) -> str:
+    """The first characters of a file of text; nothing of others."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        beginning = file.read(HEAD)
+    return "" if b"\0" in beginning else beginning.decode(errors="replace")

@@ -1,0 +1,74 @@
+"""What a reader of a format is, and what it gives."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ase import Atoms
+
+HEAD = 4096
+"""Characters of a file that formats are told by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A structure of a file, and what the file says of it under the names of results.
+
+    Attributes
+    ----------
+    atoms : Atoms
+        Without a calculator. What the file says besides is in ``info`` and ``arrays``.
+    said : mapping of str
+        Results of the structure by the names of ASE, and ``virial``, as the file has them: numbers or words of any
+        shape, nothing is checked yet. ``energy`` and ``free_energy``; ``stress`` has ASE's sign and, if six numbers,
+        Voigt order; ``virial`` is minus the stress times the volume, six or nine numbers.
+    of_atoms : mapping of str
+        The same of each atom, first axis N: ``forces``, ``energies``, ``charges``, ...
+    """
+
+    atoms: Atoms
+    said: Mapping[str, Any] = field(default_factory=dict)
+    of_atoms: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A structure of a file that nothing can use: unreadable, not converged, ...
+
+    Attributes
+    ----------
+    reason : str
+        Why, with what would help where something does; a part of a sentence, without its place in the file.
+    """
+
+    reason: str
+
+
+Entries = Iterator[Entry | Unusable]
+"""One for each structure, in the order of the file: their places count from 0."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a kind of file is known, and read.
+
+    Attributes
+    ----------
+    name : str
+        In words.
+    claims : callable
+        Whether a file, or a folder, is of this format: of its path, and of its first characters (:data:`HEAD`), which
+        are empty for a folder and for what is no text.
+    entries : callable
+        Its structures, one after the other. Raises StructureError where nothing of the file can be read; what is wrong
+        with one structure is told in its place.
+    units : str
+        ``own``: the file says them, or the format has them; numbers come in eV and Å. ``assumed``: eV and Å unless the
+        user says otherwise; numbers come as they are. ``asked``: nothing says, and the user is to.
+    """
+
+    name: str
+    claims: Callable[[Path, str], bool]
+    entries: Callable[[Path], Entries]
+    units: Literal["own", "assumed", "asked"] = "own"
