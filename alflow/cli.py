@@ -14,16 +14,42 @@ from alflow.errors import AlflowError
 from alflow.version import __version__
 
 if TYPE_CHECKING:
+    from alflow.data.names import Names
     from alflow.reference.method import BaselineMethod
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+PLACE = click.Path(path_type=Path)  # a file, or a folder of a format that is one
 
 directory_argument = click.argument("directory", type=DIRECTORY, default=".", metavar="[DIR]")
 baseline_option = click.option(
     "--baseline", type=FILE, help="A TOML file with the [baseline] to learn the difference from, as in alflow.toml."
 )
 retry_option = click.option("--retry", is_flag=True, help="Try trainings of members that have failed again.")
+
+
+def _names_options(command: Any) -> Any:
+    """What is said of a file with labels: options of a command, from the descriptions of its keys."""
+    for option, metavar, text in reversed(
+        (
+            ("--energy-key", "NAME", "The file's name for energies [default: found by itself]"),
+            ("--forces-key", "NAME", "The same for forces; none: it has none."),
+            ("--stress-key", "NAME", "The same for stresses or virials; none: no stress."),
+            ("--energy-unit", "UNIT", "Of energies in the file: eV, Ha, Ry, kcal/mol, kJ/mol."),
+            ("--length-unit", "UNIT", "Of lengths, also in forces: A, bohr, nm."),
+        )
+    ):
+        command = click.option(option, metavar=metavar, help=text)(command)
+    return command
+
+
+def _names_of(asked: dict[str, Any]) -> "Names":
+    """Take what is said of a file out of the options."""
+    from alflow.data.names import Names
+
+    return Names(**{name: asked.pop(name) for name in Names.model_fields})
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
@@ -123,11 +149,12 @@ def resume(directory: Path, retry: bool) -> None:
     type=click.Path(path_type=Path),
     help="Take labels from this file, or from the folder cycles of another run, and finish the cycle.",
 )
-def label(directory: Path, retry: str | None, file: Path | None) -> None:
+@_names_options
+def label(directory: Path, retry: str | None, file: Path | None, **said: Any) -> None:
     """Run the reference calculations that wait, and nothing else.
 
     With `kind = "manual"` they are written to to-label.xyz, and come back with --import: structures with energies and
-    forces, in any format ASE reads and in any order.
+    forces, in any format that is read and in any order.
     """
     from alflow import loop
     from alflow.report.progress import terminal_progress
@@ -139,7 +166,7 @@ def label(directory: Path, retry: str | None, file: Path | None) -> None:
         if retry is not None:
             loop.label_again(directory, progress, retry)
         elif file is not None:
-            loop.label_from(directory, progress, file)
+            loop.label_from(directory, progress, file, _names_of(said))
         else:
             loop.label(directory, progress)
 
@@ -236,7 +263,7 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
 
 
 @main.command()
-@click.argument("data", type=FILE)
+@click.argument("data", type=PLACE)
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write (HDF5).")
 @click.option("--config", "settings", type=FILE, help="An alflow.toml: its seed, [potential], [baseline], [executor].")
 @click.option("--members", type=click.IntRange(min=2), help="Members of the committee [default: 16, or of --config]")
@@ -248,13 +275,16 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
     "--weight", "weights", multiple=True, metavar="KIND=NUMBER", help="Of structures of a kind; may be repeated."
 )
 @baseline_option
+@_names_options
 def train(data: Path, output: Path, **asked: Any) -> None:
     """Fit a committee to labelled structures."""
     from alflow.report.progress import terminal_progress
     from alflow.steps.fit_file import Asked, fit_file
 
     with terminal_progress(errors=True) as progress:
-        committee = fit_file(data, output, Asked(**asked), progress, closely=sys.stderr.isatty())
+        committee = fit_file(
+            data, output, Asked(names=_names_of(asked), **asked), progress, closely=sys.stderr.isatty()
+        )
     click.echo(
         f"{output}: {committee.n_members} members, {len(committee.training)} structures; {committee.judgement.accuracy}"
     )
@@ -262,23 +292,25 @@ def train(data: Path, output: Path, **asked: Any) -> None:
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.argument("data", type=FILE)
+@click.argument("data", type=PLACE)
 @click.option("-o", "--output", type=FILE, required=True, help="Where to write the structures with predictions.")
 @click.option("--trust", is_flag=True, help="Run the calculators that MODEL names, programs of others.")
+@click.option("--length-unit", metavar="UNIT", help="Of lengths in DATA: A, bohr, nm.")
 @baseline_option
-def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path | None) -> None:
+def predict(model: Path, data: Path, output: Path, trust: bool, length_unit: str | None, baseline: Path | None) -> None:
     """Predict energies and forces with their uncertainties.
 
     A structure that cannot be treated (a species that MODEL does not know, atoms in the same place, no atoms, ...)
     stops no other: it is named, and written with the reason as not_predicted in place of results. The exit code is
     then 2.
     """
+    from alflow.data.names import Names
     from alflow.data.writing import write_structures
     from alflow.errors import StructureError
     from alflow.report import exports
 
     committee = exports.committee(model, _baseline_of(baseline), trust=trust)
-    frames, problems = exports.predictions(committee, data)
+    frames, problems = exports.predictions(committee, data, Names(length_unit=length_unit))
     write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures{f', {len(problems)} not predicted' if problems else ''}")
     for line in exports.extrapolated(frames):

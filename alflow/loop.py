@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alflow import config
+from alflow.data.names import Names
 from alflow.errors import ConfigError
 from alflow.executors.opening import local_pool
 from alflow.records.assess import Assessment, AssessRecord
@@ -123,10 +124,11 @@ def label_again(directory: Path, progress: Reporter, which: str) -> None:
         progress.note(f"{n_done} of {len(names)} have a label now; the next label step of the run takes them in")
 
 
-def label_from(directory: Path, progress: Reporter, file: Path) -> None:
+def label_from(directory: Path, progress: Reporter, file: Path, said: Names) -> None:
     """Take labels from a file or from the cycles of another run, and finish the interrupted cycle.
 
-    Errors as of :func:`alflow.steps.label.take_in` and :func:`alflow.steps.label.take_over`.
+    What the user says of the file is of no use for another run. Errors as of :func:`alflow.steps.label.take_in` and
+    :func:`alflow.steps.label.take_over`.
     """
     with _opened(directory, progress) as context:
         cycle, step = context.store.next_step()
@@ -143,7 +145,7 @@ def label_from(directory: Path, progress: Reporter, file: Path) -> None:
             _finish(context, cycle, step, progress)
             return
         wanted = [i for i, name in enumerate(names) if not context.store.is_labelled(name)]
-        found = take_in(context, cycle, file, [names[i] for i in wanted], [frames[i] for i in wanted])
+        found = take_in(context, cycle, file, said, [names[i] for i in wanted], [frames[i] for i in wanted])
         progress.note(f"{len(found)} labels from {file}; {len(wanted) - len(found)} structures still wait")
         if not found:
             msg = f"{file} has none of the structures that wait: expected those of {directory / TO_LABEL}"

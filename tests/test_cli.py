@@ -317,7 +317,7 @@ def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
     assert (partly.exit_code, partly.stdout) == (2, f"{out}: 1 structures, 1 not predicted\n")
     assert "other.xyz frame 0: C in CO: not in the training set, which has H, O" in partly.stderr
     other.write_text(WATER)
-    refused(run("train", other, "-o", model), 1, "has no energy")
+    refused(run("train", other, "-o", model), 2, "has no energy", "--energy-key")
     refused(run("predict", data, other, "-o", out), 1, "is not a model")
     refused(run("predict", tmp_path / "none.h5", other, "-o", out), 1, "no such file")
 

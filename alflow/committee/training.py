@@ -336,7 +336,7 @@ def without_wild_forces(frames: Sequence[Atoms], first: int) -> list[Atoms]:
         largest = 0.0 if forces is None else float(np.abs(forces).max(initial=0.0))
         if np.isfinite(largest) and largest > _STRONGEST and distance_ratio(frame) > _TOUCHING:
             bare = frame.copy()
-            bare.calc = SinglePointCalculator(bare, energy=frame.get_potential_energy(apply_constraint=False))
+            bare.calc = SinglePointCalculator(bare, energy=_energy(frame))
             usual[index], wild[index] = bare, largest
     if wild:
         k, largest = next(iter(wild.items()))
@@ -397,7 +397,7 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None, Array | None
         msg = f"{where} has no energy: expected a labelled structure, with energy (eV) and, if possible, forces (eV/Å)"
         raise PotentialError(msg)
     try:
-        energy = float(frame.get_potential_energy(apply_constraint=False))
+        energy = _energy(frame)
     except (PropertyNotImplementedError, RuntimeError) as error:
         msg = f"{where} has no energy ({error}): label it first"
         raise PotentialError(msg) from error
@@ -412,6 +412,17 @@ def _labels(frame: Atoms, index: int) -> tuple[float, Array | None, Array | None
             raise PotentialError(msg)
         _check_finite("forces", forces, where)
     return energy, forces, _stress(frame, where)
+
+
+def _energy(frame: Atoms) -> float:
+    """The energy whose gradient the forces are: of two the free energy, eV; errors as of the calculator."""
+    try:
+        energy = frame.get_potential_energy(apply_constraint=False)
+    except PropertyNotImplementedError:  # a file may have the free energy alone
+        return float(frame.get_potential_energy(force_consistent=True, apply_constraint=False))
+    # asking for it is refused by calculators that have it
+    free = getattr(frame.calc, "results", {}).get("free_energy")
+    return float(energy if free is None else free)
 
 
 def _stress(frame: Atoms, where: str) -> Array | None:

@@ -24,6 +24,7 @@ class System(Section):
     structures: str = Field(
         min_length=1, description="file of initial structures, any format ASE reads; relative to here"
     )
+    length_unit: str | None = Field(None, description="of that file, if not its format's: A, bohr, nm")
     charge: int = Field(0, description="total charge, e")
     multiplicity: Count = Field(1, description="spin multiplicity 2S+1")
     copies: int = Field(0, ge=0, description="randomly displaced copies of each structure that are labelled with it")

@@ -66,9 +66,13 @@ def checked(name: str, value: Any, n_atoms: int) -> Array:
 
 
 def labels_of(frame: Atoms) -> dict[str, Any]:
-    """Energy (eV), forces (eV/Å) and stress (eV/Å^3) of a structure from a file, as it has them: not checked yet."""
-    results = frame.calc.results if frame.calc is not None else {}
-    return {name: results[name] for name in SHAPES if results.get(name) is not None}
+    """Energy (eV), forces (eV/Å) and stress (eV/Å^3) that a structure carries, not checked yet.
+
+    The energy is the one whose gradient the forces are: the free energy, where there are two.
+    """
+    results = getattr(frame.calc, "results", None) or {}
+    found = {name: results[name] for name in SHAPES if results.get(name) is not None}
+    return found | ({} if results.get("free_energy") is None else {"energy": results["free_energy"]})
 
 
 def electrons_of(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,52 +1,235 @@
-"""Structures from files."""
+"""Structures and labels from files: the one door through which they come in."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import ase.io
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError
 
+from alflow.data.entering import NoLabelError, Understood, labelled, structure
+from alflow.data.formats import format_of
+from alflow.data.formats.base import Entry, Format, Unusable
+from alflow.data.formats.by_ase import BY_ASE
+from alflow.data.names import Names, SeveralError
 from alflow.errors import StructureError
+from alflow.progress import Progress, Silent
 from alflow.structures import check_structure
 
+AS_IT_IS = Names()
+"""Nothing is said of a file: it is read as it stands."""
 
-def read_structures(path: Path, *, close: bool = False) -> list[Atoms]:
-    """Read every structure of a file, in any format that ASE knows; ``close`` as of :func:`check_structure`.
+_NAMED = 3  # structures of a kind that a line names
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A structure of a file that is not used.
+
+    Attributes
+    ----------
+    place : int
+        In the file, counted from 0.
+    reason : str
+        Why.
+    word : str
+        The same by the taxonomy of failed calculations: ``no_output``, ``not_converged`` or ``not_finite``.
+    atoms : Atoms, optional
+        The structure, where it could be read.
+    """
+
+    place: int
+    reason: str
+    word: str = "no_output"
+    atoms: Atoms | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The labelled structures of a file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    frames : list of Atoms
+        With results: energy (eV), and where there are any, forces (eV/Å) and stress (eV/Å^3).
+    places : list of int
+        Of each in the file, counted from 0.
+    left_out : list of LeftOut
+        The others.
+    understood : Understood
+        Under which names the labels were.
+    """
+
+    path: Path
+    frames: list[Atoms] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    understood: Understood = field(default_factory=Understood)
+
+    def remarks(self) -> list[str]:
+        """How the file was read, where that is not plain, and what was left out: lines."""
+        total = len(self.frames)
+        lines = []
+        odd = {
+            quantity: " or ".join(names)
+            for quantity, names in self.understood.used.items()
+            if any(name != quantity for name in names)
+        }
+        if odd:
+            free = ", whose gradient the forces are" if "free" in odd.get("energy", "") else ""
+            lines.append(f"{self.path}: {', '.join(f'{what} from {name}' for what, name in odd.items())}{free}")
+        if "forces" not in self.understood.used:
+            lines.append(f"{self.path} has no forces: energies alone are learned")
+        for remark, count in self.understood.said.items():
+            lines.append(f"{self.path}: {remark} ({count} of {total} structures)")
+        return lines + left_out_lines(self.path, self.left_out)
+
+
+def left_out_lines(path: Path, left_out: list[LeftOut]) -> list[str]:
+    """A line for each of a few structures, and one for the others that are left out for the same reason."""
+    by_reason: dict[str, list[int]] = {}
+    for one in left_out:
+        by_reason.setdefault(one.reason, []).append(one.place)
+    lines = []
+    for reason, places in by_reason.items():
+        named = ", ".join(map(str, places[:_NAMED]))
+        more = (
+            f" and {len(places) - _NAMED} more are" if len(places) > _NAMED else " is" if len(places) == 1 else " are"
+        )
+        lines.append(f"{path} frame {named}{more} left out: {reason}")
+    return lines
+
+
+def entries(path: Path, names: Names = AS_IT_IS) -> Iterator[Entry | Unusable]:
+    """Every structure of a file as its format has it, one after the other, those included that nothing can use.
 
     Raises
     ------
     StructureError
-        As of :func:`read_unchecked`; or one of them cannot be used (:func:`check_structure`).
+        The file is missing, cannot be read, or holds no structures; nobody says in which unit it is.
     """
-    frames = read_unchecked(path)
-    for index, frame in enumerate(frames):
-        check_structure(frame, f"{path} frame {index}", close=close)
+    if not path.exists():
+        msg = f"{path}: no such file: give the path of a file with structures"
+        raise StructureError(msg)
+    if path.is_file() and path.stat().st_size == 0:
+        msg = f"{path} is empty: expected at least one structure"
+        raise StructureError(msg)
+    known = format_of(path)
+    if path.is_dir() and known is BY_ASE:
+        msg = f"{path}: no such file, but a folder, and of no format that is one"
+        raise StructureError(msg)
+    _check_units(path, known, names)
+    some = False
+    for entry in known.entries(path):
+        some = True
+        yield entry
+    if not some:
+        msg = f"{path} holds no structures: expected at least one"
+        raise StructureError(msg)
+
+
+def read_structures(path: Path, names: Names = AS_IT_IS, *, close: bool = False) -> list[Atoms]:
+    """Read every structure of a file without labels, Å; ``close`` as of :func:`check_structure`.
+
+    Raises
+    ------
+    StructureError
+        As of :func:`entries`; or one of them cannot be used.
+    """
+    frames = []
+    for place, entry in enumerate(entries(path, names)):
+        if isinstance(entry, Unusable):
+            msg = f"{path} frame {place} {entry.reason}"
+            raise StructureError(msg)
+        frames.append(structure(entry, names))
+        check_structure(frames[-1], f"{path} frame {place}", close=close)
     return frames
 
 
-def read_unchecked(path: Path) -> list[Atoms]:
-    """Read every structure of a file, those included that nothing can use.
+def read_labelled(
+    path: Path, names: Names = AS_IT_IS, progress: Progress | None = None, *, forces: bool = False
+) -> Labelled:
+    """Read the labelled structures of a file; what cannot be used is left out, and named.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder of a format that is one.
+    names : Names
+        What the user says of it.
+    progress : Progress, optional
+        Is told how far it is.
+    forces : bool
+        Structures without forces are left out.
 
     Raises
     ------
     StructureError
-        The file is missing, cannot be read, or holds no structures.
+        As of :func:`entries`; none of the structures is a label; which of several numbers is meant cannot be known.
     """
-    if not path.is_file():
-        msg = f"{path}: no such file: give the path of a file with structures"
-        raise StructureError(msg)
-    if path.stat().st_size == 0:
-        msg = f"{path} is empty: expected at least one structure"
-        raise StructureError(msg)
+    found = Labelled(path)
+    for place, entry in enumerate(_watched(path, names, progress or Silent())):
+        if isinstance(entry, Unusable):
+            found.left_out.append(LeftOut(place, entry.reason, entry.word))
+            continue
+        try:
+            atoms = _label(entry, names, found.understood, forces=forces)
+        except NoLabelError as error:
+            found.left_out.append(LeftOut(place, str(error), error.word, structure(entry, names)))
+        except SeveralError as error:
+            msg = f"{path} frame {place}: {error}: name the one that is meant with {_option(error.quantity)}"
+            raise StructureError(msg) from error
+        else:
+            found.frames.append(atoms)
+            found.places.append(place)
+    if not found.frames:
+        first = found.left_out[0]
+        msg = f"{path}: none of {len(found.left_out)} structures can be used as a label: frame {first.place} "
+        hint = f"; if one of these is it, name it with {_option('energy')}" if first.reason.startswith("has no") else ""
+        raise StructureError(msg + first.reason + hint)
+    return found
+
+
+def _label(entry: Entry, names: Names, understood: Understood, *, forces: bool) -> Atoms:
+    """A label; NoLabelError for what is none."""
     try:
-        frames = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
-    except UnknownFileTypeError as error:
-        msg = f"{path}: unknown format ({error}): expected one that ASE reads, extended XYZ for example"
-        raise StructureError(msg) from error
-    except Exception as error:  # ASE's readers raise whatever a malformed line makes them raise
-        msg = f"{path} cannot be read ({type(error).__name__}: {error}): expected a format that ASE reads"
-        raise StructureError(msg) from error
-    if not frames:
-        msg = f"{path} holds no structures: expected at least one"
+        check_structure(structure(entry, names), "", close=True)
+    except StructureError as error:
+        raise NoLabelError(str(error).lstrip(": ")) from error
+    atoms = labelled(entry, names, understood)
+    if forces and "forces" not in atoms.calc.results:
+        msg = "has no forces"
+        raise NoLabelError(msg)
+    return atoms
+
+
+def _watched(path: Path, names: Names, progress: Progress) -> Iterator[Entry | Unusable]:
+    """As of :func:`entries`, told while it is read where that takes long."""
+    count = format_of(path).count if path.exists() and path.is_file() and path.stat().st_size > _LARGE else None
+    if count is None:
+        yield from entries(path, names)
+        return
+    progress.begin(f"read {path.name}", count(path))
+    for entry in entries(path, names):
+        yield entry
+        progress.advance()
+
+
+_LARGE = 10_000_000  # bytes
+
+
+def _option(quantity: str) -> str:
+    key = "stress" if quantity == "virial" else quantity
+    none = ', or say "none" there' if quantity != "energy" else ""
+    return f"--{key}-key ({key}_key in alflow.toml){none}"
+
+
+def _check_units(path: Path, known: Format, names: Names) -> None:
+    given = [name for name in ("energy_unit", "length_unit") if getattr(names, name) is not None]
+    if known.units == "own" and given:
+        msg = f"{path}: {known.name} has units of its own: leave out {' and '.join(given)}"
         raise StructureError(msg)
-    return list(frames)
+    if known.units == "asked" and len(given) < 2:
+        msg = f"{path}: nothing in {known.name} says its units: give --energy-unit and --length-unit"
+        raise StructureError(msg)

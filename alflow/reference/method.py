@@ -130,6 +130,10 @@ class MethodSection(Section, ABC):
     def check(self) -> None:
         """Look at all that can be looked at before a calculation; ConfigError with what is wrong."""
 
+    def remarks(self) -> list[str]:
+        """What the user should know of it before anything is calculated, in lines; mostly nothing."""
+        return []
+
     @abstractmethod
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Calculate a structure; arguments and errors as of :class:`ReferenceMethod`."""

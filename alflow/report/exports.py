@@ -12,7 +12,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from alflow import config
 from alflow.averages.sources.productions import is_production, read_beginning, segments
 from alflow.committee.committee import Committee
-from alflow.data.reading import read_unchecked
+from alflow.data.entering import structure
+from alflow.data.formats.base import Entry, Unusable
+from alflow.data.names import Names
+from alflow.data.reading import AS_IT_IS, entries
 from alflow.data.writing import write_structures
 from alflow.errors import ConfigError, PotentialError, StructureError
 from alflow.models.files import load
@@ -149,10 +152,11 @@ def committee(model: Path, baseline: BaselineMethod | None, *, trust: bool = Fal
     return found.with_baseline(baseline.calculator())
 
 
-def predictions(committee: Committee, data: Path) -> tuple[list[Atoms], list[str]]:
+def predictions(committee: Committee, data: Path, names: Names = AS_IT_IS) -> tuple[list[Atoms], list[str]]:
     """Every structure of a file with what is predicted of it, and why there is no prediction of some.
 
-    A structure that cannot be treated stops no other: ``info["not_predicted"]`` says why, and it has no results.
+    A structure that cannot be treated stops no other: ``info["not_predicted"]`` says why, and it has no results. One
+    that cannot even be read is left out.
 
     Returns
     -------
@@ -164,19 +168,33 @@ def predictions(committee: Committee, data: Path) -> tuple[list[Atoms], list[str
     Raises
     ------
     StructureError
-        The file cannot be read (:func:`alflow.data.reading.read_unchecked`).
+        The file cannot be read (:func:`alflow.data.reading.entries`).
     """
     frames: list[Atoms] = []
     problems: list[str] = []
-    for index, atoms in enumerate(read_unchecked(data)):
+    for index, entry in enumerate(entries(data, names)):
+        where = f"{data} frame {index}"
+        if isinstance(entry, Unusable):
+            problems.append(f"{where} {entry.reason}")
+            continue
+        atoms = _as_said(entry, names)
         try:
-            check_structure(atoms, f"{data} frame {index}", close=True)
-            frames.append(predicted(committee, atoms, f"{data} frame {index}"))
+            check_structure(atoms, where, close=True)
+            frames.append(predicted(committee, atoms, where))
         except StructureError as error:
             problems.append(str(error))
             frames.append(_without_results(atoms))
             frames[-1].info["not_predicted"] = str(error)
     return frames, problems
+
+
+def _as_said(entry: Entry, names: Names) -> Atoms:
+    """A structure, and what its file calls results as what it was given: under ``given_NAME``."""
+    atoms = structure(entry, names)
+    atoms.info |= {f"given_{name}": value for name, value in entry.said.items()}
+    for name, values in entry.of_atoms.items():
+        atoms.arrays[f"given_{name}"] = np.asarray(values)
+    return atoms
 
 
 def extrapolated(frames: Sequence[Atoms]) -> list[str]:

@@ -113,8 +113,9 @@ def _reference(
     energy, forces = result.frame.calc.results["energy"], result.frame.calc.results["forces"]
     net = np.linalg.norm(forces.sum(axis=0))
     stress = ", stress" if "stress" in result.frame.calc.results else ""
+    remarks = "".join(f"; {remark}" for remark in method.remarks())
     found = f"{energy:.6f} eV, forces up to {np.abs(forces).max():.3g} eV/Å with a sum of {net:.1e}{stress}"
-    return f"reference {result.code} on {atoms.get_chemical_formula()}: {found}, {seconds:.3g} s", None
+    return f"reference {result.code} on {atoms.get_chemical_formula()}: {found}, {seconds:.3g} s{remarks}", None
 
 
 def _baseline(method: BaselineMethod, atoms: Atoms) -> tuple[str, AlflowError | None]:

@@ -13,7 +13,8 @@ from typing import Any
 from alflow import config
 from alflow.committee.committee import Committee
 from alflow.committee.kinds import Weighs
-from alflow.data.reading import read_structures
+from alflow.data.names import Names
+from alflow.data.reading import AS_IT_IS, read_labelled
 from alflow.errors import ConfigError, warnings_told
 from alflow.executors.opening import open_reference
 from alflow.models.ace.potential import AcePotential
@@ -39,6 +40,8 @@ class Asked:
         In the place of those of the settings; Å.
     weights : tuple of str
         Of kinds of structures, KIND=NUMBER each, beside those of the settings or in their place.
+    names : Names
+        What is said of the file.
     """
 
     settings: Path | None = None
@@ -49,6 +52,7 @@ class Asked:
     features: int | None = None
     energy_weight: float | None = None
     weights: tuple[str, ...] = ()
+    names: Names = AS_IT_IS
 
 
 def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, closely: bool = False) -> Committee:
@@ -67,7 +71,9 @@ def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, clos
     settings = None if asked.settings is None else config.load_parts(asked.settings)
     directory = Path() if asked.settings is None else asked.settings.parent
     potential = _changed(AcePotential() if settings is None else settings.potential, asked)
-    frames = read_structures(data, close=True)
+    labels = read_labelled(data, asked.names, progress)
+    for remark in labels.remarks():
+        progress.note(remark)
     baseline = _baseline(settings, asked, directory)
     options: dict[str, Any] = {}
     if baseline is not None:
@@ -88,7 +94,7 @@ def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, clos
         model = potential.unfitted(workshop)
         if closely and isinstance(model, Watched):
             model.progress = progress
-        committee = fit(frames, kind=model, seed=seed, **options)
+        committee = fit(labels.frames, kind=model, seed=seed, **options)
         committee.save(output)
         shutil.rmtree(models, ignore_errors=True)
     for note in (committee.judgement.note, *committee.remarks):

@@ -5,6 +5,7 @@ from pathlib import Path
 from ase import Atoms
 
 from alflow.config import Settings, System
+from alflow.data.names import Names
 from alflow.data.reading import read_structures
 from alflow.errors import StructureError
 from alflow.randomness import generator
@@ -33,7 +34,7 @@ def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
     found: list[Atoms] = []
     for number, system in enumerate(settings.system):
         path = directory / system.structures
-        for index, frame in enumerate(read_structures(path)):
+        for index, frame in enumerate(read_structures(path, Names(length_unit=system.length_unit))):
             where = f"{path} frame {index}"
             atoms = as_given(frame)
             atoms.info = {"system": system.name, "charge": system.charge, "multiplicity": system.multiplicity}

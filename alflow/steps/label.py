@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from alflow.data.names import Names
 from alflow.errors import ConfigError, LabelError
 from alflow.executors.opening import check_nothing_runs
 from alflow.records.batch import gather, labels_besides
@@ -88,7 +89,9 @@ def _interrupted(context: Context) -> dict[str, int]:
     return dict.fromkeys(to_label(context, cycle)[0], cycle)
 
 
-def take_in(context: Context, cycle: int, file: Path, names: Sequence[str], frames: Sequence[Atoms]) -> list[str]:
+def take_in(
+    context: Context, cycle: int, file: Path, said: Names, names: Sequence[str], frames: Sequence[Atoms]
+) -> list[str]:
     """Take labels from a file of the user; returns the ids of those structures that it has.
 
     Parameters
@@ -98,22 +101,26 @@ def take_in(context: Context, cycle: int, file: Path, names: Sequence[str], fram
     cycle : int
         Whose label step takes them.
     file : Path
-        Structures with energies and forces, in any format that ASE reads and in any order.
+        Structures with energies and forces, in any format that is read and in any order.
+    said : Names
+        What the user says of the file.
     names, frames : sequence
         What is wanted.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, or a structure in it has no energy or forces.
+        The file cannot be read, or no structure in it has energy and forces.
     LabelError
         ``inconsistent``: forces that do not sum to zero, or an energy far outside the labels so far.
     """
     policy, store = context.settings.failures, context.store
     data = labelled_frames(store, store.last("label"))[1]
     limits = limits_of(data, policy.net_force_max, policy.energy_margin)
-    source = DatasetMethod(kind="dataset", file=str(file.absolute()))
+    source = DatasetMethod(kind="dataset", file=str(file.absolute()), **said.model_dump())
     source.check()
+    for remark in source.remarks():
+        context.progress.note(remark)
     found: dict[str, LabelRecord] = {}
     for name, frame in zip(names, frames, strict=True):
         try:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from alflow.data.formats import by_ase, extxyz
-from alflow.data.formats.base import HEAD, Format
+from alflow.data.formats.base import HEAD, Format, opened
 
 FORMATS: tuple[Format, ...] = (extxyz.EXTXYZ, by_ase.BY_ASE)
 """Those that are known; the first that claims a file reads it, and the last claims all that is left."""
@@ -19,6 +19,9 @@ def _head(path: Path) -> str:
     """The first characters of a file of text; nothing of others."""
     if not path.is_file():
         return ""
-    with path.open("rb") as file:
-        beginning = file.read(HEAD)
-    return "" if b"\0" in beginning else beginning.decode(errors="replace")
+    try:
+        with opened(path) as file:
+            beginning = file.read(HEAD)
+    except (OSError, EOFError):  # of what is not compressed as its name says
+        return ""
+    return "" if "\0" in beginning else beginning

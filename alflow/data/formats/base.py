@@ -1,11 +1,13 @@
 """What a reader of a format is, and what it gives."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from ase import Atoms
+from ase.io.formats import open_with_compression
 
 HEAD = 4096
 """Characters of a file that formats are told by."""
@@ -39,10 +41,23 @@ class Unusable:
     Attributes
     ----------
     reason : str
-        Why, with what would help where something does; a part of a sentence, without its place in the file.
+        Why, with what would help where something does; the rest of a sentence that begins with its place in the file.
+    word : str
+        The same by the taxonomy of failed calculations: ``no_output``, ``not_converged`` or ``not_finite``.
     """
 
     reason: str
+    word: str = "no_output"
+
+
+def opened(path: Path) -> TextIO:
+    """A file of text, compressed (.gz, .bz2, .xz) or not, to be read."""
+    return io.TextIOWrapper(open_with_compression(str(path), "rb"), encoding="utf-8", errors="replace")
+
+
+def suffix(path: Path) -> str:
+    """The ending of a name, less that of a compression."""
+    return path.with_suffix("").suffix if path.suffix in {".gz", ".bz2", ".xz"} else path.suffix
 
 
 Entries = Iterator[Entry | Unusable]
@@ -66,9 +81,12 @@ class Format:
     units : str
         ``own``: the file says them, or the format has them; numbers come in eV and Å. ``assumed``: eV and Å unless the
         user says otherwise; numbers come as they are. ``asked``: nothing says, and the user is to.
+    count : callable, optional
+        How many structures a file has, told in far less time than they are read in.
     """
 
     name: str
     claims: Callable[[Path, str], bool]
     entries: Callable[[Path], Entries]
     units: Literal["own", "assumed", "asked"] = "own"
+    count: Callable[[Path], int] | None = None

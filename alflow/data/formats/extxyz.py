@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.io.extxyz import read_xyz
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened, suffix
 from alflow.errors import StructureError
 
 UNNAMED = "unnamed_columns"
@@ -33,16 +33,39 @@ _HEADER = re.compile(r"\s*\d+\s*\n")
 
 
 def entries(path: Path) -> Entries:
-    """The structures of a file; StructureError where a line is no number of atoms that should be one."""
-    with path.open(errors="replace") as file:
-        for lines in _frames(file, path):
-            try:
-                yield _entry(lines)
-            except Exception as error:  # noqa: BLE001 - ASE's parser raises whatever a malformed line makes it raise
-                yield Unusable(f"cannot be read ({type(error).__name__}: {error})")
+    """The structures of a file; StructureError where it does not begin with a number of atoms."""
+    some = False
+    with opened(path) as file:
+        try:
+            for lines in _frames(file):
+                some = True
+                yield _read(lines)
+        except _NoNumberError as error:
+            if not some:
+                msg = f"{path} cannot be read ({error}): expected extended XYZ"
+                raise StructureError(msg) from error
+            yield Unusable(f"and all after it cannot be read ({error})")
 
 
-def _frames(file: TextIO, path: Path) -> Iterator[list[str]]:
+def _read(lines: list[str]) -> Entry | Unusable:
+    try:
+        return _entry(lines)
+    except Exception as error:  # noqa: BLE001 - ASE's parser raises whatever a malformed line makes it raise
+        return Unusable(f"cannot be read ({type(error).__name__}: {error})")
+
+
+def count(path: Path) -> int:
+    """How many structures a file has; what is no XYZ ends the count."""
+    number = 0
+    with opened(path) as file:
+        while (line := file.readline()).strip().isdigit():
+            number += 1
+            for _ in range(int(line) + 1):
+                file.readline()
+    return number
+
+
+def _frames(file: TextIO) -> Iterator[list[str]]:
     """The lines of each structure; fewer than it should have of the last, if the file ends in it."""
     number = 0
     while line := file.readline():
@@ -50,20 +73,25 @@ def _frames(file: TextIO, path: Path) -> Iterator[list[str]]:
         if not line.strip():
             continue
         if not line.strip().isdigit():
-            msg = (
-                f"{path} line {number}: expected a number of atoms, with which XYZ begins, found {line.strip()[:40]!r}"
-            )
-            raise StructureError(msg)
-        count = int(line)
-        lines = [line, *(following for _ in range(count + 1) if (following := file.readline()))]
+            raise _NoNumberError(number, line)
+        lines = [line, *(following for _ in range(int(line) + 1) if (following := file.readline()))]
         number += len(lines) - 1
         yield lines
+
+
+class _NoNumberError(ValueError):
+    """A structure begins with something else than its number of atoms."""
+
+    def __init__(self, number: int, line: str) -> None:
+        super().__init__(f"expected a number of atoms in line {number}, found {line.strip()[:40]!r}")
 
 
 def _entry(lines: list[str]) -> Entry | Unusable:
     expected = int(lines[0])
     if len(lines) < expected + 2:
-        return Unusable(f"the file ends in it: expected {expected} atoms, found {max(len(lines) - 2, 0)}")
+        return Unusable(
+            f"cannot be read: the file ends in it, expected {expected} atoms, found {max(len(lines) - 2, 0)}"
+        )
     comment = _apart(_spelled(lines[1].rstrip("\n")), lines[2:])
     atoms = _parsed([lines[0], f"{comment}\n", *lines[2:]])
     info, arrays = atoms.info, atoms.arrays
@@ -74,7 +102,9 @@ def _entry(lines: list[str]) -> Entry | Unusable:
         return Unusable(f'has no Lattice, but {cells[0]}: write the cell as Lattice="ax ay az bx by bz cx cy cz"')
     said = {name.removesuffix(_APART): info.pop(name) for name in list(info) if name.endswith(_APART)}
     of_atoms = {name.removesuffix(_APART): arrays.pop(name) for name in list(arrays) if name.endswith(_APART)}
-    return Entry(atoms, said, of_atoms)
+    others = {} if atoms.calc is None else dict(atoms.calc.results)  # a column "charge", which ASE calls charges
+    atoms.calc = None
+    return Entry(atoms, said, others | of_atoms)
 
 
 def _parsed(lines: list[str]) -> Atoms:
@@ -137,7 +167,8 @@ def _number(value: Any) -> Any:
 
 EXTXYZ = Format(
     "extended XYZ",
-    lambda path, head: path.suffix in {".xyz", ".extxyz"} or bool(_HEADER.match(head) and "Properties=" in head),
+    lambda path, head: suffix(path) in {".xyz", ".extxyz"} or bool(_HEADER.match(head) and "Properties=" in head),
     entries,
     units="assumed",
+    count=count,
 )

@@ -2,19 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
 from pydantic import Field
 
-from alflow.data.labels import electrons_of, labels_of
-from alflow.errors import ConfigError, LabelError
+from alflow.data.labels import electrons_of
+from alflow.data.names import Names, SeveralError
+from alflow.errors import ConfigError, LabelError, StructureError
 from alflow.records.electrons import Electrons
-from alflow.reference.method import MethodSection, Result, labelled, properties_of
+from alflow.reference.method import MethodSection, Result, properties_of
+from alflow.reference.method import labelled as with_results
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 from alflow.workers import programs
+
+if TYPE_CHECKING:
+    from alflow.data.formats.base import Entry
 
 _INPUT, _OUTPUT, _LOG = "input.xyz", "output.xyz", "command.log"
 _TOLERANCE = 1e-6
@@ -143,27 +148,34 @@ def read_output(path: Path, atoms: Atoms, code: str, log: str) -> Result:
         ``not_converged`` when it says so; ``no_output`` when there is no file, no energy, no forces or another
         structure; ``not_finite``.
     """
-    found = _read(path, atoms, log)
-    if str(found.info.get("converged", True)).lower() in {"false", "f", "no", "0"}:
-        msg = f"{path.name} says converged = {found.info['converged']}\n{log}"
-        raise LabelError("not_converged", msg)
-    results = labels_of(found)
+    from alflow.data.entering import PLAIN, NoLabelError, Understood, labelled
+
+    entry = _read(path, atoms, log)
+    try:
+        found = labelled(entry, Names(), Understood())
+    except NoLabelError as error:
+        said = f"{path.name} {error}" if str(error).startswith(("has ", "says ")) else str(error)
+        raise LabelError(error.word, f"{said}\n{log}" if log else said) from error
+    except SeveralError as error:
+        raise LabelError("no_output", f"{path.name} has {error}: expected energy and forces\n{log}") from error
+    results = found.calc.results
     for name in ("energy", "forces"):
         if name not in results:
             msg = f"{path.name} has no {name}: expected energy (eV) and forces (eV/Å) in extended XYZ\n{log}"
             raise LabelError("no_output", msg)
     if not atoms.pbc.all():
         results.pop("stress", None)
-    of_structure, of_atoms = properties_of(found.calc.results, len(atoms))
+    of_structure, of_atoms = properties_of({**entry.said, **entry.of_atoms}, len(atoms))
     try:
         electrons = Electrons(**electrons_of(found.info))
     except ValueError as error:
         msg = f"{error}\n{log}" if log else str(error)
         raise LabelError("no_output", msg) from error
     return Result(
-        labelled(atoms, **results),
+        with_results(atoms, **results),
         str(found.info.get("code", code)),
         log,
+        plain_energy=float(found.info.get(PLAIN, np.nan)),
         electrons=electrons,
         properties=of_structure,
         atom_properties=of_atoms,
@@ -176,27 +188,29 @@ def _bare(atoms: Atoms) -> Atoms:
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
 
 
-def _read(path: Path, atoms: Atoms, log: str) -> Atoms:
+def _read(path: Path, atoms: Atoms, log: str) -> "Entry":
     """The one structure of a file; LabelError ``no_output`` if it is not the one that was asked for."""
-    import ase.io
+    from alflow.data.formats.base import Unusable
+    from alflow.data.formats.extxyz import EXTXYZ
 
     programs.text_of(path, "the command")
     try:
-        frames = list(ase.io.iread(path, index=":", format="extxyz"))
-    except Exception as error:  # ASE's readers raise whatever a malformed line makes them raise
-        msg = f"{path.name} cannot be read ({type(error).__name__}: {error}): expected extended XYZ\n{log}"
-        raise LabelError("no_output", msg) from error
-    msg = _difference(frames, atoms, path.name)
+        found = list(EXTXYZ.entries(path))
+    except StructureError as error:
+        raise LabelError("no_output", f"{path.name} cannot be read ({error}): expected extended XYZ\n{log}") from error
+    if len(found) != 1:
+        msg = f"{path.name} has {len(found)} structures: expected the one of {_INPUT}"
+        raise LabelError("no_output", f"{msg}\n{log}" if log else msg)
+    if isinstance(found[0], Unusable):
+        raise LabelError("no_output", f"{path.name} {found[0].reason}: expected extended XYZ\n{log}")
+    msg = _difference(found[0].atoms, atoms, path.name)
     if msg:
         raise LabelError("no_output", f"{msg}\n{log}" if log else msg)
-    return frames[0]
+    return found[0]
 
 
-def _difference(frames: list[Atoms], atoms: Atoms, name: str) -> str:
+def _difference(found: Atoms, atoms: Atoms, name: str) -> str:
     """What is not as it was asked for; empty when there is nothing."""
-    if len(frames) != 1:
-        return f"{name} has {len(frames)} structures: expected the one of {_INPUT}"
-    found = frames[0]
     if not np.array_equal(found.numbers, atoms.numbers):
         formula, asked = (each.get_chemical_formula("reduce") for each in (found, atoms))
         return f"{name} is of {formula}: expected {asked}, its atoms in the order of {_INPUT}"

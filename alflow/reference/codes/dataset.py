@@ -2,25 +2,28 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 from pydantic import Field
 
-from alflow.data.labels import NotFiniteError, checked, electrons_of, labels_of
+from alflow.data.labels import electrons_of, labels_of
+from alflow.data.names import Names
 from alflow.errors import ConfigError, LabelError, StructureError
 from alflow.records.electrons import Electrons
 from alflow.reference.method import MethodSection, Result, labelled, properties_of
 from alflow.reference.workflow import Workflow
 from alflow.section import Positive
 from alflow.workers.programs import content_hash
+
+if TYPE_CHECKING:
+    from alflow.data.reading import Labelled, LeftOut
 
 _STATE = ("charge", "multiplicity")
 _Key = tuple[tuple[int, ...], tuple[bool, ...]]
@@ -47,13 +50,13 @@ max_labels = 24              # so many there are: it ends when they are learned
 """
 
 
-class DatasetMethod(MethodSection):
+class DatasetMethod(MethodSection, Names):
     """A file of labelled structures, in which a structure is looked up.
 
     Atoms may be in another order, and in another periodic image. Where file and structure both have a charge or a
-    multiplicity, they must agree. The file has energy (eV) and forces (eV/Å) of every structure, and stress (eV/Å^3) if
-    there is one. In extended XYZ its information may have ``code``, ``fermi_energy``, ``eigenvalues`` and
-    ``occupations``.
+    multiplicity, they must agree. The file has energies and forces, and stresses if there are any, in eV and Å and
+    under names that people use (:mod:`alflow.data.names`) unless its keys say otherwise. In extended XYZ its
+    information may have ``code``, ``fermi_energy``, ``eigenvalues`` and ``occupations``.
     """
 
     kind: Literal["dataset"] = Field(description="structures labelled already, looked up")
@@ -73,36 +76,47 @@ class DatasetMethod(MethodSection):
         except OSError as error:
             msg = f"{self.file}: {error.strerror}: give a file of labelled structures, relative to the run directory"
             raise ConfigError(msg) from error
-        return json.dumps({"kind": "dataset", "sha256": digest, "tolerance": self.tolerance}, sort_keys=True)
+        said = self.names().model_dump(exclude_none=True)
+        return json.dumps({"kind": "dataset", "sha256": digest, "tolerance": self.tolerance, **said}, sort_keys=True)
+
+    def names(self) -> Names:
+        """What is said of the file."""
+        return Names(**{name: getattr(self, name) for name in Names.model_fields})
 
     def code(self) -> str:
         """The name of the file."""
         return f"data set {Path(self.file).name}"
 
     def check(self) -> None:
-        """ConfigError when the file cannot be read, or has a structure without energy or forces, or with words there.
+        """ConfigError when the file cannot be read, has no structure with energy and forces, or electrons in words.
 
-        What is not finite is the failure of that structure alone, as with any other code.
+        What else is wrong is the failure of that structure alone, as with any other code.
         """
-        for index, frame in enumerate(_loaded(self.file)[0]):
+        for place, frame in self._loaded().frames.items():
             try:
                 electrons_of(frame.info)
-                for name, value in labels_of(frame).items():
-                    with suppress(NotFiniteError):
-                        checked(name, value, len(frame))
             except ValueError as error:
-                msg = f"{self.file} frame {index}: {error}"
+                msg = f"{self.file} frame {place}: {error}"
                 raise ConfigError(msg) from error
+
+    def remarks(self) -> list[str]:
+        """How the file was read, where that is not plain, and what of it cannot be used."""
+        return self._loaded().labels.remarks()
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
         """Energy, forces and, if periodic in three directions, stress; LabelError ``no_output`` if it is not there."""
-        frames, groups = _loaded(self.file)
-        group = groups.get(_key(atoms))
+        from alflow.data.entering import PLAIN
+
+        loaded = self._loaded()
+        group = loaded.groups.get(_key(atoms))
         if group is None:
             msg = f"{self.file} has no {atoms.get_chemical_formula()} with pbc = {atoms.pbc.tolist()}"
             raise LabelError("no_output", msg)
-        index, order = self._look_up(group, frames, atoms)
-        found, where = frames[index], f"structure {index} of {self.file}, counted from 0"
+        index, order = self._look_up(group, loaded.frames, atoms)
+        found, where = loaded.frames[index], f"structure {index} of {self.file}, counted from 0"
+        if index in loaded.left_out:
+            left = loaded.left_out[index]
+            raise LabelError(left.word, f"{left.reason} in {where}")
         try:
             # what the file has is checked before its atoms are put in order: it may be of any shape
             results = labelled(found, **labels_of(found)).calc.results
@@ -119,12 +133,24 @@ class DatasetMethod(MethodSection):
             labelled(atoms, **results),
             str(found.info.get("code", self.code())),
             where,
+            plain_energy=float(found.info.get(PLAIN, np.nan)),
             electrons=electrons,
             properties=of_structure,
             atom_properties={name: value[order] for name, value in of_atoms.items()},
         )
 
-    def _look_up(self, group: "_Group", frames: list[Atoms], atoms: Atoms) -> tuple[int, NDArray[np.intp]]:
+    def _loaded(self) -> "_File":
+        """The structures of the file; ConfigError when it cannot be used."""
+        try:
+            status = Path(self.file).stat()
+            return _read(self.file, self.names(), status.st_mtime_ns, status.st_size)
+        except StructureError as error:
+            raise ConfigError(str(error)) from error
+        except OSError as error:
+            msg = f"{self.file}: {error.strerror}: give a file of labelled structures, relative to the run directory"
+            raise ConfigError(msg) from error
+
+    def _look_up(self, group: "_Group", frames: Mapping[int, Atoms], atoms: Atoms) -> tuple[int, NDArray[np.intp]]:
         """Index of a structure, and which of its atoms each atom is."""
         states: list[str] = []
         for any_order in (False, True):  # the first is quicker, and mostly enough
@@ -215,34 +241,44 @@ class _Group:
         return np.asarray(differences.max(axis=(1, 2), initial=0.0))
 
 
-def _loaded(file: str) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
-    """The structures of a file, and the groups by composition; ConfigError when it cannot be used."""
-    try:
-        status = Path(file).stat()
-        return _read(file, status.st_mtime_ns, status.st_size)
-    except StructureError as error:
-        raise ConfigError(str(error)) from error
-    except OSError as error:
-        msg = f"{file}: {error.strerror}: give a file of labelled structures, relative to the run directory"
-        raise ConfigError(msg) from error
+@dataclass(frozen=True, eq=False)
+class _File:
+    """A file that has been read.
+
+    Attributes
+    ----------
+    labels : Labelled
+        Of it.
+    frames : dict of Atoms
+        By their place in the file, those that are no labels included.
+    left_out : dict of LeftOut
+        Why these are none.
+    groups : dict of _Group
+        By species and periodicity.
+    """
+
+    labels: "Labelled"
+    frames: Mapping[int, Atoms]
+    left_out: Mapping[int, "LeftOut"]
+    groups: Mapping[_Key, "_Group"]
 
 
 @lru_cache(maxsize=4)
-def _read(file: str, _time: int, _size: int) -> tuple[list[Atoms], Mapping[_Key, _Group]]:
-    from alflow.data.reading import read_structures
+def _read(file: str, names: Names, _time: int, _size: int) -> _File:
+    from alflow.data.reading import read_labelled
 
-    frames = read_structures(Path(file), close=True)
+    labels = read_labelled(Path(file), names, forces=True)
+    left_out = {left.place: left for left in labels.left_out if left.atoms is not None}
+    frames = dict(zip(labels.places, labels.frames, strict=True))
+    frames |= {place: left.atoms for place, left in left_out.items() if left.atoms is not None}
     members: dict[_Key, list[int]] = {}
-    for index, frame in enumerate(frames):
-        missing = [name for name in ("energy", "forces") if name not in labels_of(frame)]
-        if missing:
-            msg = f"{file} frame {index} has no {missing[0]}: expected energy (eV) and forces (eV/Å) of every structure"
-            raise ConfigError(msg)
-        members.setdefault(_key(frame), []).append(index)
-    return frames, {key: _group(frames, indices) for key, indices in members.items()}
+    for place, frame in sorted(frames.items()):
+        members.setdefault(_key(frame), []).append(place)
+    groups = {key: _group(frames, places) for key, places in members.items()}
+    return _File(labels, frames, left_out, groups)
 
 
-def _group(frames: list[Atoms], indices: list[int]) -> _Group:
+def _group(frames: Mapping[int, Atoms], indices: list[int]) -> _Group:
     orders = np.array([_by_species(frames[i]) for i in indices])
     positions = np.array([frames[i].positions[order] for i, order in zip(indices, orders, strict=True)])
     return _Group(indices, positions, np.array([frames[i].cell.array for i in indices]), orders)

@@ -1,0 +1,286 @@
+"""From what a file says of a structure to a label: which number is which, in which unit, and whether it can be one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import all_properties
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import NDArray
+
+from alflow.data.formats.base import Entry
+from alflow.data.labels import NotFiniteError, checked
+from alflow.data.names import NOTHING, Chosen, Names, SeveralError, chosen, listed, understood
+from alflow.data.units import ENERGIES, LENGTHS, factor
+
+Array = NDArray[np.float64]
+
+PLAIN = "plain_energy"
+"""In ``info``: the energy without the entropy of smeared electrons, where a file has both, eV."""
+
+_LABEL = {"energy", "free_energy", "energies", "forces", "stress", "stresses"}
+_NO_FORCES = {"positions", "momenta", "velocities", "velocity", "velo", "vel", "dipoles", "magmoms", "initial_magmoms"}
+_KEYS = {"energy": "--energy-key", "forces": "--forces-key", "stress": "--stress-key", "virial": "--stress-key"}
+_NOBODY = {"none", "nan", "null", "", "n/a", "--"}  # words that say that there is none
+_FALSE = {"false", "f", "no", "0", "0.0"}
+_UNBALANCED, _NET = 1e-2, 0.05  # of the sum of sizes, and eV/Å: a net force that does not come of rounding or grids
+_UNLIKE = 1e-2  # relative, of a stress and a virial that should say the same
+
+
+class NoLabelError(ValueError):
+    """A structure of a file is no label; ``word`` is one of the taxonomy of failures."""
+
+    def __init__(self, text: str, word: str = "no_output") -> None:
+        super().__init__(text)
+        self.word = word
+
+
+@dataclass
+class Understood:
+    """What was understood of a file, so far.
+
+    Attributes
+    ----------
+    used : dict
+        By quantity: under which names it was found, and how often.
+    unused : dict
+        Names of structures and of atoms that are no part of the label.
+    said : dict
+        Remarks, and of how many structures each is.
+    """
+
+    used: dict[str, dict[str, int]] = field(default_factory=dict)
+    unused: dict[str, int] = field(default_factory=dict)
+    said: dict[str, int] = field(default_factory=dict)
+
+    def use(self, quantity: str, name: str) -> None:
+        """A quantity was found under a name once more."""
+        names = self.used.setdefault(quantity, {})
+        names[name] = names.get(name, 0) + 1
+
+    def leave(self, names: set[str], used: set[str]) -> None:
+        """Of these names some were not used for a label."""
+        for name in names - used - {"numbers", "positions"}:
+            self.unused[name] = self.unused.get(name, 0) + 1
+
+    def say(self, remark: str) -> None:
+        """A remark holds for one structure more."""
+        self.said[remark] = self.said.get(remark, 0) + 1
+
+
+def structure(entry: Entry, names: Names) -> Atoms:
+    """A structure of a file without its results, Å."""
+    length = factor(LENGTHS, names.length_unit, "length_unit")
+    atoms: Atoms = entry.atoms.copy()
+    if length != 1:
+        constraints = atoms.constraints
+        atoms.set_constraint()
+        atoms.set_cell(atoms.cell.array * length)
+        atoms.positions *= length
+        atoms.set_constraint(constraints)
+    return atoms
+
+
+def labelled(entry: Entry, names: Names, seen: Understood) -> Atoms:
+    """A structure with its energy (eV), forces (eV/Å) and stress (eV/Å^3) as results.
+
+    The energy is the one that forces are the gradient of: of two the free energy, and the other is
+    ``info["plain_energy"]``.
+
+    Raises
+    ------
+    NoLabelError
+        It has no energy, is not converged by its own word, or has something else where a number should be.
+    SeveralError
+        Nobody can know which of several is meant.
+    """
+    check_converged(entry.atoms.info)
+    atoms = structure(entry, names)
+    of_structure = {**entry.atoms.info, **entry.said}
+    of_atoms = {**entry.atoms.arrays, **entry.of_atoms}
+    energy_unit = factor(ENERGIES, names.energy_unit, "energy_unit")
+    force_unit = energy_unit / factor(LENGTHS, names.length_unit, "length_unit")
+    energy = _energy(of_structure, of_atoms, names)
+    like = known.of if (known := understood(energy.name)) else None
+    results: dict[str, Any] = {"energy": energy_unit * _checked("energy", energy.value, len(atoms))}
+    plain = _plain(of_structure, energy.name, len(atoms))
+    apart = plain is not None and energy_unit * plain[1] != results["energy"]
+    if plain is not None and apart:
+        atoms.info[PLAIN] = energy_unit * plain[1]
+    forces = _forces(of_atoms, names, like)
+    if forces is not None:
+        results["forces"] = force_unit * _checked("forces", forces.value, len(atoms))
+    stress = _stress(of_structure, names, like)
+    if stress is not None and atoms.pbc.all() and atoms.cell.volume > 0:
+        # a virial is an energy, a stress one over a volume
+        unit = -energy_unit / atoms.cell.volume if _is_virial(stress.name) else force_unit**3 / energy_unit**2
+        results["stress"] = unit * _checked("stress", _voigt(stress.value), len(atoms))
+    for quantity, found in (("energy", energy), ("forces", forces), ("stress", stress)):
+        if found is not None:
+            # Two energies that are equal are one.
+            seen.use(quantity, plain[0] if found is energy and plain is not None and not apart else found.name)
+    _drop_placeholders(atoms, results, seen)
+    used = {found.name for found in (energy, forces, stress) if found is not None}
+    seen.leave(set(of_structure) | set(of_atoms), used)
+    results = {name: _checked(name, value, len(atoms)) for name, value in results.items()}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.calc.results["energy"] = float(results["energy"])
+    # Dipoles, charges and magnetic moments: no part of the label, and not looked at here.
+    others = {**entry.said, **entry.of_atoms}
+    atoms.calc.results |= {name: others[name] for name in set(others) & set(all_properties) - _LABEL}
+    return atoms
+
+
+def check_converged(info: Mapping[str, Any]) -> None:
+    """NoLabelError ``not_converged`` where a file says so of a structure."""
+    for name, value in info.items():
+        words = set(name.lower().replace("-", "_").split("_"))
+        of_electrons = "converged" in words and words <= {"converged", "scf", "is", "electronic", "dft", "calculation"}
+        if of_electrons and str(value).strip().lower() in _FALSE:
+            msg = f"says {name} = {value}"
+            raise NoLabelError(msg, "not_converged")
+
+
+def _energy(of_structure: Mapping[str, Any], of_atoms: Mapping[str, Any], names: Names) -> Chosen:
+    key = names.energy_key
+    if key is not None:
+        found = Chosen(key, of_structure[key]) if key in of_structure else _column(key, of_atoms)
+    else:
+        found = chosen("energy", of_structure)
+        if found is None:
+            column = chosen("energy", {name: x for name, x in of_atoms.items() if np.ndim(x) == 1})
+            found = None if column is None else _column(column.name, of_atoms)
+        if found is None and "energies" in of_atoms:
+            found = _column("energies", of_atoms)
+    if found is None:
+        wanted = f"has no {key}" if key else "has no energy: expected energy, free_energy, REF_energy or the like"
+        msg = f"{wanted}; it has {listed([*of_structure, *_columns(of_atoms)])}"
+        raise NoLabelError(msg)
+    value = np.ravel(found.value)
+    if value.size == 1 and str(value[0]).strip().lower() in _NOBODY - {"nan"}:
+        msg = f"has no energy: its {found.name} is {str(value[0])!r}"
+        raise NoLabelError(msg)
+    return found
+
+
+def _column(name: str, of_atoms: Mapping[str, Any]) -> Chosen | None:
+    """The energy that a column says: energies of atoms, or the total energy beside each of them."""
+    if name not in of_atoms:
+        return None
+    column = np.asarray(of_atoms[name])
+    if column.ndim != 1 or column.dtype.kind not in "iuf":
+        return Chosen(name, column)
+    if len(column) > 1 and np.ptp(column) == 0 and name != "energies":
+        # Energies of atoms are equal in a perfect crystal only, where there are no forces.
+        forces = [x for other, x in of_atoms.items() if (known := understood(other)) and known.quantity == "forces"]
+        if not any(np.abs(np.asarray(x, dtype=float)).max(initial=0.0) > 0 for x in forces):
+            msg = f"has {column[0]:g} as {name} of each atom: its share, or the total energy; write it as {name}=..."
+            raise NoLabelError(msg)
+        return Chosen(name, float(column[0]))
+    return Chosen(name, float(column.sum()))
+
+
+def _plain(of_structure: Mapping[str, Any], energy: str, n_atoms: int) -> tuple[str, float] | None:
+    """Name and value of the energy without entropy of electrons, beside a free energy of the same calculation."""
+    known = understood(energy)
+    if known is None or not known.free:
+        return None
+    for name, value in of_structure.items():
+        other = understood(name)
+        if other is not None and other.quantity == "energy" and other.of == known.of and not other.free:
+            try:
+                return name, float(_checked("energy", value, n_atoms))
+            except NoLabelError:
+                return None
+    return None
+
+
+def _forces(of_atoms: Mapping[str, Any], names: Names, like: frozenset[str] | None) -> Chosen | None:
+    key = names.forces_key
+    if key == NOTHING:
+        return None
+    if key is not None:
+        if key not in of_atoms:
+            msg = f"has no {key}; of atoms it has {listed(_columns(of_atoms))}"
+            raise NoLabelError(msg)
+        return Chosen(key, of_atoms[key])
+    found = chosen("forces", of_atoms, like)
+    if found is None:
+        perhaps = [name for name in _columns(of_atoms) if _may_be_forces(name, of_atoms[name])]
+        if perhaps:
+            msg = f"no forces by a known name, but {listed(perhaps)} with three numbers of each atom"
+            raise SeveralError(msg, "forces")
+    return found
+
+
+def _may_be_forces(name: str, value: Any) -> bool:
+    return (
+        np.ndim(value) == 2
+        and np.shape(value)[1] == 3
+        and np.asarray(value).dtype.kind == "f"
+        and (name.lower() not in _NO_FORCES)
+    )
+
+
+def _stress(of_structure: Mapping[str, Any], names: Names, like: frozenset[str] | None) -> Chosen | None:
+    key = names.stress_key
+    if key == NOTHING:
+        return None
+    if key is not None:
+        if key not in of_structure:
+            msg = f"has no {key}; it has {listed(of_structure)}"
+            raise NoLabelError(msg)
+        return Chosen(key, of_structure[key])
+    there = {name: x for name, x in of_structure.items() if str(x).strip().lower() not in _NOBODY}
+    return chosen("stress", there, like) or chosen("virial", there, like)
+
+
+def _is_virial(name: str) -> bool:
+    return "virial" in name.lower()
+
+
+def _voigt(value: Any) -> Any:
+    """Six numbers of six or nine; what is neither stays as it is."""
+    array = np.asarray(value)
+    if array.size == 9 and array.dtype.kind in "iuf":
+        matrix = array.reshape(3, 3).astype(float)
+        return full_3x3_to_voigt_6_stress((matrix + matrix.T) / 2)
+    return array
+
+
+def _drop_placeholders(atoms: Atoms, results: dict[str, Any], seen: Understood) -> None:
+    """Numbers that stand for nothing: an energy or a stress of exactly zero beside forces, forces of fixed atoms."""
+    forces = results.get("forces")
+    if "stress" in results and np.isnan(results["stress"]).all():
+        results.pop("stress")
+    if forces is None or not np.abs(forces).max(initial=0.0) > 0:
+        return
+    if results["energy"] == 0:
+        msg = "has no energy, but exactly 0 beside forces, which nobody has calculated: give the energies"
+        raise NoLabelError(msg)
+    if "stress" in results and not results["stress"].any():
+        results.pop("stress")
+        seen.say("a stress of exactly zero is taken for none")
+    still = ~forces.any(axis=1)
+    net = float(np.linalg.norm(forces.sum(axis=0)))
+    unbalanced = net > max(_NET, _UNBALANCED * float(np.linalg.norm(forces, axis=1).sum()))
+    fixed = sorted({int(k) for constraint in atoms.constraints for k in getattr(constraint, "index", [])})
+    if still.any() and (unbalanced or (fixed and still[fixed].all())):
+        results.pop("forces")
+        seen.say("forces of fixed atoms are zero, which is no label: forces are left out, but not energies")
+
+
+def _columns(of_atoms: Mapping[str, Any]) -> list[str]:
+    return [name for name in of_atoms if name not in {"numbers", "positions"}]
+
+
+def _checked(name: str, value: Any, n_atoms: int) -> Any:
+    try:
+        return checked(name, value, n_atoms)
+    except NotFiniteError as error:
+        raise NoLabelError(str(error), "not_finite") from error
+    except ValueError as error:
+        raise NoLabelError(str(error)) from error
