@@ -66,9 +66,17 @@ class Format:
     units : str
         ``own``: the file says them, or the format has them; numbers come in eV and Å. ``assumed``: eV and Å unless the
         user says otherwise; numbers come as they are. ``asked``: nothing says, and the user is to.
+    of_types : callable, optional
+        Where atoms have numbers of types, and no names: its structures, of the file and of the chemical symbols of
+        types 0, 1, ..., as the user gives them. StructureError if the file names others.
     """
 
     name: str
     claims: Callable[[Path, str], bool]
     entries: Callable[[Path], Entries]
     units: Literal["own", "assumed", "asked"] = "own"
+    of_types: Callable[[Path, tuple[str, ...]], Entries] | None = None
+
+    def read(self, path: Path, species: tuple[str, ...] = ()) -> Entries:
+        """Structures of a file; ``species`` count for formats that have numbers of types, no other needs them."""
+        return self.entries(path) if self.of_types is None or not species else self.of_types(path, species)
