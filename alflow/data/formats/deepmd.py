@@ -5,7 +5,8 @@ the gradient of, the virial is minus the stress times the volume, in eV. A syste
 at all, any other in three directions. In ``npy/mixed`` each structure has types of its own, and -1 is no atom.
 """
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.out import Labelled, cell_with_images, labelled, types_of, whole_folder
 from alflow.data.formats.species import species_of_types, symbols_of
+from alflow.state.atomic import sync, whole_file
 
 Array = NDArray[Any]
 
@@ -122,3 +125,57 @@ def _claims(path: Path, _head: str) -> bool:
 
 
 DEEPMD = Format("folders of DeePMD-kit (npy, npy/mixed, raw)", _claims, entries, of_types=entries)
+
+
+def write(path: Path, frames: Sequence[Atoms], species: Sequence[str] = ()) -> None:
+    """Write a folder of systems, one for each composition: energy and forces, and stress where structures have one.
+
+    Atoms are put in the order of their types, those of one element in the order that they have. Structures that are
+    periodic in one or two directions get vacuum in the others. ``species``: of types 0, 1, ....
+
+    Raises
+    ------
+    StructureError
+        Labels are missing, atoms are of none of the species, or the folder is there already or cannot be written.
+    """
+    known = types_of(frames, species)
+    systems: dict[str, list[Labelled]] = defaultdict(list)
+    for frame in labelled(frames):
+        systems[_name(frame)].append(frame)
+    with whole_folder(path) as folder:
+        for name, members in systems.items():
+            _write_system(folder / name, members, known)
+
+
+def _name(frame: Labelled) -> str:
+    """Of its system: arrays are shared by structures of one composition that have the same of everything else."""
+    name = frame.atoms.symbols.get_chemical_formula()
+    if not frame.atoms.pbc.any():
+        return f"{name}-{NOT_PERIODIC}"
+    return name if frame.virial is not None else f"{name}-no-virial"
+
+
+def _write_system(folder: Path, frames: list[Labelled], species: tuple[str, ...]) -> None:
+    types = [[species.index(symbol) for symbol in frame.atoms.symbols] for frame in frames]
+    orders = [np.argsort(own, kind="stable") for own in types]
+    arrays = {
+        "coord": [frame.atoms.positions[order] for frame, order in zip(frames, orders, strict=True)],
+        "energy": [frame.energy for frame in frames],
+        "force": [frame.forces[order] for frame, order in zip(frames, orders, strict=True)],
+    }
+    texts = {TYPES: "".join(f"{number}\n" for number in sorted(types[0])), TYPE_MAP: "".join(f"{s}\n" for s in species)}
+    if frames[0].atoms.pbc.any():
+        arrays["box"] = [cell_with_images(frame.atoms) for frame in frames]
+    else:
+        texts[NOT_PERIODIC] = ""
+    if frames[0].virial is not None:
+        arrays["virial"] = [frame.virial for frame in frames]
+    (folder / "set.000").mkdir(parents=True)
+    for name, text in texts.items():
+        with whole_file(folder / name, overwrite=False) as temporary:
+            temporary.write_text(text)
+    for name, values in arrays.items():
+        array = np.array(values, dtype=float)
+        with whole_file(folder / "set.000" / f"{name}.npy", overwrite=False) as temporary, temporary.open("wb") as file:
+            np.save(file, array if name == "energy" else array.reshape(len(frames), -1))
+    sync(folder)

@@ -9,7 +9,7 @@ where it, ``elements`` or ``type_map`` is missing, the user has to say.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +18,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.out import Labelled, labelled, types_of, write_text
 from alflow.data.formats.species import species_of_types, symbols_of
 
 SPECIES = "species"
@@ -181,3 +182,37 @@ MTP = Format(
     entries,
     of_types=entries,
 )
+
+
+def write(path: Path, frames: Sequence[Atoms], species: Sequence[str] = ()) -> None:
+    """Write structures with energy and forces, and stress where they have one; ``species``: of types 0, 1, ....
+
+    Raises
+    ------
+    StructureError
+        Labels are missing, atoms are of none of the species, or the file cannot be written.
+    """
+    known = types_of(frames, species)
+    write_text(path, [_text(frame, known) for frame in labelled(frames)])
+
+
+def _text(frame: Labelled, species: tuple[str, ...]) -> str:
+    atoms = frame.atoms
+    lines = ["BEGIN_CFG", " Size", f"    {len(atoms)}"]
+    if atoms.pbc.any():
+        # vectors of periodic directions only: the number of vectors is all that says which directions are periodic
+        lines += [" Supercell", *(f"    {_decimal(vector)}" for vector in atoms.cell.array[atoms.pbc])]
+    lines.append(" AtomData:  id type       cartes_x      cartes_y      cartes_z           fx          fy          fz")
+    for number, (symbol, row) in enumerate(zip(atoms.symbols, np.hstack([atoms.positions, frame.forces]), strict=True)):
+        lines.append(f"    {number + 1} {species.index(symbol)} {_decimal(row)}")
+    lines += [" Energy", f"    {_decimal([frame.energy])}"]
+    if frame.virial is not None:
+        lines.append(" PlusStress:  xx          yy          zz          yz          xz          xy")
+        lines.append(f"    {_decimal(frame.virial.ravel()[[0, 4, 8, 5, 2, 1]])}")
+    lines += [f" Feature   {SPECIES}\t{','.join(species)}", "END_CFG", "", ""]
+    return "\n".join(lines)
+
+
+def _decimal(values: Any) -> str:
+    """With as many digits as it takes to read the same again, and no exponent: motep 0.2.0 stops at one."""
+    return " ".join(np.format_float_positional(value, unique=True, trim="0") for value in values)
