@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from alflow.data.formats import by_ase, extxyz
+from alflow.data.formats import by_ase, deepmd, extxyz, ml_ab, mtp, runner
 from alflow.data.formats.base import HEAD, Format, opened
 
-FORMATS: tuple[Format, ...] = (extxyz.EXTXYZ, by_ase.BY_ASE)
+FORMATS: tuple[Format, ...] = (deepmd.DEEPMD, mtp.MTP, ml_ab.ML_AB, runner.RUNNER, extxyz.EXTXYZ, by_ase.BY_ASE)
 """Those that are known; the first that claims a file reads it, and the last claims all that is left."""
 
 

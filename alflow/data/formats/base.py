@@ -83,6 +83,9 @@ class Format:
         user says otherwise; numbers come as they are. ``asked``: nothing says, and the user is to.
     count : callable, optional
         How many structures a file has, told in far less time than they are read in.
+    of_types : callable, optional
+        Where atoms have numbers of types, and no names: its structures, of the file and of the chemical symbols of
+        types 0, 1, ..., as the user gives them. StructureError if the file names others.
     """
 
     name: str
@@ -90,3 +93,8 @@ class Format:
     entries: Callable[[Path], Entries]
     units: Literal["own", "assumed", "asked"] = "own"
     count: Callable[[Path], int] | None = None
+    of_types: Callable[[Path, tuple[str, ...]], Entries] | None = None
+
+    def read(self, path: Path, species: tuple[str, ...] = ()) -> Entries:
+        """Structures of a file; ``species`` count for formats that have numbers of types, no other needs them."""
+        return self.entries(path) if self.of_types is None or not species else self.of_types(path, species)
