@@ -28,6 +28,14 @@ baseline_option = click.option(
 retry_option = click.option("--retry", is_flag=True, help="Try trainings of members that have failed again.")
 
 
+species_option = click.option(
+    "--species",
+    metavar="Cu,Ag",
+    callback=lambda _context, _option, text: tuple(text.replace(",", " ").split()) if text else (),
+    help="Of types 0, 1, ..., in files that only number them (MTP, DeePMD).",
+)
+
+
 def _names_options(command: Any) -> Any:
     """What is said of a file with labels: options of a command, from the descriptions of its keys."""
     for option, metavar, text in reversed(
@@ -40,7 +48,7 @@ def _names_options(command: Any) -> Any:
         )
     ):
         command = click.option(option, metavar=metavar, help=text)(command)
-    return command
+    return species_option(command)
 
 
 def _names_of(asked: dict[str, Any]) -> "Names":
@@ -263,6 +271,20 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
 
 
 @main.command()
+@click.argument("file", type=PLACE)
+@_names_options
+@json_option
+def data(file: Path, as_json: bool, **said: Any) -> None:
+    """Show what a file of structures and labels holds, how it is read, and what is odd about it."""
+    from alflow.report import data as report
+    from alflow.report.progress import terminal_progress
+
+    with terminal_progress() as progress:
+        found = report.contents(file, _names_of(said), progress)
+    click.echo(json.dumps(found, indent=2) if as_json else report.text(found))
+
+
+@main.command()
 @click.argument("data", type=PLACE)
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write (HDF5).")
 @click.option("--config", "settings", type=FILE, help="An alflow.toml: its seed, [potential], [baseline], [executor].")
@@ -296,8 +318,9 @@ def train(data: Path, output: Path, **asked: Any) -> None:
 @click.option("-o", "--output", type=FILE, required=True, help="Where to write the structures with predictions.")
 @click.option("--trust", is_flag=True, help="Run the calculators that MODEL names, programs of others.")
 @click.option("--length-unit", metavar="UNIT", help="Of lengths in DATA: A, bohr, nm.")
+@species_option
 @baseline_option
-def predict(model: Path, data: Path, output: Path, trust: bool, length_unit: str | None, baseline: Path | None) -> None:
+def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path | None, **said: Any) -> None:
     """Predict energies and forces with their uncertainties.
 
     A structure that cannot be treated (a species that MODEL does not know, atoms in the same place, no atoms, ...)
@@ -310,7 +333,7 @@ def predict(model: Path, data: Path, output: Path, trust: bool, length_unit: str
     from alflow.report import exports
 
     committee = exports.committee(model, _baseline_of(baseline), trust=trust)
-    frames, problems = exports.predictions(committee, data, Names(length_unit=length_unit))
+    frames, problems = exports.predictions(committee, data, Names(**said))
     write_structures(output, frames)
     click.echo(f"{output}: {len(frames)} structures{f', {len(problems)} not predicted' if problems else ''}")
     for line in exports.extrapolated(frames):

@@ -79,7 +79,7 @@ class Labelled:
         if odd:
             free = ", whose gradient the forces are" if "free" in odd.get("energy", "") else ""
             lines.append(f"{self.path}: {', '.join(f'{what} from {name}' for what, name in odd.items())}{free}")
-        if "forces" not in self.understood.used:
+        if self.frames and "forces" not in self.understood.used:
             lines.append(f"{self.path} has no forces: energies alone are learned")
         for remark, count in self.understood.said.items():
             lines.append(f"{self.path}: {remark} ({count} of {total} structures)")
@@ -121,7 +121,7 @@ def entries(path: Path, names: Names = AS_IT_IS) -> Iterator[Entry | Unusable]:
         raise StructureError(msg)
     _check_units(path, known, names)
     some = False
-    for entry in known.entries(path):
+    for entry in known.read(path, names.species):
         some = True
         yield entry
     if not some:
@@ -148,7 +148,12 @@ def read_structures(path: Path, names: Names = AS_IT_IS, *, close: bool = False)
 
 
 def read_labelled(
-    path: Path, names: Names = AS_IT_IS, progress: Progress | None = None, *, forces: bool = False
+    path: Path,
+    names: Names = AS_IT_IS,
+    progress: Progress | None = None,
+    *,
+    forces: bool = False,
+    allow_none: bool = False,
 ) -> Labelled:
     """Read the labelled structures of a file; what cannot be used is left out, and named.
 
@@ -162,6 +167,8 @@ def read_labelled(
         Is told how far it is.
     forces : bool
         Structures without forces are left out.
+    allow_none : bool
+        A file without any label is no error.
 
     Raises
     ------
@@ -183,7 +190,7 @@ def read_labelled(
         else:
             found.frames.append(atoms)
             found.places.append(place)
-    if not found.frames:
+    if not found.frames and not allow_none:
         first = found.left_out[0]
         msg = f"{path}: none of {len(found.left_out)} structures can be used as a label: frame {first.place} "
         hint = f"; if one of these is it, name it with {_option('energy')}" if first.reason.startswith("has no") else ""

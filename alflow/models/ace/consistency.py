@@ -12,7 +12,7 @@ from alflow.models.ace.scaled import Scaled
 
 Array = NDArray[np.float64]
 
-_STRENGTH = -8.0  # of the ridge, as of Scaled.ridge
+_STRENGTHS = (-8.0, -10.0, -12.0)  # of the ridge, as of Scaled.ridge; the first with which forces tell of energies
 _FEWEST = 10  # energies from which a slope is taken
 _MANY = 300  # of them that are compared, at most: all pairs are
 _CLEAR = 0.85  # rank correlation from which it counts
@@ -47,7 +47,13 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
     n_forces = equations.n_rows.sum() - equations.n_stresses - n_energies
     if n_energies - n_species < _FEWEST or n_forces <= 0:
         return float("nan")
-    matrix, right = system.without_stress(system.ridge(_STRENGTH, prior))
+    slopes = (_of_energies(system, prior, strength, n_species) for strength in _STRENGTHS)
+    return next((slope for slope in slopes if not np.isnan(slope)), float("nan"))
+
+
+def _of_energies(system: Scaled, prior: int, strength: float, n_species: int) -> float:
+    """The slope with one strength of the ridge."""
+    matrix, right = system.without_stress(system.ridge(strength, prior))
     rows, targets = system.energies()
     for take_off in packed.squares(matrix, np.ascontiguousarray(rows.T), -1.0):
         take_off()
@@ -79,7 +85,7 @@ def stresses_over_others(system: Scaled, prior: int, rows: Array, labels: Array)
     """
     if len(labels) < 6 * _FEWEST:
         return float("nan")
-    w, _ = packed.solution(*system.without_stress(system.ridge(_STRENGTH, prior)))
+    w, _ = packed.solution(*system.without_stress(system.ridge(_STRENGTHS[0], prior)))
     if not np.isfinite(w).all():
         return float("nan")
     w[system.loath] = 0.0

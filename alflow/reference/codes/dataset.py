@@ -76,7 +76,7 @@ class DatasetMethod(MethodSection, Names):
         except OSError as error:
             msg = f"{self.file}: {error.strerror}: give a file of labelled structures, relative to the run directory"
             raise ConfigError(msg) from error
-        said = self.names().model_dump(exclude_none=True)
+        said = self.names().model_dump(exclude_defaults=True, mode="json")
         return json.dumps({"kind": "dataset", "sha256": digest, "tolerance": self.tolerance, **said}, sort_keys=True)
 
     def names(self) -> Names:
