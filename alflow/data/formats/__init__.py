@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
-from alflow.data.formats import by_ase, extxyz
+from alflow.data.formats import by_ase, extxyz, lammps
 from alflow.data.formats.base import HEAD, Format
 
-FORMATS: tuple[Format, ...] = (extxyz.EXTXYZ, by_ase.BY_ASE)
+FORMATS: tuple[Format, ...] = (
+    lammps.DUMP_WITH_UNITS,
+    lammps.DUMP,
+    lammps.DATA_WITH_UNITS,
+    lammps.DATA,
+    extxyz.EXTXYZ,
+    by_ase.BY_ASE,
+)
 """Those that are known; the first that claims a file reads it, and the last claims all that is left."""
 
 
