@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alflow.data.formats import by_ase, extxyz, lammps
+from alflow.data.formats import by_ase, extxyz, ipi, lammps
 from alflow.data.formats.base import HEAD, Format
 
 FORMATS: tuple[Format, ...] = (
@@ -10,6 +10,7 @@ FORMATS: tuple[Format, ...] = (
     lammps.DUMP,
     lammps.DATA_WITH_UNITS,
     lammps.DATA,
+    ipi.IPI,
     extxyz.EXTXYZ,
     by_ase.BY_ASE,
 )
