@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alflow.data.formats import by_ase, extxyz, ipi, lammps
+from alflow.data.formats import by_ase, extxyz, ipi, lammps, vasp
 from alflow.data.formats.base import HEAD, Format
 
 FORMATS: tuple[Format, ...] = (
@@ -11,6 +11,8 @@ FORMATS: tuple[Format, ...] = (
     lammps.DATA_WITH_UNITS,
     lammps.DATA,
     ipi.IPI,
+    vasp.VASPRUN,
+    vasp.OUTCAR,
     extxyz.EXTXYZ,
     by_ase.BY_ASE,
 )
