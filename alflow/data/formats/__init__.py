@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alflow.data.formats import by_ase, extxyz, ipi, lammps, vasp
+from alflow.data.formats import by_ase, espresso, extxyz, ipi, lammps, vasp
 from alflow.data.formats.base import HEAD, Format
 
 FORMATS: tuple[Format, ...] = (
@@ -13,6 +13,7 @@ FORMATS: tuple[Format, ...] = (
     ipi.IPI,
     vasp.VASPRUN,
     vasp.OUTCAR,
+    espresso.ESPRESSO,
     extxyz.EXTXYZ,
     by_ase.BY_ASE,
 )
