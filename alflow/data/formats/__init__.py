@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alflow.data.formats import by_ase, espresso, extxyz, ipi, lammps, vasp
+from alflow.data.formats import aims, by_ase, espresso, extxyz, ipi, lammps, vasp
 from alflow.data.formats.base import HEAD, Format
 
 FORMATS: tuple[Format, ...] = (
@@ -14,6 +14,7 @@ FORMATS: tuple[Format, ...] = (
     vasp.VASPRUN,
     vasp.OUTCAR,
     espresso.ESPRESSO,
+    aims.AIMS,
     extxyz.EXTXYZ,
     by_ase.BY_ASE,
 )
