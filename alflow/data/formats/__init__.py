@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alflow.data.formats import aims, by_ase, espresso, extxyz, ipi, lammps, vasp
+from alflow.data.formats import aims, by_ase, cp2k, espresso, extxyz, ipi, lammps, vasp
 from alflow.data.formats.base import HEAD, Format
 
 FORMATS: tuple[Format, ...] = (
@@ -15,6 +15,7 @@ FORMATS: tuple[Format, ...] = (
     vasp.OUTCAR,
     espresso.ESPRESSO,
     aims.AIMS,
+    cp2k.CP2K,
     extxyz.EXTXYZ,
     by_ase.BY_ASE,
 )
