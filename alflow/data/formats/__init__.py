@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alflow.data.formats import aims, by_ase, cp2k, espresso, extxyz, ipi, lammps, vasp
+from alflow.data.formats import aims, by_ase, cp2k, espresso, extxyz, ipi, lammps, orca, vasp
 from alflow.data.formats.base import HEAD, Format
 
 FORMATS: tuple[Format, ...] = (
@@ -16,6 +16,8 @@ FORMATS: tuple[Format, ...] = (
     espresso.ESPRESSO,
     aims.AIMS,
     cp2k.CP2K,
+    orca.ORCA,
+    orca.ENGRAD,
     extxyz.EXTXYZ,
     by_ase.BY_ASE,
 )
