@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alflow.data.formats import aims, ase_db, by_ase, cp2k, espresso, extxyz, ipi, lammps, orca, vasp
+from alflow.data.formats import aims, ase_db, by_ase, castep, cp2k, espresso, extxyz, ipi, lammps, orca, vasp
 from alflow.data.formats.base import HEAD, Format
 
 FORMATS: tuple[Format, ...] = (
@@ -18,6 +18,7 @@ FORMATS: tuple[Format, ...] = (
     cp2k.CP2K,
     orca.ORCA,
     orca.ENGRAD,
+    castep.CASTEP,
     ase_db.DATABASE,
     extxyz.EXTXYZ,
     by_ase.BY_ASE,

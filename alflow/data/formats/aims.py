@@ -5,11 +5,11 @@ converge is told here: ASE looks only whether the whole run has ended.
 """
 
 import re
-import warnings
 from pathlib import Path
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable
 from alflow.data.formats.by_ase import entry
+from alflow.data.formats.quiet import quietly
 from alflow.data.outputs.aims import converged, unconverged
 from alflow.errors import StructureError
 
@@ -24,10 +24,13 @@ def entries(path: Path) -> Entries:
     StructureError
         The run ended before its first self-consistent field, or the beginning cannot be read.
     """
+    yield from quietly(_entries(path))
+
+
+def _entries(path: Path) -> Entries:
     from ase.io.aims import get_aims_out_chunks, get_header_chunk
 
-    with path.open(errors="replace") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with path.open(errors="replace") as file:
         try:
             header = get_header_chunk(file)
             _ = header.is_relaxation, header.header_summary  # what each structure needs: parsed when asked for

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.quiet import quietly
 from alflow.errors import StructureError
 
 
@@ -25,7 +26,7 @@ def entries(path: Path, form: str | None = None) -> Entries:
         if form in READ_HERE:
             msg = f"{path} is {form}, compressed, which ASE reads wrongly: unpack it first"
             raise StructureError(msg)
-        for frame in ase.io.iread(path, index=":", format=form, do_not_split_by_at_sign=True):
+        for frame in quietly(ase.io.iread(path, index=":", format=form, do_not_split_by_at_sign=True)):
             yield entry(frame)
             number += 1
     except StructureError:

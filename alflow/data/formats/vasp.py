@@ -6,7 +6,6 @@ are told apart here.
 """
 
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable
 from alflow.data.formats.by_ase import entry
+from alflow.data.formats.quiet import quietly
 from alflow.data.outputs.vasp import nelm_of, unconverged
 from alflow.errors import StructureError
 
@@ -43,10 +43,13 @@ def outcar_entries(path: Path) -> Entries:
     StructureError
         Its beginning, with elements and atoms, cannot be read.
     """
+    yield from quietly(_of_outcar(path))
+
+
+def _of_outcar(path: Path) -> Entries:
     from ase.io.vasp_parsers.vasp_outcar_parsers import OUTCARChunk, OutcarChunkParser, OutcarHeaderParser
 
-    with path.open(errors="replace") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with path.open(errors="replace") as file:
         first = list(_until(file, ("- Iteration", "ML FORCE on cell")))
         try:
             header = OutcarHeaderParser(workdir=path.parent).build(first)
