@@ -24,7 +24,10 @@ def entries(path: Path, form: str | None = None) -> Entries:
     try:
         form = form or filetype(str(path))
         if form in READ_HERE:
-            msg = f"{path} is {form}, compressed, which ASE reads wrongly: unpack it first"
+            msg = (
+                f"{path} looks like {form}, but is compressed, or begins with something else: unpack it, or remove "
+                "what stands before"
+            )
             raise StructureError(msg)
         for frame in quietly(ase.io.iread(path, index=":", format=form, do_not_split_by_at_sign=True)):
             yield entry(frame)
@@ -60,7 +63,7 @@ READ_HERE = {
     "aims-output",
     "orca-output",
 }
-"""Formats of ASE that alflow reads itself, by their text: only compressed ones come here."""
+"""Formats of ASE that alflow reads itself, by how they begin: ASE would take some of them for what they are not."""
 
 OF_ATOMS = ("forces", "energies", "stresses", "charges", "magmoms", "born_effective_charges")
 """Results of each atom, by the names of ASE."""

@@ -71,7 +71,7 @@ def _of_outcar(path: Path) -> Entries:
         for lines, whole in _steps(file, first[-1:]):
             begun = any("- Iteration" in line for line in lines)
             if learned and (_is_learned(lines) if whole else not begun):
-                yield Unusable(_LEARNED)
+                yield Unusable(f"is {_LEARNED}")
             learned = whole and _is_learned(lines)
             if whole and not learned:
                 yield step(lines)
@@ -140,6 +140,8 @@ class _Run:
     pressure: float = 0.0
     """PSTRESS, kbar: the energies of steps hold it times the volume."""
     fixed: Array | None = None
+    learns: bool = False
+    """Whether there may be steps of its own force field, which have no electronic steps."""
 
     def add(self, element: ET.Element) -> None:
         if element.tag == "atominfo":
@@ -149,14 +151,16 @@ class _Run:
             self.nelm = int(element.text or 0)
         elif element.tag == "i" and element.get("name") == "PSTRESS":
             self.pressure = float(element.text or 0)
-        elif element.tag == "structure" and self.fixed is None:
+        elif element.tag == "i" and element.get("name") == "ML_LMLFF":
+            self.learns = "T" in (element.text or "")
+        elif element.tag == "structure" and element.get("name") == "initialpos":
             rows = [(row.text or "").split() for row in element.findall("varray[@name='selective']/v")]
             self.fixed = np.array([[word.startswith("F") for word in row] for row in rows]) if rows else None
 
     def step(self, calculation: ET.Element) -> Entry | Unusable:
         loops = calculation.findall("scstep")
         if not loops:
-            return Unusable(f"has no electronic steps: it is {_LEARNED}")
+            return Unusable(f"is {_LEARNED}" if self.learns else "has no electronic steps: expected a calculation")
         if self.nelm is not None and len(loops) >= self.nelm:
             return Unusable(f"did not converge in its {self.nelm} electronic steps")
         try:

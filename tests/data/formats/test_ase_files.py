@@ -99,6 +99,6 @@ def test_a_compressed_dump_does_not_pass_by_another_door(tmp_path: Path) -> None
     with gzip.open(path, "wt") as file:
         file.write(f"{text}ITEM: ATOMS element x y z fx fy fz\nAr 0 0 0 0 0 0\n")
     with pytest.raises(
-        StructureError, match="is lammps-dump-text, compressed, which ASE reads wrongly: unpack it first"
+        StructureError, match="looks like lammps-dump-text, but is compressed, or begins with something else"
     ):
         entries(path)

@@ -77,8 +77,15 @@ def test_steps_that_are_no_labels_are_told_in_their_place(tmp_path: Path) -> Non
     assert isinstance(first, Entry)
     assert isinstance(last, Entry)
     assert used_all == Unusable("did not converge in its 4 electronic steps")
-    assert "it is of VASP's machine-learned force field, no calculation" in learned.reason
+    assert learned == Unusable("has no electronic steps: expected a calculation")
     assert odd.reason.startswith("cannot be read as VASP writes it (ValueError")
+
+
+def test_steps_of_a_force_field_are_told(tmp_path: Path) -> None:
+    steps = GOOD + STEP.format(loops="")
+    first, learned = of_xml(tmp_path, steps, more='<i type="logical" name="ML_LMLFF"> T  </i>')
+    assert isinstance(first, Entry)
+    assert learned.reason.startswith("is of VASP's machine-learned force field, no calculation")
 
 
 def test_a_killed_run_has_the_steps_before(tmp_path: Path) -> None:
