@@ -10,26 +10,23 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
-from ase.geometry import cellpar_to_cell
 from numpy.typing import NDArray
 
 from alflow.averages.measuring import Batch, Source
 from alflow.averages.statistics import inefficiency
-from alflow.errors import AverageError
+from alflow.data.formats.base import Unusable
+from alflow.data.formats.ipi import entries as structures
+from alflow.errors import AverageError, StructureError
 
 Array = NDArray[np.float64]
 
 _BATCH = 256
 _COLUMN = re.compile(r"#\s*(?:column|cols\.)\s+(\d+)(?:-(\d+))?\s+-->\s+([^\s:{]+)(?:\{([^}]*)\})?")
 _STEP = re.compile(r"Step:\s*(\d+)")
-_CELL = re.compile(r"CELL\((abcABC|H)\):((?:\s+[-+.\deE]+)+)")
-_UNITS = re.compile(r"(positions|cell)\{([^}]*)\}")
-_LENGTHS = {"atomic_unit": units.Bohr, "angstrom": 1.0, "nanometer": 10.0}
 _ENERGIES = {
     "atomic_unit": units.Hartree,
     "hartree": units.Hartree,
@@ -257,25 +254,16 @@ def _batches(files: _Files, scalars: _Scalars, *, constant: bool) -> Iterator[Ba
 
 def _structures(path: Path) -> Iterator[tuple[int, Atoms]]:
     """Step and structure (Å) of every frame of i-PI's xyz."""
+    expected = "expected positions, a step, a cell and units as i-PI writes"
     number = 0
-    with path.open() as file:
-        while (line := file.readline()).strip():
-            comment = file.readline()
-            count = int(line) if line.strip().isdigit() else -1
-            rows = [row.split() for row in islice(file, max(count, 0))]
-            step, cell = _STEP.search(comment), _CELL.search(comment)
-            known = dict(_UNITS.findall(comment))
-            msg = f"{path} frame {number}: expected {line.strip()} positions, a step, a cell and units as i-PI writes"
-            if step is None or cell is None or len(rows) != count or {"positions", "cell"} - set(known):
+    try:
+        for found in structures(path):
+            if isinstance(found, Unusable) or "step" not in found.atoms.info or not found.atoms.pbc.all():
+                reason = found.reason if isinstance(found, Unusable) else "it has no step, or no cell"
+                msg = f"{path} frame {number}: {expected}: {reason}"
                 raise AverageError(msg)
-            length = _factor(_LENGTHS, known["positions"], path)
-            size = _factor(_LENGTHS, known["cell"], path)
-            try:
-                numbers = np.array(cell[2].split(), dtype=float)
-                matrix = cellpar_to_cell(numbers) if cell[1] == "abcABC" else numbers.reshape(3, 3).T
-                positions = length * np.array([row[1:4] for row in rows], dtype=float).reshape(count, 3)
-                atoms = Atoms([row[0] for row in rows], positions=positions, cell=size * matrix, pbc=True)
-            except (ValueError, KeyError, IndexError) as error:
-                raise AverageError(msg) from error
-            yield int(step[1]), atoms
+            yield found.atoms.info["step"], found.atoms
             number += 1
+    except StructureError as error:
+        msg = f"{path} frame {number}: {expected} ({error})"
+        raise AverageError(msg) from error

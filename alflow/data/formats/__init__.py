@@ -2,10 +2,47 @@
 
 from pathlib import Path
 
-from alflow.data.formats import by_ase, deepmd, extxyz, ml_ab, mtp, runner
+from alflow.data.formats import (
+    aims,
+    ase_db,
+    by_ase,
+    castep,
+    cp2k,
+    deepmd,
+    espresso,
+    extxyz,
+    ipi,
+    lammps,
+    ml_ab,
+    mtp,
+    orca,
+    runner,
+    vasp,
+)
 from alflow.data.formats.base import HEAD, Format, opened
 
-FORMATS: tuple[Format, ...] = (deepmd.DEEPMD, mtp.MTP, ml_ab.ML_AB, runner.RUNNER, extxyz.EXTXYZ, by_ase.BY_ASE)
+FORMATS: tuple[Format, ...] = (
+    deepmd.DEEPMD,
+    mtp.MTP,
+    ml_ab.ML_AB,
+    runner.RUNNER,
+    lammps.DUMP_WITH_UNITS,
+    lammps.DUMP,
+    lammps.DATA_WITH_UNITS,
+    lammps.DATA,
+    ipi.IPI,
+    vasp.VASPRUN,
+    vasp.OUTCAR,
+    espresso.ESPRESSO,
+    aims.AIMS,
+    cp2k.CP2K,
+    orca.ORCA,
+    orca.ENGRAD,
+    castep.CASTEP,
+    ase_db.DATABASE,
+    extxyz.EXTXYZ,
+    by_ase.BY_ASE,
+)
 """Those that are known; the first that claims a file reads it, and the last claims all that is left."""
 
 

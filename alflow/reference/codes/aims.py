@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
+from alflow.data.outputs.aims import END, NOT_CONVERGED, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
 from alflow.reference.method import Result, labelled, properties_of
@@ -28,10 +29,6 @@ from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 from alflow.workers import programs
 
-_CONVERGED = "Self-consistency cycle converged"
-_NOT_CONVERGED = re.compile(
-    r"self-consistency cycle (?:has )?(?:not converged|did not converge)|SCF cycle not converged", re.IGNORECASE
-)
 _VERSION = re.compile(r"(?:FHI-aims version\s*:|^\s*Version)\s*(\S+)", re.MULTILINE)
 _PLAIN = re.compile(r"\| Total energy uncorrected\s+:\s+(\S+) eV")
 """E without -TS."""
@@ -155,7 +152,7 @@ class AimsMethod(ProfiledMethod):
                 calculator = Aims(profile=AimsProfile(words[0]), directory=place, **parameters)
                 calculator.write_inputfiles(bare_atoms(atoms), wanted)
             output = place / calculator.template.outputname
-            log = run_program(words, place, output, _NOT_CONVERGED)
+            log = run_program(words, place, output, NOT_CONVERGED)
             return read_output(output, atoms, log)
 
 
@@ -164,13 +161,10 @@ def read_output(output: Path, atoms: Atoms, log: str) -> Result:
     from ase.io.aims import read_aims_output
 
     text = programs.text_of(output, "FHI-aims")
-    failed = [found.start() for found in _NOT_CONVERGED.finditer(text)]
-    converged = text.rfind(_CONVERGED)
-    ended = "Have a nice day" in text
-    if (failed and failed[-1] > converged) or (ended and converged < 0):
+    if unconverged(text):
         msg = f"the self-consistent field did not converge\n{log}"
         raise LabelError("not_converged", msg)
-    if not ended:
+    if END not in text:
         raise unfinished("FHI-aims", log)
     with reading("FHI-aims", log):
         found = read_aims_output(output, index=-1, non_convergence_ok=True).calc.results

@@ -10,6 +10,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 from pydantic import Field
 
+from alflow.data.outputs.cp2k import END, NOT_CONVERGED, NUMBER, forces, free_energy, number, stress, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
 from alflow.reference.method import Result, labelled
@@ -18,23 +19,14 @@ from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 from alflow.workers import programs
 
-_NUMBER = r"[-+]?\d+\.\d+(?:[EeDd][-+]?\d+)?"
-_ENERGY = re.compile(rf"^ ENERGY\| Total FORCE_EVAL .*?({_NUMBER})\s*$", re.MULTILINE)
-_SCF = re.compile(r"SCF WAVEFUNCTION OPTIMIZATION")
-_CONVERGED = re.compile(r"SCF run converged in|outer SCF loop converged in")
-_NOT_CONVERGED = re.compile(r"SCF run NOT converged|SCF loop FAILED to converge", re.IGNORECASE)
 _VERSION = re.compile(r"version string:\s+(CP2K version \S+)")
-_FORCE = re.compile(rf"^ (?:FORCES\|)?\s+\d+(?:\s+\d+\s+[A-Z][a-z]?)?\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
-_FORCES_BEGIN = re.compile(r"^ (?:FORCES\| Atomic forces|ATOMIC FORCES) (?:in )?\[(.*?)\]", re.MULTILINE)
-_STRESS_BEGIN = re.compile(r"^ STRESS\| Analytical stress tensor \[(.*?)\]", re.MULTILINE)
-_STRESS = re.compile(rf"^ STRESS\|\s+[xyz]\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})", re.MULTILINE)
-_FERMI = re.compile(rf"^  Fermi energy:\s+({_NUMBER})|E\(Fermi\):\s+({_NUMBER}) a\.u\.", re.MULTILINE)
-_ENTROPY = re.compile(rf"^\s+Electronic entropic energy:\s+({_NUMBER})\s*$", re.MULTILINE)
+_FERMI = re.compile(rf"^  Fermi energy:\s+({NUMBER})|E\(Fermi\):\s+({NUMBER}) a\.u\.", re.MULTILINE)
+_ENTROPY = re.compile(rf"^\s+Electronic entropic energy:\s+({NUMBER})\s*$", re.MULTILINE)
 """-TS, hartree: part of the energy that is printed."""
+_KPOINTS = re.compile(r"^\s*&KPOINTS\b(.*?)^\s*&END", re.MULTILINE | re.IGNORECASE | re.DOTALL)
+_SYMMETRY = re.compile(r"^\s*SYMMETRY(?:\s+\.?(?:T|TRUE|ON|YES)\b\.?)?\s*(?:[!#].*)?$", re.MULTILINE | re.IGNORECASE)
 _ORBITALS = re.compile(r"^ MO\|.*EIGENVALUES AND OCCUPATION NUMBERS", re.MULTILINE)
-_ORBITAL = re.compile(rf"^ MO\|\s+\d+\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s*$")
-_FORCE_UNITS = {"a.u.": units.Hartree / units.Bohr, "hartree/bohr": units.Hartree / units.Bohr}
-_STRESS_UNITS = {"GPa": units.GPa, "bar": 1e-4 * units.GPa}
+_ORBITAL = re.compile(rf"^ MO\|\s+\d+\s+({NUMBER})\s+({NUMBER})\s+({NUMBER})\s*$")
 
 
 _WORKFLOW = """\
@@ -166,9 +158,12 @@ class Cp2kMethod(TemplateMethod):
     required: ClassVar[Mapping[str, str]] = {"coordinates": "inside &COORD, without a unit (they are in Å)"}
 
     def _check_text(self) -> None:
-        """ConfigError if forces would not be printed."""
+        """ConfigError if forces would not be printed, or k-points be reduced by symmetry."""
         if not re.search(r"^\s*&FORCES\b", self.text, re.MULTILINE | re.IGNORECASE):
             msg = f"{NAME} does not print forces: add &PRINT with &FORCES in &FORCE_EVAL, and RUN_TYPE ENERGY_FORCE"
+            raise ConfigError(msg)
+        if any(_SYMMETRY.search(section) for section in _KPOINTS.findall(self.text)):
+            msg = f"{NAME} has SYMMETRY in &KPOINTS, with which CP2K's energies are wrong without a word: leave it out"
             raise ConfigError(msg)
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
@@ -206,56 +201,33 @@ def read_output(text: str, atoms: Atoms, log: str) -> Result:
         ``not_converged`` when a self-consistent calculation did not converge; ``no_output`` when the output has no
         end, energy or forces.
     """
-    if _NOT_CONVERGED.search(text) or (_SCF.search(text) and not _CONVERGED.search(text) and "PROGRAM ENDED" in text):
+    if unconverged(text):
         msg = f"the self-consistent field did not converge\n{_scf_tail(text)}"
         raise LabelError("not_converged", msg)
-    energies = _ENERGY.findall(text)
-    if "PROGRAM ENDED" not in text or not energies:
+    energy = free_energy(text)
+    if END not in text or energy is None:
         msg = f"the output ends without an energy\n{log}"
         raise LabelError("no_output", msg)
-    energy = _float(energies[-1]) * units.Hartree
     results = {"energy": energy, "forces": _forces(text, len(atoms))}
-    stress = _stress(text)
-    if stress is not None and atoms.pbc.all():
-        results["stress"] = stress
+    tensor = stress(text)
+    if tensor is not None and atoms.pbc.all():
+        results["stress"] = tensor
     version = _VERSION.search(text)
     entropy = _ENTROPY.findall(text)
-    plain = energy - _float(entropy[-1]) * units.Hartree if entropy else float("nan")
+    plain = energy - number(entropy[-1]) * units.Hartree if entropy else float("nan")
     code = version[1] if version else "CP2K"
     return Result(labelled(atoms, **results), code, log, plain_energy=plain, electrons=_electrons(text))
 
 
 def _forces(text: str, n_atoms: int) -> NDArray[np.float64]:
-    begin = None
-    for begin in _FORCES_BEGIN.finditer(text):  # noqa: B007 - the last
-        pass
-    if begin is None:
+    try:
+        found = forces(text, n_atoms)
+    except ValueError as error:
+        raise LabelError("no_output", str(error)) from error
+    if found is None:
         msg = "no forces in the output: add &PRINT with &FORCES to &FORCE_EVAL, and RUN_TYPE ENERGY_FORCE"
         raise LabelError("no_output", msg)
-    unit = _FORCE_UNITS.get(begin[1])
-    rows: list[list[float]] = []
-    for line in text[begin.end() :].splitlines()[1:]:
-        found = _FORCE.match(line)
-        if found and len(rows) < n_atoms:
-            rows.append([_float(x) for x in found.groups()])
-        elif rows:
-            break
-    if unit is None or len(rows) != n_atoms:
-        msg = f"forces of {len(rows)} atoms in {begin[1]}: expected {n_atoms}, in hartree/bohr"
-        raise LabelError("no_output", msg)
-    return unit * np.array(rows)
-
-
-def _stress(text: str) -> NDArray[np.float64] | None:
-    """In ASE's sign and order, eV/Å^3: CP2K prints the pressure tensor."""
-    begin = None
-    for begin in _STRESS_BEGIN.finditer(text):  # noqa: B007 - the last
-        pass
-    if begin is None or begin[1] not in _STRESS_UNITS:
-        return None
-    rows = _STRESS.findall(text, begin.end())[:3]
-    tensor = -_STRESS_UNITS[begin[1]] * np.array([[_float(x) for x in row] for row in rows])
-    return np.asarray(tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
+    return found
 
 
 def _electrons(text: str) -> Electrons:
@@ -265,7 +237,7 @@ def _electrons(text: str) -> Electrons:
     # a list is printed at every step that &EACH asks for, with spin one for each: the last count
     last = blocks[-2:] if "ALPHA" in text and len(blocks) > 1 else blocks[-1:]
     return Electrons(
-        fermi_energy=_float(fermi[-1][0] or fermi[-1][1]) * units.Hartree if fermi else float("nan"),
+        fermi_energy=number(fermi[-1][0] or fermi[-1][1]) * units.Hartree if fermi else float("nan"),
         eigenvalues=levels([[row[0] for row in block] for block in last]),
         occupations=levels([[row[1] for row in block] for block in last]),
     )
@@ -277,7 +249,7 @@ def _block(text: str) -> list[tuple[float, float]]:
     for line in text.splitlines()[1:]:
         found = _ORBITAL.match(line)
         if found:
-            rows.append((_float(found[1]) * units.Hartree, _float(found[3])))
+            rows.append((number(found[1]) * units.Hartree, number(found[3])))
         elif rows or not line.startswith(" MO|"):
             break
     return rows
@@ -286,10 +258,6 @@ def _block(text: str) -> list[tuple[float, float]]:
 def _scf_tail(text: str) -> str:
     """The last steps of the self-consistent field."""
     steps = text[text.rfind("SCF WAVEFUNCTION OPTIMIZATION") :]
-    end = _NOT_CONVERGED.search(steps)
+    end = NOT_CONVERGED.search(steps)
     lines = (steps[: end.end()] if end else steps).splitlines()
     return "\n".join(lines[-12:])
-
-
-def _float(text: str) -> float:
-    return float(text.replace("D", "E").replace("d", "e"))

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms, units
 from pydantic import Field
 
+from alflow.data.outputs.espresso import entropy_term, free_energy, threshold_of, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
 from alflow.reference.method import Result, labelled, properties_of
@@ -39,10 +40,6 @@ _FORBIDDEN = (
 )
 _SPECIES = re.compile(r"^\s*([A-Za-z]\w*)\s+[\d.+-]\S*\s+(\S+)\s*$")
 _VERSION = re.compile(r"Program PWSCF v\.(\S+)")
-_ENERGY = re.compile(r"^!+\s+total energy\s+=\s+(\S+)\s+Ry", re.MULTILINE)
-_ENTROPY = re.compile(r"^\s+smearing contrib\. \(-TS\)\s+=\s+(\S+)\s+Ry", re.MULTILINE)
-"""-TS: part of the energy that is printed."""
-_NOT_CONVERGED = re.compile(r"convergence NOT achieved", re.IGNORECASE)
 _TOLERANCE = 1e-4
 """To which the output says what structure it is of, Å."""
 
@@ -254,14 +251,11 @@ def read_output(path: Path, atoms: Atoms, log: str) -> Result:
 
     text = programs.text_of(path, "pw.x")
     _check_converged(text)
-    energies = _ENERGY.findall(text)
+    energy = free_energy(text)
     last = text.rfind("End of self-consistent calculation")
-    if "JOB DONE" not in text or not energies or "convergence has been achieved" not in text[last:]:
+    if "JOB DONE" not in text or energy is None or "convergence has been achieved" not in text[last:]:
         msg = f"the output ends without an energy that is self-consistent\n{log}"
         raise LabelError("no_output", msg)
-    if "EXX: now go back" in text and "EXX self-consistency reached" not in text:
-        msg = f"the exact exchange did not become self-consistent\n{log}"
-        raise LabelError("not_converged", msg)
     try:
         frames = list(ase.io.iread(path, index=":", format="espresso-out"))
         calculator = frames[-1].calc
@@ -277,14 +271,13 @@ def read_output(path: Path, atoms: Atoms, log: str) -> Result:
         found.pop("stress", None)
     version = _VERSION.search(text)
     code = f"Quantum ESPRESSO {version[1]}" if version else "Quantum ESPRESSO"
-    energy = float(energies[-1]) * units.Ry
-    entropy = _ENTROPY.findall(text)
+    energy, entropy = energy * units.Ry, entropy_term(text)
     of_structure, of_atoms = properties_of(calculator.results, len(atoms))
     return Result(
         labelled(atoms, energy=energy, **found),
         code,
         log,
-        plain_energy=energy - float(entropy[-1]) * units.Ry if entropy else float("nan"),
+        plain_energy=float("nan") if entropy is None else energy - entropy * units.Ry,
         electrons=_electrons(calculator, "the Fermi energy is" in text),
         properties=of_structure,
         atom_properties=of_atoms,
@@ -293,9 +286,11 @@ def read_output(path: Path, atoms: Atoms, log: str) -> Result:
 
 def _check_converged(text: str) -> None:
     """LabelError when a self-consistent field did not converge."""
-    if found := _NOT_CONVERGED.search(text):
-        lines = text[: found.start()].splitlines()[-12:]
-        msg = "\n".join(["the self-consistent field did not converge", *lines])
+    reason = unconverged(text, threshold_of(text))
+    if "NOT achieved" in reason or (reason and "JOB DONE" in text):
+        end = text.rfind("End of self-consistent calculation")
+        lines = (text[:end] if end >= 0 else text).splitlines()[-12:]
+        msg = "\n".join([f"the self-consistent field did not converge: {reason.strip()}", *lines])
         raise LabelError("not_converged", msg)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms, units
 from pydantic import Field
 
+from alflow.data.outputs.orca import END, NOT_CONVERGED
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
 from alflow.reference.method import Result, labelled
@@ -33,7 +34,6 @@ _MOVES = re.compile(
 )
 _MOVING_BLOCK = re.compile(r"%(?:md|neb|irc|goat|compound)\b|\$new_job", re.IGNORECASE)
 _STRUCTURE = re.compile(r"%?coords|^\s*\*\s*\w+", re.IGNORECASE | re.MULTILINE)
-_NOT_CONVERGED = re.compile(r"SCF NOT CONVERGED AFTER|not fully converged|iterations have not converged", re.IGNORECASE)
 _SAME_PLACE = 1e-4
 """To which ORCA says what positions its gradient is of, Å."""
 _VERSION = re.compile(r"Program Version (\S+)")
@@ -129,7 +129,7 @@ class OrcaMethod(ProfiledMethod):
             # with MPI, ORCA must be called by its full path
             words = [shutil.which(words[0]) or words[0], *words[1:], calculator.template.inputname]
             output = place / calculator.template.outputname
-            log = run_program(words, place, output, _NOT_CONVERGED)
+            log = run_program(words, place, output, NOT_CONVERGED)
             return read_output(output, atoms, log)
 
 
@@ -144,10 +144,10 @@ def read_output(output: Path, atoms: Atoms, log: str) -> Result:
     from ase.io.orca import read_energy, read_orca_engrad
 
     text = programs.text_of(output, "ORCA")
-    if _NOT_CONVERGED.search(text):
+    if NOT_CONVERGED.search(text):
         msg = f"the self-consistent field did not converge\n{log}"
         raise LabelError("not_converged", msg)
-    if "ORCA TERMINATED NORMALLY" not in text:
+    if END not in text:
         raise unfinished("ORCA", log)
     gradient = output.with_suffix(".engrad")
     with reading("ORCA", log):

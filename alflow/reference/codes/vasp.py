@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field
 
+from alflow.data.outputs.vasp import nelm_of, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
 from alflow.reference.method import Result, labelled, properties_of
@@ -30,10 +31,7 @@ from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 from alflow.workers import programs
 
-_LOOP = re.compile(r"aborting loop (.*?)\s*-*\s*$", re.MULTILINE)
 _NOT_CONVERGED = re.compile(r"EDIFF was not reached")
-_ITERATION = re.compile(r"- Iteration\s+\d+\(\s*(\d+)\)")
-_NELM = re.compile(r"^\s*NELM\s*=\s*(\d+)", re.MULTILINE)
 _PLAIN = re.compile(r"energy\s+without entropy\s*=\s*(-?\d+\.\d+)\s+energy\(sigma->0\)")
 """E without -TS: neither the free energy nor its limit without smearing, which ASE calls the energy."""
 _END = "General timing and accounting"
@@ -213,17 +211,12 @@ def read_output(place: Path, atoms: Atoms, resort: list[int], log: str) -> Resul
     from ase.io import iread
 
     text = programs.text_of(place / "OUTCAR", "VASP")
-    loops = _LOOP.findall(text)
-    if loops and "EDIFF is reached" not in loops[-1]:
-        msg = f"the self-consistent field did not converge: aborting loop {loops[-1]}\n{log}"
+    reason, ended = unconverged(text, nelm_of(text)), _END in text
+    if reason and (ended or "aborting loop" in reason):
+        msg = f"the self-consistent field did not converge: {reason}\n{log}"
         raise LabelError("not_converged", msg)
-    if _END not in text:
+    if not ended:
         raise unfinished("VASP", log)
-    nelm, iterations = _NELM.search(text), _ITERATION.findall(text)
-    if not loops and (nelm is None or not iterations or int(iterations[-1]) >= int(nelm[1])):
-        # VASP 5 says nothing when it has used them all
-        msg = f"the self-consistent field did not converge in {nelm[1] if nelm else 'NELM'} iterations\n{log}"
-        raise LabelError("not_converged", msg)
     with reading("VASP", log):
         programs.text_of(place / "vasprun.xml", "VASP")
         calculator: Any = next(iread(place / "vasprun.xml", index=-1, format="vasp-xml")).calc

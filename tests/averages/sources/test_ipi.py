@@ -161,7 +161,9 @@ def test_a_broken_trajectory_is_told(tmp_path: Path) -> None:
     )
     (tmp_path / "sim.committee_pot_0").write_text(energies)
     (tmp_path / "sim.pos_0.xyz").write_text("2\n# CELL(abcABC): 9 9 9 90 90 90 Step: 0\nH 0 0 0\n")
-    with pytest.raises(AverageError, match="frame 0: expected 2 positions, a step, a cell and units"):
+    with pytest.raises(
+        AverageError, match=r"frame 0: expected positions, a step, .*: the file ends in it: expected 2 atoms, found 1"
+    ):
         list(ipi_source(str(tmp_path / "sim"), 300).batches())
 
 
@@ -189,7 +191,7 @@ def written(folder: Path, trajectory: str) -> str:
 
 @pytest.mark.parametrize("text", TRAJECTORIES.values(), ids=TRAJECTORIES)
 def test_a_trajectory_that_cannot_be_read(tmp_path: Path, text: str) -> None:
-    with pytest.raises(AverageError, match=r"frame 0: expected .* positions, a step, a cell and units"):
+    with pytest.raises(AverageError, match=r"frame 0: expected positions, a step, a cell and units"):
         list(ipi_source(written(tmp_path, text), 300).batches())
 
 

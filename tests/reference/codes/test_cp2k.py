@@ -166,6 +166,9 @@ def test_the_command_does_not_name_the_calculation() -> None:
         (TEMPLATE, {"cutoff": 1, "max_scf": 2, "alpha": 3}, "variable alpha is nowhere in it"),
         (TEMPLATE.replace("{{ coordinates }}", ""), {"cutoff": 1, "max_scf": 2}, "has no {{ coordinates }}"),
         (TEMPLATE.replace("&FORCES ON", "&FORCED ON"), {"cutoff": 1, "max_scf": 2}, "does not print forces"),
+        (f"{TEMPLATE}\n&KPOINTS\n SYMMETRY T\n&END\n", {"cutoff": 1, "max_scf": 2}, "has SYMMETRY in &KPOINTS"),
+        (f"{TEMPLATE}\n&kpoints\n symmetry\n&end\n", {"cutoff": 1, "max_scf": 2}, "has SYMMETRY in &KPOINTS"),
+        (f"{TEMPLATE}\n&KPOINTS\n SYMMETRY F\n&END\n", {"cutoff": 1, "max_scf": 2, "x": 1}, "variable x is nowhere"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_before_anything_runs(

@@ -1,0 +1,104 @@
+"""Files that ASE reads and writes: one structure after the other, with all that they say."""
+
+import gzip
+import sys
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import ase.io
+import numpy as np
+import pytest
+from alflow.data.formats import format_of
+from alflow.data.formats.base import Entry, Unusable
+from alflow.errors import StructureError
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+
+def frames(count: int = 3) -> list[Atoms]:
+    made = []
+    for k in range(count):
+        atoms = Atoms("OH", positions=[[0, 0, 0], [0, 0, 1 + 0.1 * k]], cell=[5, 5, 5], pbc=True)
+        forces = np.array([[0, 0, 0.5], [0, 0, -0.5]]) * k
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0 * k, forces=forces, stress=np.arange(6.0))
+        made.append(atoms)
+    return made
+
+
+def entries(path: Path) -> list[Entry | Unusable]:
+    return list(format_of(path).entries(path))
+
+
+@pytest.mark.parametrize("name", ["some.db", "some.json"])
+def test_rows_of_a_database_keep_their_keys_and_data(tmp_path: Path, name: str) -> None:
+    with ase.db.connect(tmp_path / name) as database:
+        for k, atoms in enumerate(frames()):
+            data: dict[str, Any] = {"note": "of mine", "dft_forces": np.full((2, 3), 1.0 * k), "cluster": np.arange(3)}
+            database.write(atoms, key_value_pairs={"dft_energy": 2.5 * k, "source": "md"}, data=data)
+    assert format_of(tmp_path / name).name == "database of ASE"
+    found = entries(tmp_path / name)
+    assert len(found) == 3
+    for k, row in enumerate(found):
+        assert isinstance(row, Entry)
+        assert row.atoms.calc is None
+        assert row.said["energy"] == -1.0 * k
+        assert row.of_atoms["forces"][0, 2] == 0.5 * k
+        assert row.atoms.positions[1, 2] == pytest.approx(1 + 0.1 * k)
+        assert (row.atoms.info["dft_energy"], row.atoms.info["source"]) == (2.5 * k, "md")
+        assert row.atoms.info["note"] == "of mine"
+        assert row.atoms.info["cluster"].tolist() == [0, 1, 2]
+        assert (row.atoms.arrays["dft_forces"] == k).all()
+
+
+def test_an_lmdb_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ase_db_backends.aselmdb", None)
+    (tmp_path / "some.aselmdb").write_bytes(b"\0")
+    with pytest.raises(StructureError, match=r"some.aselmdb needs a package .*: pip install ase-db-backends"):
+        entries(tmp_path / "some.aselmdb")
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "some.db").write_text("no database, but some text that is long enough to be taken for one")
+    with pytest.raises(StructureError, match=r"some.db cannot be read \(DatabaseError: .*: expected a database of ASE"):
+        entries(tmp_path / "some.db")
+
+
+def test_a_trajectory_comes_one_structure_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "some.traj"
+    ase.io.write(path, frames(2))
+    found = entries(path)
+    assert [row.said["energy"] for row in found if isinstance(row, Entry)] == [0.0, -1.0]
+
+
+def test_what_ase_stumbles_over_at_once_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.xsf"
+    path.write_text("no such thing\n")
+    with pytest.raises(StructureError, match=r"some.xsf cannot be read .*: expected a format that ASE reads"):
+        entries(path)
+
+
+def test_the_rest_of_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbling(*_: object, **__: object):
+        yield frames(1)[0]
+        msg = "expected a number"
+        raise ValueError(msg)
+
+    path = tmp_path / "some.traj"
+    ase.io.write(path, frames(2))
+    monkeypatch.setattr(ase.io, "iread", stumbling)
+    first, rest = entries(path)
+    assert isinstance(first, Entry)
+    assert rest == Unusable("cannot be read from here on (ValueError: expected a number)")
+
+
+def test_a_compressed_dump_does_not_pass_by_another_door(tmp_path: Path) -> None:
+    """ASE says energy 0 for it."""
+    text = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
+    path = tmp_path / "some.dump.gz"
+    with gzip.open(path, "wt") as file:
+        file.write(f"{text}ITEM: ATOMS element x y z fx fy fz\nAr 0 0 0 0 0 0\n")
+    with pytest.raises(
+        StructureError, match="looks like lammps-dump-text, but is compressed, or begins with something else"
+    ):
+        entries(path)
