@@ -90,7 +90,7 @@ def _of_labels(labels: Labelled) -> dict[str, Any]:
     largest = {k: float(np.linalg.norm(values, axis=1).max()) for k, values in forces.items()}
     stresses = [frame.calc.results["stress"] for frame in frames if "stress" in frame.calc.results]
     pressed = np.array(stresses).reshape(-1, 6) / units.GPa
-    most = max(largest, key=lambda k: largest[k]) if largest else None
+    most = max(largest.items(), key=lambda one: one[1], default=(0, 0.0))[0] if largest else None
     warnings, contradictions = _doubts(frames, places)
     return {
         "energy_per_atom": [min(energies), max(energies)] if energies else None,
