@@ -12,8 +12,9 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
+from alflow.reference.electrons import CHARGE, MOMENTS, MULTIPLICITY, STATE
 from alflow.reference.method import Result, labelled
-from alflow.reference.templated import NAME, TemplateMethod, fill, periodic_needs_cell, vector_lines
+from alflow.reference.templated import NAME, TemplateMethod, field_in, fill, periodic_needs_cell, vector_lines
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 from alflow.workers import programs
@@ -34,6 +35,13 @@ _ENTROPY = re.compile(rf"^\s+Electronic entropic energy:\s+({_NUMBER})\s*$", re.
 _ORBITALS = re.compile(r"^ MO\|.*EIGENVALUES AND OCCUPATION NUMBERS", re.MULTILINE)
 _ORBITAL = re.compile(rf"^ MO\|\s+\d+\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s*$")
 _FORCE_UNITS = {"a.u.": units.Hartree / units.Bohr, "hartree/bohr": units.Hartree / units.Bohr}
+_COMMENT = re.compile(r"[!#].*$", re.MULTILINE)
+_POLARISED = re.compile(
+    r"^\s*(?:UKS|UNRESTRICTED_KOHN_SHAM|LSD|SPIN_POLARIZED|ROKS|RESTRICTED_OPEN_KOHN_SHAM)\b"
+    r"(?!\s+(?:\.?F(?:ALSE)?\.?|NO|OFF|0)\b)",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Without it CP2K puts electrons into pairs, whatever MULTIPLICITY says: with smearing half of one, without a word."""
 _STRESS_UNITS = {"GPa": units.GPa, "bar": 1e-4 * units.GPa}
 
 
@@ -163,6 +171,11 @@ class Cp2kMethod(TemplateMethod):
     workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW, {"cp2k.inp": _CP2K_INP})
     program: ClassVar[str] = "CP2K"
     fields: ClassVar[frozenset[str]] = frozenset({"cell", "coordinates", "charge", "multiplicity"})
+    how_to_tell: ClassVar[Mapping[str, str]] = {
+        CHARGE: f"write CHARGE {{{{ charge }}}} in &DFT of {NAME}",
+        MULTIPLICITY: f"write UKS and MULTIPLICITY {{{{ multiplicity }}}} in &DFT of {NAME}",
+        MOMENTS: f"leave them out of the structure file, and write MAGNETIZATION in each &KIND of {NAME}",
+    }
     required: ClassVar[Mapping[str, str]] = {"coordinates": "inside &COORD, without a unit (they are in Å)"}
 
     def _check_text(self) -> None:
@@ -170,6 +183,19 @@ class Cp2kMethod(TemplateMethod):
         if not re.search(r"^\s*&FORCES\b", self.text, re.MULTILINE | re.IGNORECASE):
             msg = f"{NAME} does not print forces: add &PRINT with &FORCES in &FORCE_EVAL, and RUN_TYPE ENERGY_FORCE"
             raise ConfigError(msg)
+
+    def told(self) -> frozenset[str]:
+        """Charge and multiplicity where the template has a place for them."""
+        text = _COMMENT.sub("", self.text)
+        return frozenset(name for name in STATE if field_in(name, text))
+
+    def untold(self, atoms: Atoms) -> str:
+        """As of any method; and unpaired electrons in a template that has spins only in pairs."""
+        multiplicity = charge_and_multiplicity(atoms)[1]
+        text = fill(_COMMENT.sub("", self.text), {**dict.fromkeys(self.fields, ""), **self.variables})
+        if multiplicity > 1 and not _POLARISED.search(text):
+            return f"its multiplicity {multiplicity} has no effect in CP2K without UKS: write UKS in &DFT of {NAME}"
+        return super().untold(atoms)
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
