@@ -260,7 +260,10 @@ def make_training_set(
         energy, forces, stress = _labels(frame, index)
         structure = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         if baseline is not None:
-            structure.info = dict(frame.info)  # a baseline may need the charge
+            structure.info = dict(frame.info)  # a baseline may need the charge, and begins from the same as in walks
+            for name in ("initial_charges", "initial_magmoms"):
+                if name in frame.arrays:
+                    structure.arrays[name] = frame.arrays[name].copy()
             wanted = stress is not None
             below, pull, *rest = evaluated(baseline, structure, stress=wanted) if result is None else result
             pressed = None if not rest or rest[0] is None or np.isnan(rest[0]).any() else rest[0]
@@ -268,6 +271,7 @@ def make_training_set(
             energy -= below
             forces = None if forces is None else forces - pull
             stress = None if stress is None or pressed is None else stress - pressed
+            structure = Atoms(numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
         structure.info = _state(*charge_and_multiplicity(frame))
         bare.append(structure)
         energies.append(energy)

@@ -15,6 +15,7 @@ from pydantic import Field
 from alflow.data.labels import NotFiniteError, checked
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
+from alflow.reference.electrons import CHARGES, MOMENTS, untold
 from alflow.reference.workflow import Workflow
 from alflow.section import Positive, Section
 from alflow.workers.programs import reason_of
@@ -70,6 +71,9 @@ class ReferenceMethod(Protocol):
     def check(self) -> None:
         """Look at all that can be looked at before a calculation; ConfigError with what is wrong."""
 
+    def untold(self, atoms: Atoms) -> str:
+        """What of a structure's electrons would not reach its calculation, and what to do; empty if all of it does."""
+
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Calculate a structure.
 
@@ -108,6 +112,9 @@ class MethodSection(Section, ABC):
     after_colon: ClassVar[str | None] = None
     """The key that ``kind = "KIND:VALUE"`` gives besides."""
 
+    how_to_tell: ClassVar[Mapping[str, str]] = {}
+    """What a user can do to have the rest of :data:`alflow.reference.electrons.ELECTRONS` told, by its name."""
+
     def at(self, directory: Path) -> Self:  # noqa: ARG002 - most methods name no files
         """The method in a run directory: files that it names are found from anywhere, and what they say is kept.
 
@@ -134,6 +141,18 @@ class MethodSection(Section, ABC):
         """What the user should know of it before anything is calculated, in lines; mostly nothing."""
         return []
 
+    def told(self) -> frozenset[str]:
+        """What of a structure's electrons reaches its calculation, of :data:`alflow.reference.electrons.ELECTRONS`.
+
+        Nothing, unless a kind says so: a structure that has the rest is refused before anything is calculated. The
+        lowest multiplicity, 1 for an even number of electrons and 2 for an odd one, needs no telling.
+        """
+        return frozenset()
+
+    def untold(self, atoms: Atoms) -> str:
+        """What of a structure's electrons would not reach its calculation, and what to do; empty if all of it does."""
+        return untold(atoms, self.told(), self.code(), self.how_to_tell)
+
     @abstractmethod
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Calculate a structure; arguments and errors as of :class:`ReferenceMethod`."""
@@ -154,6 +173,18 @@ class Weighted(MethodSection):
         None, description="uncertainty of the baseline, eV: of a structure or, with `atom`, of an atom; from the data"
     )
 
+    def untold(self, atoms: Atoms) -> str:
+        """As of any method, but for initial charges and moments that it has no use for.
+
+        They are where the reference begins, and no state of their own: what they change is learned as any other
+        difference from the baseline.
+        """
+        bare = atoms.copy()
+        for name in (CHARGES, MOMENTS):
+            if name in bare.arrays and name not in self.told():
+                del bare.arrays[name]
+        return super().untold(bare)
+
 
 def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
     """Energy, forces and, if periodic in three directions and there is one, stress, by an ASE calculator.
@@ -167,7 +198,7 @@ def evaluate(atoms: Atoms, calculator: "Calculator", code: str) -> Result:
 
     # without constraints, which would zero forces, and without momenta and results of earlier calculations
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
-    for name in ("initial_magmoms", "initial_charges"):  # they name the calculation, so it has to know them
+    for name in (MOMENTS, CHARGES):  # they name the calculation, so it has to know them
         if name in atoms.arrays:
             bare.arrays[name] = atoms.arrays[name].copy()
     try:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
+from alflow.reference.electrons import has
 from alflow.reference.method import MethodSection
 from alflow.section import kind_of
 from alflow.workers import programs
@@ -87,9 +88,13 @@ class ProfiledMethod(MethodSection):
         raise ConfigError(msg)
 
 
-def bare_atoms(atoms: Atoms) -> Atoms:
-    """Without tags, momenta, moments or constraints, which these programs would see."""
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+def bare_atoms(atoms: Atoms, *kept: str) -> Atoms:
+    """Without tags, momenta or constraints, which these programs would see; ``kept`` are arrays to begin from."""
+    bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for name in kept:
+        if has(atoms, name):
+            bare.arrays[name] = atoms.arrays[name].copy()
+    return bare
 
 
 def canonical(kind: str, parameters: Mapping[str, Any]) -> str:

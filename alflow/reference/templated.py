@@ -102,7 +102,12 @@ class TemplateMethod(MethodSection):
 
     def has(self, name: str) -> bool:
         """Whether the template has a field."""
-        return name in _FIELD.findall(self.text)
+        return field_in(name, self.text)
+
+
+def field_in(name: str, text: str) -> bool:
+    """Whether a text has a field."""
+    return name in _FIELD.findall(text)
 
 
 def _check_fields(text: str, known: frozenset[str], variables: Values) -> None:

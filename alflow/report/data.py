@@ -71,10 +71,10 @@ def _of_structures(frames: Sequence[Atoms], places: Sequence[int]) -> dict[str, 
         "elements": dict(sorted(Counter(symbol for frame in frames for symbol in set(frame.symbols)).items())),
         "compositions": len(states),
         "atoms": [min(sizes, default=0), max(sizes, default=0)],
-        "periodic_directions": {str(number): count for number, count in sorted(periodic.items())},
+        "periodic_directions": {str(directions): count for directions, count in sorted(periodic.items())},
         "duplicates": [places[k] for k, first in enumerate(twins.first) if first != k],
         "isolated_atoms": [places[k] for k in twins.isolated],
-        "too_close": {str(places[k]): round(float(ratios[k]), 3) for k in close},
+        "too_close": {str(places[int(k)]): round(float(ratios[k]), 3) for k in close},
         "electronic_states": {
             formula: [list(state) for state in sorted(several)]
             for formula, several in states.items()
@@ -90,12 +90,12 @@ def _of_labels(labels: Labelled) -> dict[str, Any]:
     largest = {k: float(np.linalg.norm(values, axis=1).max()) for k, values in forces.items()}
     stresses = [frame.calc.results["stress"] for frame in frames if "stress" in frame.calc.results]
     pressed = np.array(stresses).reshape(-1, 6) / units.GPa
-    most = max(largest.items(), key=lambda one: one[1], default=(0, 0.0))[0] if largest else None
+    most, strongest = max(largest.items(), key=lambda one: one[1], default=(None, 0.0))
     warnings, contradictions = _doubts(frames, places)
     return {
         "energy_per_atom": [min(energies), max(energies)] if energies else None,
         "with_forces": len(forces),
-        "largest_force": None if most is None else largest[most],
+        "largest_force": None if most is None else strongest,
         "largest_force_in": None if most is None else places[most],
         "with_stress": len(stresses),
         "stress": [float(pressed.min()), float(pressed.max())] if stresses else None,

@@ -318,6 +318,8 @@ def _add_more(atoms: "Atoms", found: dict[str, Any]) -> None:
     for key, values in found.items():
         atoms.arrays[key] = np.array(values, dtype=float)
     atoms.set_constraint([dict2constraint(constraint) for constraint in constraints])
+    if atoms.calc is not None:  # whose results ASE hands out for the very structure only, charges and moments included
+        atoms.calc.atoms = atoms.copy()
 
 
 def _check(plain: "Atoms", where: str) -> None:

@@ -1,7 +1,7 @@
 """What `alflow check` looks at: is everything there that a run needs, and is its state sound."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -31,7 +31,8 @@ from alflow.reference.dispatch import try_one
 from alflow.reference.method import BaselineMethod, Result, evaluate
 from alflow.state.store import Store
 from alflow.steps.assess import wanted
-from alflow.steps.initial import initial_structures
+from alflow.steps.initial import check_states, check_told, initial_structures
+from alflow.steps.sample import candidate_frames
 from alflow.workers.calculator import ServedCalculator
 from alflow.workers.interpreters import default_threads
 from alflow.workers.recipe import Recipe
@@ -59,9 +60,12 @@ def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, Alfl
         yield "initial structures", error
     else:
         yield f"initial structures: {len(frames)}", None
-        yield _reference(settings, directory, frames[0], tries=reference)
+        structures = list(frames)
+        yield from _candidates(settings, directory, structures)
+        yield "charge and multiplicity", _same_states(structures)
+        yield _reference(settings, directory, structures, tries=reference)
         if settings.baseline is not None:
-            yield _baseline(settings.baseline.at(directory), frames[0])
+            yield _baseline(settings.baseline.at(directory), structures)
         yield from _members(settings, directory, frames[0])
         if settings.converge.observable is not None:
             yield _measured(settings, directory, frames)
@@ -86,15 +90,41 @@ def _measured(settings: config.Settings, directory: Path, frames: list[Atoms]) -
     return name, None
 
 
+def _candidates(
+    settings: config.Settings, directory: Path, structures: list[Atoms]
+) -> Iterator[tuple[str, AlflowError | None]]:
+    """Read the file of candidates, if there is one, and add them to the structures that may be calculated."""
+    if settings.sample.candidates is None:
+        return
+    try:
+        candidates = candidate_frames(settings, directory, settings.sample.candidates)
+    except AlflowError as error:
+        yield "candidates", error
+        return
+    structures += candidates
+    yield f"candidates: {len(candidates)}", None
+
+
+def _same_states(frames: Sequence[Atoms]) -> AlflowError | None:
+    """ConfigError for a composition with two charges or multiplicities."""
+    try:
+        check_states(frames)
+    except ConfigError as error:
+        return error
+    return None
+
+
 def _reference(
-    settings: config.Settings, directory: Path, atoms: Atoms, *, tries: bool
+    settings: config.Settings, directory: Path, frames: Sequence[Atoms], *, tries: bool
 ) -> tuple[str, AlflowError | None]:
-    """Calculate one structure where all would be calculated; with ``tries``, some more."""
+    """Calculate the first structure where all would be calculated; with ``tries``, some more."""
+    atoms = frames[0]
     name = f"reference on {atoms.get_chemical_formula()}"
     try:
         method = settings.reference.at(directory)
         name = f"reference {method.code()} on {atoms.get_chemical_formula()}"
         method.check()
+        check_told(method, frames, "reference")
         if isinstance(method, ManualMethod):
             return f"{name}: by hand", None
         limits = Limits(settings.failures.net_force_max)
@@ -118,9 +148,14 @@ def _reference(
     return f"reference {result.code} on {atoms.get_chemical_formula()}: {found}, {seconds:.3g} s{remarks}", None
 
 
-def _baseline(method: BaselineMethod, atoms: Atoms) -> tuple[str, AlflowError | None]:
-    """Try the baseline on one structure."""
+def _baseline(method: BaselineMethod, frames: Sequence[Atoms]) -> tuple[str, AlflowError | None]:
+    """Try the baseline on the first structure."""
+    atoms = frames[0]
     name = f"baseline {method.code()} on {atoms.get_chemical_formula()}"
+    try:
+        check_told(method, frames, "baseline")
+    except ConfigError as error:
+        return name, error
     return _tried(name, lambda frame: _said(method.calculate(frame)), atoms)
 
 

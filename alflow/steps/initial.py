@@ -1,15 +1,18 @@
-"""The structures that a run begins with: those of its systems, and displaced copies of them."""
+"""The structures that a run begins with: those of its systems, and displaced copies of them; what states they have."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from alflow.config import Settings, System
 from alflow.data.names import Names
 from alflow.data.reading import read_structures
-from alflow.errors import StructureError
+from alflow.errors import ConfigError, StructureError
 from alflow.randomness import generator
-from alflow.structures import DISTANCE_RATIO_MIN, as_given, distance_ratio
+from alflow.reference.method import ReferenceMethod
+from alflow.structures import DISTANCE_RATIO_MIN, as_given, charge_and_multiplicity, distance_ratio
 
 _TRIES = 100  # draws until a displaced copy without overlapping atoms must be found
 
@@ -44,6 +47,62 @@ def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
                 _displaced(atoms, system, (settings.seed, number, index, copy), where) for copy in range(system.copies)
             ]
     return found
+
+
+def check_states(frames: Iterable[Atoms]) -> None:
+    """Refuse structures of one composition in two states: energies of both would be labels of the same structure.
+
+    Parameters
+    ----------
+    frames : iterable of Atoms
+        Those without a charge in ``info`` are of no known state, and pass.
+
+    Raises
+    ------
+    ConfigError
+        Two of them differ in charge or multiplicity.
+    """
+    first: dict[bytes, Atoms] = {}
+    for frame in frames:
+        if "charge" not in frame.info:
+            continue
+        other = first.setdefault(np.sort(frame.numbers).tobytes(), frame)
+        if charge_and_multiplicity(frame) != charge_and_multiplicity(other):
+            both = [f"{one.info.get('system', 'no system')} ({_state(one)})" for one in (other, frame)]
+            msg = (
+                f"systems {' and '.join(both)} both have structures of {frame.get_chemical_formula()}, and a potential "
+                "sees neither charge nor multiplicity: give them the same, or each a run of its own"
+            )
+            raise ConfigError(msg)
+
+
+def check_told(method: ReferenceMethod, frames: Iterable[Atoms], section: str) -> None:
+    """Refuse structures whose charge, multiplicity, initial charges or moments would not reach their calculation.
+
+    Parameters
+    ----------
+    method : ReferenceMethod
+        Reference or baseline.
+    frames : iterable of Atoms
+        Structures.
+    section : str
+        The table of alflow.toml that describes the method.
+
+    Raises
+    ------
+    ConfigError
+        One of them has what the method cannot be told.
+    """
+    for frame in frames:
+        if problem := method.untold(frame):
+            system = f"system {frame.info['system']}" if frame.info.get("system") else frame.get_chemical_formula()
+            msg = f"[{section}] {system}: {problem}"
+            raise ConfigError(msg)
+
+
+def _state(atoms: Atoms) -> str:
+    charge, multiplicity = charge_and_multiplicity(atoms)
+    return f"charge {charge}, multiplicity {multiplicity}"
 
 
 def _displaced(atoms: Atoms, system: System, key: tuple[int, int, int, int], where: str) -> Atoms:

@@ -20,7 +20,7 @@ from alflow.reference.consistency import check_consistent, limits_of
 from alflow.state.file import commit_file
 from alflow.steps.batch import calculate
 from alflow.steps.context import Context, evaluate_baseline, labelled_frames
-from alflow.steps.initial import initial_structures
+from alflow.steps.initial import check_states, check_told, initial_structures
 from alflow.structures import structure_id
 
 _ID_MIN = 4  # digits of an id that are enough
@@ -30,10 +30,15 @@ def label(context: Context, cycle: int) -> LabelRecord:
     """Ask the reference method about the chosen structures; every result is durable the moment it is there.
 
     Labels that have come in besides, of calculations that failed in an earlier cycle and were tried again, are gathered
-    with them. Errors as of :func:`alflow.steps.batch.calculate`.
+    with them. Errors as of :func:`alflow.steps.batch.calculate`; ConfigError for charges or multiplicities that would
+    not reach their calculation, or that no potential could tell apart.
     """
     ids, frames = to_label(context, cycle)
     data = labelled_frames(context.store, cycle - 1)[1] if cycle else []
+    check_states([*data, *frames])
+    check_told(context.method, frames, "reference")
+    if context.baseline is not None:
+        check_told(context.baseline, frames, "baseline")
     calculate(context, f"cycle {cycle} label", ids, frames, data, dict.fromkeys(ids, cycle))
     method = context.method.identity()
     besides = labels_besides(context.store, set(ids), method)
@@ -74,6 +79,7 @@ def try_again(context: Context, which: str) -> list[str]:
         msg = f"no failed calculation is {which!r}: expected `failed`, a reason or an id; {have} has failed"
         raise ConfigError(msg)
     frames = [records[name].failed_frames[0] for name in chosen]
+    check_told(context.method, frames, "reference")
     for path in (path for name in chosen for path in paths[name]):
         path.unlink()
     names = [structure_id(frame, context.method.identity()) for frame in frames]

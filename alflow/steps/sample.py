@@ -27,6 +27,7 @@ from alflow.sampling.walker import Bounds, Walker, run_segment
 from alflow.state.file import checksum, commit_file, make_folder, origin
 from alflow.state.store import STEPS, read_segment, segment_path, segment_place
 from alflow.steps.context import Context, labelled_frames, largest_force
+from alflow.steps.initial import check_states
 from alflow.steps.train import load_model, trained_file
 from alflow.structures import as_given
 
@@ -178,12 +179,26 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
 
 
 def _candidates(context: Context, file: str) -> tuple[list[Candidates], list[str]]:
-    """The structures of a file, in parts.
+    """The structures of a file, in parts."""
+    frames = candidate_frames(context.settings, context.store.directory, file)
+    check_states(frames)
+    weighting, error = _weighting(context.settings)
+    begins = range(0, len(frames), _PART)
+    parts = [
+        Candidates(tuple(frames[begin : begin + _PART]), weighting, error, number)
+        for number, begin in enumerate(begins)
+    ]
+    return parts, [f"{file} from {begin}" for begin in begins]
 
-    A structure belongs to the system that its ``info`` names or, without one, to the only system.
+
+def candidate_frames(settings: Settings, directory: Path, file: str) -> list[Atoms]:
+    """The structures of a file of candidates, with the charge and multiplicity of their systems.
+
+    A structure belongs to the system that its ``info`` names or, without one, to the only system. StructureError for a
+    file or a structure that cannot be used, or a system that is not there.
     """
-    path = context.store.directory / file
-    systems = {system.name: system for system in context.settings.system}
+    path = directory / file
+    systems = {system.name: system for system in settings.system}
     frames: list[Atoms] = []
     for index, frame in enumerate(read_structures(path, close=True)):
         name = frame.info.get("system", next(iter(systems)) if len(systems) == 1 else None)
@@ -193,13 +208,7 @@ def _candidates(context: Context, file: str) -> tuple[list[Candidates], list[str
         bare = as_given(frame)
         bare.info = {"system": name, "charge": systems[name].charge, "multiplicity": systems[name].multiplicity}
         frames.append(bare)
-    weighting, error = _weighting(context.settings)
-    begins = range(0, len(frames), _PART)
-    parts = [
-        Candidates(tuple(frames[begin : begin + _PART]), weighting, error, number)
-        for number, begin in enumerate(begins)
-    ]
-    return parts, [f"{file} from {begin}" for begin in begins]
+    return frames
 
 
 def _weighting(settings: Settings) -> tuple[Weighting | None, float | None]:

@@ -323,8 +323,9 @@ def evaluate(recipes: Sequence[Recipe], frames: Sequence[Atoms], threads: int = 
 
 
 def _info(atoms: Atoms) -> dict[str, int]:
-    """What a calculator may need to know besides."""
-    return dict(zip(("charge", "multiplicity"), charge_and_multiplicity(atoms), strict=True))
+    """What a calculator may need to know besides; ``spin`` is what several packages call the multiplicity."""
+    charge, multiplicity = charge_and_multiplicity(atoms)
+    return {"charge": charge, "multiplicity": multiplicity, "spin": multiplicity}
 
 
 def _arrays(frames: Sequence[Atoms]) -> dict[str, NDArray[Any]]:

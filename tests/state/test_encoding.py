@@ -279,6 +279,17 @@ def test_what_a_structure_says_of_its_atoms_is_kept() -> None:
     assert not back.has("tags"), "tags are dropped"
 
 
+def test_results_of_a_structure_with_initial_moments_are_handed_out() -> None:
+    """ASE gives those of a SinglePointCalculator only for the very structure that it was made with."""
+    atoms = water()
+    atoms.set_initial_magnetic_moments([0, 1, -1])
+    atoms.set_initial_charges([-0.8, 0.4, 0.4])
+    atoms.calc = SinglePointCalculator(atoms, energy=-3.5, forces=np.ones((3, 3)))
+    (back,) = round_trip(labels_of(atoms)).frames
+    assert back.get_potential_energy() == -3.5
+    assert_same_bits(back.get_forces(), np.ones((3, 3)))
+
+
 def test_a_constraint_that_says_nothing_of_itself_is_refused() -> None:
     class Odd:
         def copy(self) -> "Odd":

@@ -13,6 +13,7 @@ from pydantic import Field
 from alflow.data.outputs.aims import END, NOT_CONVERGED, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
+from alflow.reference.electrons import CHARGES, ELECTRONS, MOMENTS, fixed_moment, has
 from alflow.reference.method import Result, labelled, properties_of
 from alflow.reference.profiled import (
     OF_SYSTEM,
@@ -132,6 +133,18 @@ class AimsMethod(ProfiledMethod):
         found = given or os.environ.get("AIMS_SPECIES_DIR")
         return str(Path(found).expanduser()) if found else None
 
+    def told(self) -> frozenset[str]:
+        """All of it."""
+        return ELECTRONS
+
+    def untold(self, atoms: Atoms) -> str:
+        """As of any method; and a spin that parameters turn off."""
+        off = "spin" in self.parameters and self.parameters["spin"] != "collinear"
+        if off and _spin(atoms):
+            what = "initial magnetic moments" if has(atoms, MOMENTS) else "unpaired electrons"
+            return f"it has {what}, but parameters.spin = {self.parameters['spin']}: leave it out"
+        return super().untold(atoms)
+
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
         from ase.calculators.aims import Aims, AimsProfile
@@ -150,7 +163,7 @@ class AimsMethod(ProfiledMethod):
         with programs.working_folder(folder) as place:
             with writing(self.program):
                 calculator = Aims(profile=AimsProfile(words[0]), directory=place, **parameters)
-                calculator.write_inputfiles(bare_atoms(atoms), wanted)
+                calculator.write_inputfiles(bare_atoms(atoms, MOMENTS, CHARGES), wanted)
             output = place / calculator.template.outputname
             log = run_program(words, place, output, NOT_CONVERGED)
             return read_output(output, atoms, log)
@@ -185,8 +198,9 @@ def read_output(output: Path, atoms: Atoms, log: str) -> Result:
 
 
 def _spin(atoms: Atoms) -> dict[str, Any]:
-    """Keywords of control.in for a multiplicity above 1, with moments of Hund's rules to begin with."""
-    unpaired = charge_and_multiplicity(atoms)[1] - 1
-    if not unpaired:
-        return {}
-    return {"spin": "collinear", "fixed_spin_moment": float(unpaired), "default_initial_moment": "hund"}
+    """Keywords of control.in for initial moments, or a multiplicity above 1, with Hund's rules to begin with."""
+    unpaired, begun = fixed_moment(atoms), has(atoms, MOMENTS)
+    spin: dict[str, Any] = {"spin": "collinear"} if begun or unpaired is not None else {}
+    if unpaired is not None:
+        spin["fixed_spin_moment"] = float(unpaired)
+    return {**spin, "default_initial_moment": "hund"} if spin and not begun else spin

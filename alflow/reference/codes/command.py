@@ -12,10 +12,11 @@ from alflow.data.labels import electrons_of
 from alflow.data.names import Names, SeveralError
 from alflow.errors import ConfigError, LabelError, StructureError
 from alflow.records.electrons import Electrons
+from alflow.reference.electrons import ELECTRONS
 from alflow.reference.method import MethodSection, Result, properties_of
 from alflow.reference.method import labelled as with_results
 from alflow.reference.workflow import Workflow
-from alflow.structures import charge_and_multiplicity
+from alflow.structures import OF_ATOMS, charge_and_multiplicity
 from alflow.workers import programs
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ class CommandMethod(MethodSection):
     """A program of the user's own.
 
     It runs in a folder with ``input.xyz``, an extended XYZ file of one structure whose information has ``charge`` (e)
-    and ``multiplicity`` (2S + 1). It writes ``output.xyz``, the same structure with ``energy`` (eV), ``forces`` (eV/Å)
-    and, if it likes, ``stress`` (eV/Å^3); its information may have ``converged``, ``code`` (program and version),
+    and ``multiplicity`` (2S + 1), and which has columns ``masses``, ``initial_charges`` and ``initial_magmoms`` where
+    the structure file has. It writes ``output.xyz``, the same structure with ``energy`` (eV), ``forces`` (eV/Å) and, if
+    it likes, ``stress`` (eV/Å^3); its information may have ``converged``, ``code`` (program and version),
     ``fermi_energy``, ``eigenvalues`` and ``occupations``.
 
     In the command ``{input}`` and ``{output}`` stand for the two files; without them their names are added.
@@ -117,6 +119,10 @@ class CommandMethod(MethodSection):
         """ConfigError for a command without a program, or with one of the two files only."""
         programs.check_command(self.command, "reference")
         self._words()
+
+    def told(self) -> frozenset[str]:
+        """All of it: it is in the file that the program reads."""
+        return ELECTRONS
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
@@ -185,7 +191,11 @@ def read_output(path: Path, atoms: Atoms, code: str, log: str) -> Result:
 def _bare(atoms: Atoms) -> Atoms:
     """What the program may know."""
     info = dict(zip(("charge", "multiplicity"), charge_and_multiplicity(atoms), strict=True))
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    for name in OF_ATOMS:
+        if name in atoms.arrays:
+            bare.arrays[name] = atoms.arrays[name].copy()
+    return bare
 
 
 def _read(path: Path, atoms: Atoms, log: str) -> "Entry":

@@ -13,8 +13,9 @@ from pydantic import Field
 from alflow.data.outputs.cp2k import END, NOT_CONVERGED, NUMBER, forces, free_energy, number, stress, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
+from alflow.reference.electrons import CHARGE, MOMENTS, MULTIPLICITY, STATE
 from alflow.reference.method import Result, labelled
-from alflow.reference.templated import NAME, TemplateMethod, fill, periodic_needs_cell, vector_lines
+from alflow.reference.templated import NAME, TemplateMethod, field_in, fill, periodic_needs_cell, vector_lines
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 from alflow.workers import programs
@@ -27,6 +28,13 @@ _KPOINTS = re.compile(r"^\s*&KPOINTS\b(.*?)^\s*&END", re.MULTILINE | re.IGNORECA
 _SYMMETRY = re.compile(r"^\s*SYMMETRY(?:\s+\.?(?:T|TRUE|ON|YES)\b\.?)?\s*(?:[!#].*)?$", re.MULTILINE | re.IGNORECASE)
 _ORBITALS = re.compile(r"^ MO\|.*EIGENVALUES AND OCCUPATION NUMBERS", re.MULTILINE)
 _ORBITAL = re.compile(rf"^ MO\|\s+\d+\s+({NUMBER})\s+({NUMBER})\s+({NUMBER})\s*$")
+_COMMENT = re.compile(r"[!#].*$", re.MULTILINE)
+_POLARISED = re.compile(
+    r"^\s*(?:UKS|UNRESTRICTED_KOHN_SHAM|LSD|SPIN_POLARIZED|ROKS|RESTRICTED_OPEN_KOHN_SHAM)\b"
+    r"(?!\s+(?:\.?F(?:ALSE)?\.?|NO|OFF|0)\b)",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Without it CP2K puts electrons into pairs, whatever MULTIPLICITY says: with smearing half of one, without a word."""
 
 
 _WORKFLOW = """\
@@ -155,6 +163,11 @@ class Cp2kMethod(TemplateMethod):
     workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW, {"cp2k.inp": _CP2K_INP})
     program: ClassVar[str] = "CP2K"
     fields: ClassVar[frozenset[str]] = frozenset({"cell", "coordinates", "charge", "multiplicity"})
+    how_to_tell: ClassVar[Mapping[str, str]] = {
+        CHARGE: f"write CHARGE {{{{ charge }}}} in &DFT of {NAME}",
+        MULTIPLICITY: f"write UKS and MULTIPLICITY {{{{ multiplicity }}}} in &DFT of {NAME}",
+        MOMENTS: f"leave them out of the structure file, and write MAGNETIZATION in each &KIND of {NAME}",
+    }
     required: ClassVar[Mapping[str, str]] = {"coordinates": "inside &COORD, without a unit (they are in Å)"}
 
     def _check_text(self) -> None:
@@ -165,6 +178,19 @@ class Cp2kMethod(TemplateMethod):
         if any(_SYMMETRY.search(section) for section in _KPOINTS.findall(self.text)):
             msg = f"{NAME} has SYMMETRY in &KPOINTS, with which CP2K's energies are wrong without a word: leave it out"
             raise ConfigError(msg)
+
+    def told(self) -> frozenset[str]:
+        """Charge and multiplicity where the template has a place for them."""
+        text = _COMMENT.sub("", self.text)
+        return frozenset(name for name in STATE if field_in(name, text))
+
+    def untold(self, atoms: Atoms) -> str:
+        """As of any method; and unpaired electrons in a template that has spins only in pairs."""
+        multiplicity = charge_and_multiplicity(atoms)[1]
+        text = fill(_COMMENT.sub("", self.text), {**dict.fromkeys(self.fields, ""), **self.variables})
+        if multiplicity > 1 and not _POLARISED.search(text):
+            return f"its multiplicity {multiplicity} has no effect in CP2K without UKS: write UKS in &DFT of {NAME}"
+        return super().untold(atoms)
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""

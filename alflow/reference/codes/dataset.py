@@ -17,6 +17,7 @@ from alflow.data.labels import electrons_of, labels_of
 from alflow.data.names import Names
 from alflow.errors import ConfigError, LabelError, StructureError
 from alflow.records.electrons import Electrons
+from alflow.reference.electrons import ELECTRONS
 from alflow.reference.method import MethodSection, Result, labelled, properties_of
 from alflow.reference.workflow import Workflow
 from alflow.section import Positive
@@ -102,6 +103,10 @@ class DatasetMethod(MethodSection, Names):
     def remarks(self) -> list[str]:
         """How the file was read, where that is not plain, and what of it cannot be used."""
         return self._loaded().labels.remarks()
+
+    def told(self) -> frozenset[str]:
+        """All of it: nothing is calculated, and a charge or multiplicity that the file says must agree."""
+        return ELECTRONS
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
         """Energy, forces and, if periodic in three directions, stress; LabelError ``no_output`` if it is not there."""

@@ -12,8 +12,9 @@ from pydantic import Field
 from alflow.data.outputs.espresso import entropy_term, free_energy, threshold_of, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
+from alflow.reference.electrons import CHARGE, MOMENTS, MULTIPLICITY
 from alflow.reference.method import Result, labelled, properties_of
-from alflow.reference.templated import NAME, TemplateMethod, fill, vector_lines
+from alflow.reference.templated import NAME, TemplateMethod, field_in, fill, vector_lines
 from alflow.reference.workflow import Workflow
 from alflow.structures import charge_and_multiplicity
 from alflow.workers import programs
@@ -144,6 +145,11 @@ class EspressoMethod(TemplateMethod):
     fields: ClassVar[frozenset[str]] = frozenset(
         {"cell", "positions", "n_atoms", "n_species", "charge", "magnetization"}
     )
+    how_to_tell: ClassVar[Mapping[str, str]] = {
+        CHARGE: f"write tot_charge = {{{{ charge }}}} in {NAME}",
+        MULTIPLICITY: f"write nspin = 2 and tot_magnetization = {{{{ magnetization }}}} in {NAME}",
+        MOMENTS: f"leave them out of the structure file, and write starting_magnetization of each species in {NAME}",
+    }
     required: ClassVar[Mapping[str, str]] = {
         "cell": "after CELL_PARAMETERS angstrom",
         "positions": "after ATOMIC_POSITIONS angstrom",
@@ -163,6 +169,19 @@ class EspressoMethod(TemplateMethod):
             if directory and not (Path(directory[1]) / name).is_file():
                 msg = f"{NAME}: no pseudopotential {name} in {directory[1]}: put it there, or correct its name"
                 raise ConfigError(msg)
+
+    def told(self) -> frozenset[str]:
+        """Charge and multiplicity where the template has a place for them."""
+        text = self._without_comments()
+        fields = {CHARGE: "charge", MULTIPLICITY: "magnetization"}
+        return frozenset(name for name, field in fields.items() if field_in(field, text))
+
+    def untold(self, atoms: Atoms) -> str:
+        """As of any method; and a doublet, which pw.x does not take by itself: without spin it is half in each."""
+        multiplicity = charge_and_multiplicity(atoms)[1]
+        if multiplicity > 1 and MULTIPLICITY not in self.told():
+            return f"its multiplicity {multiplicity} does not reach pw.x: {self.how_to_tell[MULTIPLICITY]}"
+        return super().untold(atoms)
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
@@ -198,7 +217,6 @@ class EspressoMethod(TemplateMethod):
 
     def _refuse(self, atoms: Atoms) -> None:
         """LabelError for a structure that this template cannot describe."""
-        charge, magnetization = _state(atoms)
         unknown = sorted(set(atoms.get_chemical_symbols()) - set(self._species()))
         msg = ""
         if atoms.cell.rank < 3:
@@ -207,16 +225,7 @@ class EspressoMethod(TemplateMethod):
             )
         elif unknown:
             msg = f"ATOMIC_SPECIES of {NAME} has no {unknown[0]}: add its mass and pseudopotential"
-        elif charge and not self.has("charge"):
-            msg = (
-                f"the structure has charge {charge}, and {NAME} no {{{{ charge }}}}: "
-                "write tot_charge = {{ charge }}"
-            )
-        elif magnetization and not self.has("magnetization"):
-            msg = (
-                f"the structure has multiplicity {magnetization + 1}, and {NAME} no {{{{ magnetization }}}}: "
-                "write nspin = 2 and tot_magnetization = {{ magnetization }}"
-            )
+        msg = msg or self.untold(atoms)
         if msg:
             raise LabelError("crashed", msg)
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
+from alflow.reference.electrons import MOMENTS, STATE, fixed_moment, has
 from alflow.reference.method import MethodSection, Result, labelled, properties_of
 from alflow.reference.profiled import OF_ALFLOW, OF_SYSTEM, bare_atoms, canonical, check_parameters, one_line
 from alflow.reference.workflow import Workflow
@@ -101,6 +102,10 @@ class GpawMethod(MethodSection):
             msg = f"reference: GPAW finds no setups of atoms in {', '.join(paths) or 'no folder'}: gpaw install-data"
             raise ConfigError(msg)
 
+    def told(self) -> frozenset[str]:
+        """Charge, multiplicity and initial moments."""
+        return STATE | {MOMENTS}
+
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Energy, forces and, in mode pw, stress of periodic structures; LabelError as of the protocol."""
         gpaw = importlib.import_module("gpaw")
@@ -151,13 +156,15 @@ def _levels(calculator: Any) -> Electrons:
 
 
 def _spin(atoms: Atoms, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.float64] | None]:
-    """Arguments and initial moments for a multiplicity above 1: the total moment is fixed."""
-    unpaired = charge_and_multiplicity(atoms)[1] - 1
-    if not unpaired:
-        return {}, None
+    """Arguments and initial moments: those of the structure, or for a multiplicity above 1; there their sum is kept."""
+    unpaired = fixed_moment(atoms)
+    begin = np.array(atoms.arrays[MOMENTS], dtype=float) if has(atoms, MOMENTS) else None
+    if unpaired is None:
+        return ({} if begin is None else {"spinpol": True}), begin
     width = 0.1 if atoms.pbc.any() else 0.0  # GPAW's own defaults, eV
     occupations = {"name": "fermi-dirac", "width": width, **parameters.get("occupations", {}), "fixmagmom": True}
-    return {"spinpol": True, "occupations": occupations}, np.full(len(atoms), unpaired / len(atoms))
+    begin = np.full(len(atoms), unpaired / len(atoms)) if begin is None else begin
+    return {"spinpol": True, "occupations": occupations}, begin
 
 
 def _is_plane_waves(mode: Any) -> bool:

@@ -8,6 +8,7 @@ from ase import Atoms
 from pydantic import Field
 
 from alflow.errors import LabelError
+from alflow.reference.electrons import ELECTRONS
 from alflow.reference.method import MethodSection, Result
 from alflow.reference.workflow import Workflow
 
@@ -68,6 +69,10 @@ class ManualMethod(MethodSection):
 
     def check(self) -> None:
         """Nothing: results are checked when they are imported."""
+
+    def told(self) -> frozenset[str]:
+        """All of it: it is written with the structures."""
+        return ELECTRONS
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - as of the protocol
         """LabelError: nothing can be calculated here."""

@@ -10,6 +10,7 @@ from ase import Atoms
 from pydantic import Field
 
 from alflow.errors import ConfigError, PotentialError
+from alflow.reference.electrons import ELECTRONS
 from alflow.reference.method import Result, Weighted, evaluate
 from alflow.version import __version__
 
@@ -57,6 +58,10 @@ class ModelBaseline(Weighted):
     def check(self) -> None:
         """ConfigError when the file is not that of a model."""
         self.calculator()
+
+    def told(self) -> frozenset[str]:
+        """All of it: a potential has no electrons, and is as good a baseline of one state as of another."""
+        return ELECTRONS
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:  # noqa: ARG002 - it writes no files
         """Energy, forces and, if periodic, stress; LabelError as of the protocol."""

@@ -13,6 +13,7 @@ from pydantic import Field
 from alflow.data.outputs.orca import END, NOT_CONVERGED
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
+from alflow.reference.electrons import STATE
 from alflow.reference.method import Result, labelled
 from alflow.reference.profiled import (
     OF_SYSTEM,
@@ -105,6 +106,10 @@ class OrcaMethod(ProfiledMethod):
             msg = f"reference.parameters.orcablocks has {found[0].strip()}: the structure is alflow's: leave it out"
             raise ConfigError(msg)
         super().check()
+
+    def told(self) -> frozenset[str]:
+        """Charge and multiplicity."""
+        return STATE
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons, levels
+from alflow.reference.electrons import STATE
 from alflow.reference.method import MethodSection, Result, labelled
 from alflow.reference.workflow import Workflow
 from alflow.section import Count, Positive
@@ -117,6 +118,10 @@ class PyscfMethod(MethodSection):
                 f"reference.basis: PySCF knows no basis set {self.basis!r}: expected a name such as def2-svp or cc-pvdz"
             )
             raise ConfigError(msg)
+
+    def told(self) -> frozenset[str]:
+        """Charge and multiplicity."""
+        return STATE
 
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Energy and forces of a molecule; LabelError as of the protocol."""

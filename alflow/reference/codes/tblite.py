@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ase import Atoms
 from pydantic import Field
 
+from alflow.reference.electrons import STATE
 from alflow.reference.method import MethodSection, Result, Weighted, evaluate
 from alflow.section import Count, Positive
 from alflow.structures import charge_and_multiplicity
@@ -47,6 +48,10 @@ class TbliteMethod(MethodSection):
         """An ASE calculator whose results depend on the structure alone; ``info`` may hold charge and multiplicity."""
         made: Calculator = _from_scratch()(**self._options(), verbosity=0, cache_api=False)
         return made
+
+    def told(self) -> frozenset[str]:
+        """Charge and multiplicity."""
+        return STATE
 
     def check(self) -> None:
         """Nothing: the library is part of every installation, and settings are checked where they are read."""

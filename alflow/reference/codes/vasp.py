@@ -13,9 +13,11 @@ from pydantic import Field
 from alflow.data.outputs.vasp import nelm_of, unconverged
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import Electrons
+from alflow.reference.electrons import MOMENTS, STATE, fixed_moment, has
 from alflow.reference.method import Result, labelled, properties_of
 from alflow.reference.profiled import (
     OF_ALFLOW,
+    OF_SYSTEM,
     SINGLE_POINT,
     ProfiledMethod,
     bare_atoms,
@@ -105,8 +107,8 @@ class VaspMethod(ProfiledMethod):
     workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
     program: ClassVar[str] = "VASP"
     refused: ClassVar[Mapping[str, str]] = {
-        "charge": "for a charged system give nelect, the number of electrons",
-        "net_charge": "for a charged system give nelect, the number of electrons",
+        "charge": OF_SYSTEM,
+        "net_charge": OF_SYSTEM,
         "ml_lmlff": "VASP's own force field would give the labels",
         **dict.fromkeys(("atoms", "restart", "directory", "label", "txt", "command"), OF_ALFLOW),
     }
@@ -175,21 +177,27 @@ class VaspMethod(ProfiledMethod):
 
         return Vasp(directory=str(place), **{**more, **self.parameters})
 
+    def told(self) -> frozenset[str]:
+        """Charge, as a number of electrons, multiplicity and initial moments."""
+        return STATE | {MOMENTS}
+
+    def untold(self, atoms: Atoms) -> str:
+        """As of any method; and what parameters of INCAR contradict."""
+        return super().untold(atoms) or _contradiction(atoms, self.parameters)
+
     def calculate(self, atoms: Atoms, folder: Path | None = None) -> Result:
         """Run it; LabelError as of the protocol."""
         if not atoms.pbc.all():
             msg = f"VASP: periodic structures only, found pbc = {atoms.pbc.tolist()}: put it into a cell, with vacuum"
             raise LabelError("crashed", msg)
-        charge, _ = charge_and_multiplicity(atoms)
-        if charge and "nelect" not in self.parameters:
-            msg = f"VASP: the structure has charge {charge}: give its number of electrons, parameters.nelect"
-            raise LabelError("crashed", msg)
+        if msg := _contradiction(atoms, self.parameters):
+            raise LabelError("crashed", f"VASP: {msg}")
         command = self._command()
         words = ["/bin/sh", "-c", command] if self.command is None else programs.words_of(command, "reference")
         with programs.working_folder(folder) as place:
             with writing(self.program):
-                calculator = self._calculator(place, **_spin(atoms, self.parameters))
-                calculator.write_input(bare_atoms(atoms))
+                calculator = self._calculator(place, **_charge(atoms), **_spin(atoms))
+                calculator.write_input(bare_atoms(atoms, MOMENTS))
             log = run_program(words, place, place / "vasp.out", _NOT_CONVERGED)
             return read_output(place, atoms, calculator.resort, log)
 
@@ -239,17 +247,30 @@ def read_output(place: Path, atoms: Atoms, resort: list[int], log: str) -> Resul
     )
 
 
-def _spin(atoms: Atoms, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Tags of INCAR for a multiplicity above 1; LabelError when parameters say otherwise."""
-    unpaired = charge_and_multiplicity(atoms)[1] - 1
-    if not unpaired:
-        return {}
-    spin = {"ispin": 2, "nupdown": unpaired}
-    for name, value in spin.items():
+def _charge(atoms: Atoms) -> dict[str, Any]:
+    """The charge, from which ASE counts NELECT by the potentials; with nelect among the parameters it compares them."""
+    charge, _ = charge_and_multiplicity(atoms)
+    return {"charge": charge} if charge else {}
+
+
+def _spin(atoms: Atoms) -> dict[str, Any]:
+    """Tags of INCAR for a multiplicity above 1, or for initial moments."""
+    unpaired = fixed_moment(atoms)
+    if unpaired is not None:
+        return {"ispin": 2, "nupdown": unpaired}
+    return {"ispin": 2} if has(atoms, MOMENTS) else {}
+
+
+def _contradiction(atoms: Atoms, parameters: Mapping[str, Any]) -> str:
+    """What parameters say otherwise than a structure; empty if nothing."""
+    unpaired = fixed_moment(atoms)
+    what = "initial magnetic moments" if unpaired is None else f"multiplicity {unpaired + 1}"
+    for name, value in _spin(atoms).items():
         if (found := parameters.get(name, value)) != value:
-            msg = f"VASP: the structure has multiplicity {unpaired + 1}, but parameters.{name} = {found}: leave it out"
-            raise LabelError("crashed", msg)
-    return spin
+            return f"the structure has {what}, but parameters.{name} = {found}: leave it out"
+    if has(atoms, MOMENTS) and "magmom" in parameters:
+        return "the structure has initial magnetic moments, and so have the parameters, magmom: leave one out"
+    return ""
 
 
 def _of_environment(name: str) -> str | None:

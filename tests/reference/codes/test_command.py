@@ -62,6 +62,18 @@ def test_labels_are_those_of_the_program(atoms: Atoms, files: str, tmp_path) -> 
     np.testing.assert_array_equal(found.positions, atoms.positions)
 
 
+def test_it_is_given_what_a_structure_file_says_of_atoms(tmp_path) -> None:
+    atoms = molecule("H2O")
+    atoms.set_masses([15.99, 2.014, 2.014])
+    atoms.set_initial_charges([-0.8, 0.4, 0.4])
+    atoms.set_initial_magnetic_moments([0.0, 1.0, -1.0])
+    command(tmp_path).calculate(atoms, tmp_path / "new")
+    given = ase.io.read(tmp_path / "new" / "input.xyz")
+    np.testing.assert_allclose(given.get_masses(), atoms.get_masses(), atol=1e-8)
+    np.testing.assert_allclose(given.get_initial_charges(), atoms.get_initial_charges(), atol=1e-8)
+    np.testing.assert_allclose(given.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments(), atol=1e-8)
+
+
 def test_what_it_is_given_and_what_is_kept(tmp_path) -> None:
     atoms = molecule("H2O")
     atoms.info = {"charge": -1, "multiplicity": 2, "walker": 3}
@@ -73,6 +85,7 @@ def test_what_it_is_given_and_what_is_kept(tmp_path) -> None:
     assert found.log == "reading input.xyz\ncharge -1 multiplicity 2"
     given = ase.io.read(tmp_path / "new" / "input.xyz")
     assert given.info == {"charge": -1, "multiplicity": 2}
+    assert set(given.arrays) == {"numbers", "positions"}
     np.testing.assert_allclose(given.positions, atoms.positions, atol=1e-8)
     assert found.code == "EMT 1.0"
     assert as_lists(found.electrons) == {

@@ -21,6 +21,7 @@ from alflow.reference.kinds import build
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.config import cfg
+from ase.constraints import FixAtoms
 from ase.io import read
 from ase.io.orca import read_geom_orcainp
 
@@ -73,7 +74,12 @@ def equip(folder: Path) -> None:
     for number, symbol in ((11, "Na"), (17, "Cl"), (8, "O"), (1, "H")):
         potential = folder / "potentials" / "potpaw_PBE" / symbol / "POTCAR"
         potential.parent.mkdir(parents=True)
-        potential.write_text(f"  PAW_PBE {symbol} 01Jan2000\n")
+        valence = {"Na": 1, "Cl": 7, "O": 6, "H": 1}[symbol]
+        title = (
+            f"   TITEL  = PAW_PBE {symbol} 01Jan2000\n   LULTRA =        F\n   IUNSCR =        1\n   RPACOR =    1.0\n"
+        )
+        mass = f"   POMASS =   1.000; ZVAL   = {valence:8.3f}    mass and valenz\n"
+        potential.write_text(f"  PAW_PBE {symbol} 01Jan2000\n{title}{mass}")
         species = folder / "defaults_2020" / "light" / f"{number:02d}_{symbol}_default"
         species.write_text(f"  species        {symbol}\n    nucleus      {number}\n")
 
@@ -143,12 +149,50 @@ def test_charge_and_multiplicity_are_passed_on(place: Path) -> None:
         method("vasp", place, "true", ispin=1).calculate(atoms)
 
 
-def test_a_charged_cell_needs_its_electrons(place: Path) -> None:
+def test_the_electrons_of_a_charged_cell_are_counted(place: Path) -> None:
+    """Four of sodium with one valence electron, four of chlorine with seven, and one less."""
     atoms = structure("vasp")
     atoms.info = {"charge": 1}
-    with pytest.raises(LabelError, match=r"crashed: VASP: the structure has charge 1: give its number of electrons"):
-        method("vasp", place, "true").calculate(atoms)
+    assert "NELECT = 31" in inputs("vasp", place, atoms)["INCAR"]
     assert "NELECT = 31" in inputs("vasp", place, atoms, nelect=31.0)["INCAR"]
+    with pytest.raises(LabelError, match=r"nelect=32\.0, but charge=1"):
+        method("vasp", place, "true", nelect=32.0).calculate(atoms)
+    atoms.info = {}
+    assert "NELECT" not in inputs("vasp", place, atoms)["INCAR"]
+
+
+def test_initial_moments_and_charges_reach_the_input(place: Path) -> None:
+    """Free to find their sum, unless a multiplicity above the lowest says it; atoms of VASP are sorted by species."""
+    atoms = structure("vasp")
+    moments = np.where(atoms.numbers == 11, 1.0, -0.5)
+    atoms.set_initial_magnetic_moments(moments)
+    incar = [" ".join(line.split()) for line in inputs("vasp", place, atoms)["INCAR"].splitlines()]
+    assert {"ISPIN = 2", "MAGMOM = 4*1.0000 4*-0.5000"} <= set(incar)
+    assert not any(line.startswith("NUPDOWN") for line in incar)
+    atoms.info = {"multiplicity": 3}
+    incar = [" ".join(line.split()) for line in inputs("vasp", place, atoms)["INCAR"].splitlines()]
+    assert {"ISPIN = 2", "NUPDOWN = 2.000000", "MAGMOM = 4*1.0000 4*-0.5000"} <= set(incar)
+    atoms.set_initial_charges(np.where(atoms.numbers == 11, 1.0, -1.0))
+    found = inputs("aims", place, atoms)
+    lines = {name: [" ".join(line.split()) for line in text.splitlines()] for name, text in found.items()}
+    assert lines["geometry.in"].count("initial_moment 1.000000") == 4
+    assert lines["geometry.in"].count("initial_charge -1.000000") == 4
+    assert {"spin collinear", "fixed_spin_moment 2.0"} <= set(lines["control.in"])
+    assert not any(line.startswith("default_initial_moment") for line in lines["control.in"])
+
+
+def test_parameters_that_contradict_a_structure(place: Path) -> None:
+    atoms = structure("vasp")
+    atoms.info = {"multiplicity": 3}
+    assert (
+        method("vasp", place, ispin=1).untold(atoms).endswith("multiplicity 3, but parameters.ispin = 1: leave it out")
+    )
+    assert method("aims", place, spin="none").untold(atoms) == (
+        "it has unpaired electrons, but parameters.spin = none: leave it out"
+    )
+    atoms.set_initial_magnetic_moments([2.0, *[0.0] * 7])
+    assert method("vasp", place).untold(atoms) == method("aims", place).untold(atoms) == ""
+    assert "and so have the parameters, magmom" in method("vasp", place, magmom=[1.0] * 8).untold(atoms)
 
 
 def test_engrad_is_said_once(place: Path) -> None:
@@ -163,13 +207,13 @@ def test_what_a_program_cannot_calculate(kind: str, pbc: Any, place: Path) -> No
         method(kind, place, "true").calculate(atoms)
 
 
-def test_moments_and_constraints_of_a_structure_are_not_seen(place: Path) -> None:
-    """What an earlier calculation left on the structure does not decide this one."""
+def test_what_another_program_left_on_a_structure_is_not_seen(place: Path) -> None:
     plain = {kind: inputs(kind, place) for kind in PROGRAMS}
     for kind in PROGRAMS:
         atoms = structure(kind)
-        atoms.set_initial_magnetic_moments(np.ones(len(atoms)))
-        atoms.set_initial_charges(np.ones(len(atoms)))
+        atoms.set_initial_magnetic_moments(np.zeros(len(atoms)))
+        atoms.set_initial_charges(np.zeros(len(atoms)))
+        atoms.set_constraint(FixAtoms([0]))
         atoms.set_tags(71)
         atoms.set_momenta(np.ones((len(atoms), 3)))
         assert inputs(kind, place, atoms) == plain[kind]
@@ -565,7 +609,7 @@ def test_where_the_energy_without_entropy_stands() -> None:
         ("vasp", {"custom": {"NSW": 10}}, r"parameters\.nsw = 10: atoms are not moved"),
         ("vasp", {"encutt": 400}, r"ASE knows no tag encutt: did you mean encut\? Others are given in a table, custom"),
         ("vasp", {"ENCUT": 400}, r"ASE knows no tag ENCUT: did you mean encut\? "),
-        ("vasp", {"charge": 1}, r"parameters\.charge: for a charged system give nelect"),
+        ("vasp", {"charge": 1}, r"parameters\.charge: charge and multiplicity are those of \[\[system\]\]: leave it"),
         ("vasp", {"directory": "x"}, r"parameters\.directory: alflow sets it: leave it out"),
     ],
 )
