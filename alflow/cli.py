@@ -276,12 +276,13 @@ def _baseline_of(path: Path | None) -> "BaselineMethod | None":
 @json_option
 def data(file: Path, as_json: bool, **said: Any) -> None:
     """Show what a file of structures and labels holds, how it is read, and what is odd about it."""
-    from alflow.report import data as report
+    from alflow.report.data import text
     from alflow.report.progress import terminal_progress
+    from alflow.steps.contents import of_file
 
     with terminal_progress() as progress:
-        found = report.contents(file, _names_of(said), progress)
-    click.echo(json.dumps(found, indent=2) if as_json else report.text(found))
+        found = of_file(file, _names_of(said), progress)
+    click.echo(json.dumps(found, indent=2) if as_json else text(found))
 
 
 @main.command()

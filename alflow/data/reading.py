@@ -1,7 +1,7 @@
 """Structures and labels from files: the one door through which they come in."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ase import Atoms
@@ -129,22 +129,44 @@ def entries(path: Path, names: Names = AS_IT_IS) -> Iterator[Entry | Unusable]:
         raise StructureError(msg)
 
 
-def read_structures(path: Path, names: Names = AS_IT_IS, *, close: bool = False) -> list[Atoms]:
-    """Read every structure of a file without labels, Å; ``close`` as of :func:`check_structure`.
+def read_usable(
+    path: Path, tell: Callable[[str], None], names: Names = AS_IT_IS, *, close: bool = False
+) -> dict[int, Atoms]:
+    """The structures of a file without labels, Å, by their places; what cannot be used is left out and told.
+
+    ``close`` is as of :func:`check_structure`.
 
     Raises
     ------
     StructureError
-        As of :func:`entries`; or one of them cannot be used.
+        As of :func:`entries`; or none of them can be used.
     """
-    frames = []
+    found: dict[int, Atoms] = {}
+    left_out: list[LeftOut] = []
     for place, entry in enumerate(entries(path, names)):
-        if isinstance(entry, Unusable):
-            msg = f"{path} frame {place} {entry.reason}"
-            raise StructureError(msg)
-        frames.append(structure(entry, names))
-        check_structure(frames[-1], f"{path} frame {place}", close=close)
-    return frames
+        try:
+            if isinstance(entry, Unusable):
+                raise StructureError(f" {entry.reason}")
+            frame = structure(entry, names)
+            check_structure(frame, "", close=close)
+            found[place] = frame
+        except StructureError as error:
+            left_out.append(LeftOut(place, str(error)))
+    if not found:
+        msg = f"{path} frame {left_out[0].place}{left_out[0].reason}"
+        raise StructureError(msg)
+    for line in left_out_lines(path, [replace(left, reason=left.reason.lstrip(": ")) for left in left_out]):
+        tell(line)
+    return found
+
+
+def read_structures(path: Path, names: Names = AS_IT_IS, *, close: bool = False) -> list[Atoms]:
+    """The structures of a file without labels, as of :func:`read_usable`; StructureError if one cannot be used."""
+    problems: list[str] = []
+    found = read_usable(path, problems.append, names, close=close)
+    if problems:
+        raise StructureError(problems[0])
+    return list(found.values())
 
 
 def read_labelled(

@@ -137,10 +137,6 @@ class MethodSection(Section, ABC):
     def check(self) -> None:
         """Look at all that can be looked at before a calculation; ConfigError with what is wrong."""
 
-    def remarks(self) -> list[str]:
-        """What the user should know of it before anything is calculated, in lines; mostly nothing."""
-        return []
-
     def told(self) -> frozenset[str]:
         """What of a structure's electrons reaches its calculation, of :data:`alflow.reference.electrons.ELECTRONS`.
 

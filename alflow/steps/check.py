@@ -25,12 +25,14 @@ from alflow.records.production import ProductionRecord
 from alflow.records.sample import SampleRecord, Segment
 from alflow.records.select import SelectRecord
 from alflow.records.train import TrainRecord
+from alflow.reference.codes.dataset import DatasetMethod
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import Limits
 from alflow.reference.dispatch import try_one
-from alflow.reference.method import BaselineMethod, Result, evaluate
+from alflow.reference.method import BaselineMethod, MethodSection, Result, evaluate
 from alflow.state.store import Store
 from alflow.steps.assess import wanted
+from alflow.steps.contents import contents, line
 from alflow.steps.initial import check_states, check_told, initial_structures
 from alflow.steps.sample import candidate_frames
 from alflow.workers.calculator import ServedCalculator
@@ -55,15 +57,17 @@ def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, Alfl
         return
     yield "settings", None
     try:
-        frames = initial_structures(settings, directory)
+        told: list[str] = []
+        frames = initial_structures(settings, directory, told.append)
     except AlflowError as error:
         yield "initial structures", error
     else:
-        yield f"initial structures: {len(frames)}", None
+        yield f"initial structures: {len(frames)}{''.join(f'; {line}' for line in told)}", None
         structures = list(frames)
         yield from _candidates(settings, directory, structures)
         yield "charge and multiplicity", _same_states(structures)
         yield _reference(settings, directory, structures, tries=reference)
+        yield from _labels(settings.reference.at(directory))
         if settings.baseline is not None:
             yield _baseline(settings.baseline.at(directory), structures)
         yield from _members(settings, directory, frames[0])
@@ -74,6 +78,17 @@ def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, Alfl
         yield "state", StoreError(problem)
     if not wrong:
         yield "state", None
+
+
+def _labels(method: MethodSection) -> Iterator[tuple[str, AlflowError | None]]:
+    """What a file of labels holds, and how it is read."""
+    if isinstance(method, DatasetMethod):
+        try:
+            labels = method.labels()
+            for said in [line(contents(labels)), *labels.remarks()]:
+                yield said, None
+        except AlflowError:  # told of the reference
+            return
 
 
 def _measured(settings: config.Settings, directory: Path, frames: list[Atoms]) -> tuple[str, AlflowError | None]:
@@ -97,12 +112,13 @@ def _candidates(
     if settings.sample.candidates is None:
         return
     try:
-        candidates = candidate_frames(settings, directory, settings.sample.candidates)
+        told: list[str] = []
+        candidates = candidate_frames(settings, directory, settings.sample.candidates, told.append)
     except AlflowError as error:
         yield "candidates", error
         return
     structures += candidates
-    yield f"candidates: {len(candidates)}", None
+    yield f"candidates: {len(candidates)}{''.join(f'; {line}' for line in told)}", None
 
 
 def _same_states(frames: Sequence[Atoms]) -> AlflowError | None:
@@ -143,9 +159,8 @@ def _reference(
     energy, forces = result.frame.calc.results["energy"], result.frame.calc.results["forces"]
     net = np.linalg.norm(forces.sum(axis=0))
     stress = ", stress" if "stress" in result.frame.calc.results else ""
-    remarks = "".join(f"; {remark}" for remark in method.remarks())
     found = f"{energy:.6f} eV, forces up to {np.abs(forces).max():.3g} eV/Å with a sum of {net:.1e}{stress}"
-    return f"reference {result.code} on {atoms.get_chemical_formula()}: {found}, {seconds:.3g} s{remarks}", None
+    return f"reference {result.code} on {atoms.get_chemical_formula()}: {found}, {seconds:.3g} s", None
 
 
 def _baseline(method: BaselineMethod, frames: Sequence[Atoms]) -> tuple[str, AlflowError | None]:

@@ -24,6 +24,7 @@ from alflow.progress import Progress, Watched
 from alflow.reference.method import BaselineMethod
 from alflow.state.file import make_folder
 from alflow.state.store import Store
+from alflow.steps.contents import by_place, contents, line
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, clos
     directory = Path() if asked.settings is None else asked.settings.parent
     potential = _changed(AcePotential() if settings is None else settings.potential, asked)
     labels = read_labelled(data, asked.names, progress)
-    for remark in labels.remarks():
+    for remark in [line(contents(labels)), *labels.remarks()]:
         progress.note(remark)
     baseline = _baseline(settings, asked, directory)
     options: dict[str, Any] = {}
@@ -90,7 +91,7 @@ def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, clos
         remedy="correct [potential], or remove the cause, and give the same command again",
     )
     seed = asked.seed if asked.seed is not None else 0 if settings is None else settings.seed
-    with _alone(models), warnings_told(progress.note):
+    with _alone(models), warnings_told(lambda text: progress.note(by_place(text, labels.places))):
         model = potential.unfitted(workshop)
         if closely and isinstance(model, Watched):
             model.progress = progress

@@ -1,6 +1,6 @@
 """The structures that a run begins with: those of its systems, and displaced copies of them; what states they have."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ from ase import Atoms
 
 from alflow.config import Settings, System
 from alflow.data.names import Names
-from alflow.data.reading import read_structures
+from alflow.data.reading import read_usable
 from alflow.errors import ConfigError, StructureError
 from alflow.randomness import generator
 from alflow.reference.method import ReferenceMethod
@@ -17,11 +17,13 @@ from alflow.structures import DISTANCE_RATIO_MIN, as_given, charge_and_multiplic
 _TRIES = 100  # draws until a displaced copy without overlapping atoms must be found
 
 
-def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
+def initial_structures(
+    settings: Settings, directory: Path, tell: Callable[[str], None] = lambda _line: None
+) -> list[Atoms]:
     """The structures of every system and their displaced copies, for cycle 0.
 
     Displacements are normally distributed, keyed by (0, system, structure, copy, try); a copy in which atoms overlap is
-    drawn again.
+    drawn again. A structure that cannot be used is left out, which is told, and is no reason for the others to change.
 
     Returns
     -------
@@ -31,13 +33,14 @@ def initial_structures(settings: Settings, directory: Path) -> list[Atoms]:
     Raises
     ------
     StructureError
-        As of :func:`read_structures`; charge and multiplicity that do not fit the electrons; displacements so large
+        As of :func:`read_usable`; charge and multiplicity that do not fit the electrons; displacements so large
         that atoms overlap in every copy.
     """
     found: list[Atoms] = []
     for number, system in enumerate(settings.system):
         path = directory / system.structures
-        for index, frame in enumerate(read_structures(path, Names(length_unit=system.length_unit))):
+        frames = read_usable(path, tell, Names(length_unit=system.length_unit))
+        for index, frame in frames.items():
             where = f"{path} frame {index}"
             atoms = as_given(frame)
             atoms.info = {"system": system.name, "charge": system.charge, "multiplicity": system.multiplicity}

@@ -1,6 +1,6 @@
 """Label: reference calculations, several at once, every result durable the moment it is there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def label(context: Context, cycle: int) -> LabelRecord:
     with them. Errors as of :func:`alflow.steps.batch.calculate`; ConfigError for charges or multiplicities that would
     not reach their calculation, or that no potential could tell apart.
     """
-    ids, frames = to_label(context, cycle)
+    ids, frames = to_label(context, cycle, context.progress.note)
     data = labelled_frames(context.store, cycle - 1)[1] if cycle else []
     check_states([*data, *frames])
     check_told(context.method, frames, "reference")
@@ -125,7 +125,7 @@ def take_in(
     limits = limits_of(data, policy.net_force_max, policy.energy_margin)
     source = DatasetMethod(kind="dataset", file=str(file.absolute()), **said.model_dump())
     source.check()
-    for remark in source.remarks():
+    for remark in source.labels().remarks():
         context.progress.note(remark)
     found: dict[str, LabelRecord] = {}
     for name, frame in zip(names, frames, strict=True):
@@ -198,10 +198,12 @@ def take_over(context: Context, cycle: int, folder: Path) -> list[str]:
     return new
 
 
-def to_label(context: Context, cycle: int) -> tuple[list[str], list[Atoms]]:
-    """Ids and structures of a cycle's reference calculations, no structure twice."""
+def to_label(
+    context: Context, cycle: int, tell: Callable[[str], None] = lambda _line: None
+) -> tuple[list[str], list[Atoms]]:
+    """Ids and structures of a cycle's reference calculations, no structure twice; of what is left out is told."""
     if cycle == 0:
-        frames = initial_structures(context.settings, context.store.directory)
+        frames = initial_structures(context.settings, context.store.directory, tell)
         unique = {structure_id(frame, context.method.identity()): frame for frame in frames}
         return list(unique), list(unique.values())
     record = context.store.read(cycle, "select", SelectRecord)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
 from alflow.config import Settings
-from alflow.data.reading import read_structures
+from alflow.data.reading import read_usable
 from alflow.errors import SampleError, StructureError
 from alflow.executors import run_all, shield
 from alflow.randomness import generator
@@ -180,7 +180,7 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
 
 def _candidates(context: Context, file: str) -> tuple[list[Candidates], list[str]]:
     """The structures of a file, in parts."""
-    frames = candidate_frames(context.settings, context.store.directory, file)
+    frames = candidate_frames(context.settings, context.store.directory, file, context.progress.note)
     check_states(frames)
     weighting, error = _weighting(context.settings)
     begins = range(0, len(frames), _PART)
@@ -191,16 +191,16 @@ def _candidates(context: Context, file: str) -> tuple[list[Candidates], list[str
     return parts, [f"{file} from {begin}" for begin in begins]
 
 
-def candidate_frames(settings: Settings, directory: Path, file: str) -> list[Atoms]:
+def candidate_frames(settings: Settings, directory: Path, file: str, tell: Callable[[str], None]) -> list[Atoms]:
     """The structures of a file of candidates, with the charge and multiplicity of their systems.
 
-    A structure belongs to the system that its ``info`` names or, without one, to the only system. StructureError for a
-    file or a structure that cannot be used, or a system that is not there.
+    A structure belongs to the system that its ``info`` names or, without one, to the only system. One that cannot be
+    used is left out and told. StructureError for a file without any that can be used, or a system that is not there.
     """
     path = directory / file
     systems = {system.name: system for system in settings.system}
     frames: list[Atoms] = []
-    for index, frame in enumerate(read_structures(path, close=True)):
+    for index, frame in read_usable(path, tell, close=True).items():
         name = frame.info.get("system", next(iter(systems)) if len(systems) == 1 else None)
         if name not in systems:
             msg = f"{path} frame {index}: system {name!r}: expected one of {', '.join(systems)} of alflow.toml"

@@ -100,9 +100,9 @@ class DatasetMethod(MethodSection, Names):
                 msg = f"{self.file} frame {place}: {error}"
                 raise ConfigError(msg) from error
 
-    def remarks(self) -> list[str]:
-        """How the file was read, where that is not plain, and what of it cannot be used."""
-        return self._loaded().labels.remarks()
+    def labels(self) -> "Labelled":
+        """What the file holds; ConfigError when it cannot be used."""
+        return self._loaded().labels
 
     def told(self) -> frozenset[str]:
         """All of it: nothing is calculated, and a charge or multiplicity that the file says must agree."""

@@ -162,7 +162,9 @@ def test_what_is_no_label_fails_where_it_is_looked_up(change: dict, text: str, t
     method = build("dataset", file=str(tmp_path / "one.traj"))
     message = text.partition(": ")[2]
     method.check()
-    assert re.search(f"one.traj frame 0 is left out: {message.partition(' in structure')[0]}", method.remarks()[0])
+    assert re.search(
+        f"one.traj frame 0 is left out: {message.partition(' in structure')[0]}", method.labels().remarks()[0]
+    )
     with pytest.raises(LabelError, match=f"^{text}"):
         method.calculate(water(1))
     assert method.calculate(water(2)).frame.get_potential_energy() == frames[1].get_potential_energy()
@@ -177,7 +179,7 @@ def test_files_are_checked(tmp_path, frames) -> None:
     ase.io.write(path, [frames[0], water(1)], format="extxyz")
     method = build("dataset", file=str(path))
     method.check()
-    (remark,) = method.remarks()
+    (remark,) = method.labels().remarks()
     assert remark.startswith(f"{path} frame 1 is left out: has no energy: expected energy")
     with pytest.raises(LabelError, match=r"no_output: has no energy: expected energy, .* in structure 1 of .*some.xyz"):
         method.calculate(water(1))
