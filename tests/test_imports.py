@@ -78,7 +78,7 @@ def test_the_package_itself_imports_only_its_version_until_it_is_asked() -> None
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [name for node in imports for name in imported(node)] == ["alflow.version"]
-    assert {room(name) for name in imported(tree)} == {"version", "models", "committee"}
+    assert {room(name) for name in imported(tree)} == {"version", "models", "committee", "data"}
 
 
 def test_numerical_modules_know_neither_files_nor_settings() -> None:

@@ -1,17 +1,20 @@
 """Structures and labels from files: the one door through which they come in."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
+from pydantic import ValidationError
 
 from alflow.data.entering import NoLabelError, Understood, labelled, structure
 from alflow.data.formats import format_of
 from alflow.data.formats.base import Entry, Format, Unusable
 from alflow.data.formats.by_ase import BY_ASE
 from alflow.data.names import Names, SeveralError
-from alflow.errors import StructureError
+from alflow.errors import ConfigError, PotentialWarning, StructureError
 from alflow.progress import Progress, Silent
 from alflow.structures import check_structure
 
@@ -218,6 +221,47 @@ def read_labelled(
         hint = f"; if one of these is it, name it with {_option('energy')}" if first.reason.startswith("has no") else ""
         raise StructureError(msg + first.reason + hint)
     return found
+
+
+def read(path: str | Path, **said: Any) -> list[Atoms]:
+    """Read labelled structures, as ``alflow train`` does: a list for :func:`alflow.fit`.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or a folder of a format that is one.
+    **said
+        Fields of :class:`alflow.data.names.Names`: ``energy_key``, ``forces_key``, ``stress_key``, ``energy_unit``,
+        ``length_unit``, ``species``.
+
+    Returns
+    -------
+    list of Atoms
+        With energy (eV), and where there are any, forces (eV/Å) and stress (eV/Å^3) as results of their calculators.
+
+    Warns
+    -----
+    PotentialWarning
+        How the file was read, where that is not plain, and what was left out.
+
+    Raises
+    ------
+    StructureError
+        As of :func:`read_labelled`.
+    ConfigError
+        A key that is not one, or a unit that is not known.
+    """
+    try:
+        names = Names(**said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        keys = ", ".join(Names.model_fields)
+        msg = f"{'.'.join(map(str, first['loc']))}: {first['msg']}: expected some of {keys}"
+        raise ConfigError(msg) from error
+    found = read_labelled(Path(path), names)
+    for remark in found.remarks():
+        warnings.warn(remark, PotentialWarning, stacklevel=2)
+    return found.frames
 
 
 def _label(entry: Entry, names: Names, understood: Understood, *, forces: bool) -> Atoms:

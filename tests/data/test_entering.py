@@ -3,13 +3,14 @@
 import re
 from pathlib import Path
 
+import alflow
 import ase.io
 import numpy as np
 import pytest
 from alflow.data.labels import labels_of
 from alflow.data.names import Names
 from alflow.data.reading import read_labelled, read_structures
-from alflow.errors import ConfigError, StructureError
+from alflow.errors import ConfigError, PotentialWarning, StructureError
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
@@ -334,3 +335,15 @@ def test_labels_of_prefers_the_free_energy() -> None:
     atoms.calc = Calculator()
     atoms.calc.results = {"energy": 1.0, "free_energy": 0.5, "forces": FORCES}
     assert labels_of(atoms)["energy"] == 0.5
+
+
+def test_in_python(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.xyz", f"REF_energy={ENERGY!r}")
+    with pytest.warns(PotentialWarning, match="energy from REF_energy"):
+        (frame,) = alflow.read(path)
+    is_the_label(frame)
+    is_the_label(alflow.read(str(written(tmp_path / "a.xyz", f"energy={ENERGY!r}")), stress_key="none")[0])
+    with pytest.raises(
+        ConfigError, match="energy: Extra inputs are not permitted: expected some of energy_key"
+    ):
+        alflow.read(path, energy="REF_energy")
