@@ -9,7 +9,7 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.config import Settings, parse
-from alflow.data.reading import read_structures
+from alflow.data.reading import read_usable
 from alflow.data.writing import write_structures
 from alflow.errors import StructureError
 from alflow.structures import as_given, check_structure, distance_ratio, structure_id
@@ -21,6 +21,15 @@ from ase.data import covalent_radii
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+
+
+def read_structures(path: Path, *, close: bool = False) -> list[Atoms]:
+    """All of a file, each of which must be usable."""
+    told: list[str] = []
+    found = list(read_usable(path, told.append, close=close).values())
+    assert not told
+    return found
+
 
 WATER = molecule("H2O")
 
@@ -54,9 +63,9 @@ def folder(tmp_path: Path) -> Path:
         ("nan.xyz", "2\n\nH 0 0 0\nH 0 nan 1\n", "frame 0: the position of atom 1 is not finite"),
         ("x.xyz", "2\n\nH 0 0 0\nX 0 0 1\n", r"frame 0: atom 1 is of no known element \(Z = 0\)"),
         (
-            "second.xyz",
-            "1\n\nH 0 0 0\n2\n\nH 0 0 0\nH 0 0 .1\n",
-            r"frame 1: atoms H0 and H1 overlap: 0\.100 Å apart, expected at least 0\.310 Å",
+            "both.xyz",
+            "2\n\nH 0 0 0\nH 0 0 .1\n" * 2,
+            r"frame 0: atoms H0 and H1 overlap: 0\.100 Å apart, expected at least 0\.310 Å",
         ),
     ],
 )
@@ -68,6 +77,19 @@ def test_files_that_cannot_be_used(name: str, content: str | None, message: str,
         read_structures(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_one_that_cannot_be_used_stops_no_other(tmp_path: Path) -> None:
+    """It keeps its place."""
+    path = tmp_path / "some.xyz"
+    path.write_text("2\n\nH 0 0 0\nH 0 0 .1\n" + "1\n\nH 0 0 0\n" + "2\n\nH 0 0 0\nX 0 0 1\n")
+    told: list[str] = []
+    found = read_usable(path, told.append)
+    assert list(found) == [1]
+    assert told == [
+        f"{path} frame 0 is left out: atoms H0 and H1 overlap: 0.100 Å apart, expected at least 0.310 Å; correct it",
+        f"{path} frame 2 is left out: atom 1 is of no known element (Z = 0): expected an element",
+    ]
 
 
 def test_a_file_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,15 +163,6 @@ def read_usable(
     return found
 
 
-def read_structures(path: Path, names: Names = AS_IT_IS, *, close: bool = False) -> list[Atoms]:
-    """The structures of a file without labels, as of :func:`read_usable`; StructureError if one cannot be used."""
-    problems: list[str] = []
-    found = read_usable(path, problems.append, names, close=close)
-    if problems:
-        raise StructureError(problems[0])
-    return list(found.values())
-
-
 def read_labelled(
     path: Path,
     names: Names = AS_IT_IS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from alflow.data.labels import labels_of
 from alflow.data.names import Names
-from alflow.data.reading import read_labelled, read_structures
+from alflow.data.reading import read_labelled, read_usable
 from alflow.errors import ConfigError, PotentialWarning, StructureError
 from ase import Atoms, units
 from ase.build import bulk
@@ -271,7 +271,7 @@ def test_small_letters(tmp_path: Path) -> None:
     np.testing.assert_allclose(frame.cell.array, COPPER.cell.array)
     path.write_text(path.read_text().replace("lattice", "cell"))
     with pytest.raises(StructureError, match="frame 0 has no Lattice, but cell: write the cell as Lattice="):
-        read_structures(path)
+        read_usable(path, print)
 
 
 def test_words_in_quotes_are_no_keys(tmp_path: Path) -> None:
@@ -343,7 +343,5 @@ def test_in_python(tmp_path: Path) -> None:
         (frame,) = alflow.read(path)
     is_the_label(frame)
     is_the_label(alflow.read(str(written(tmp_path / "a.xyz", f"energy={ENERGY!r}")), stress_key="none")[0])
-    with pytest.raises(
-        ConfigError, match="energy: Extra inputs are not permitted: expected some of energy_key"
-    ):
+    with pytest.raises(ConfigError, match="energy: Extra inputs are not permitted: expected some of energy_key"):
         alflow.read(path, energy="REF_energy")

@@ -7,7 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 from alflow.config import Settings, parse
-from alflow.data.reading import read_structures
+from alflow.data.reading import read_usable
 from alflow.errors import StructureError
 from alflow.steps.initial import initial_structures
 from alflow.structures import structure_id
@@ -32,7 +32,7 @@ def test_copies_are_repeatable_and_keyed(folder: Path) -> None:
     assert (len(three), len(five)) == (4, 6)
     for a, b in zip(three, five, strict=False):
         np.testing.assert_array_equal(a.positions, b.positions)
-    np.testing.assert_array_equal(five[0].positions, read_structures(folder / "water.xyz")[0].positions)
+    np.testing.assert_array_equal(five[0].positions, read_usable(folder / "water.xyz", print)[0].positions)
     ids = {structure_id(frame, "method") for frame in five}
     assert len(ids) == 6
     other = initial_structures(settings(copies=3, rattle=0.1).model_copy(update={"seed": 1}), folder)

@@ -7,7 +7,7 @@ converge is told here: ASE looks only whether the whole run has ended.
 import re
 from pathlib import Path
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened
 from alflow.data.formats.by_ase import entry
 from alflow.data.formats.quiet import quietly
 from alflow.data.outputs.aims import converged, unconverged
@@ -30,7 +30,7 @@ def entries(path: Path) -> Entries:
 def _entries(path: Path) -> Entries:
     from ase.io.aims import get_aims_out_chunks, get_header_chunk
 
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         try:
             header = get_header_chunk(file)
             _ = header.is_relaxation, header.header_summary  # what each structure needs: parsed when asked for

@@ -55,6 +55,12 @@ def opened(path: Path) -> TextIO:
     return io.TextIOWrapper(open_with_compression(str(path), "rb"), encoding="utf-8", errors="replace")
 
 
+def text_of(path: Path) -> str:
+    """All of a file, as of :func:`opened`."""
+    with opened(path) as file:
+        return file.read()
+
+
 def suffix(path: Path) -> str:
     """The ending of a name, less that of a compression."""
     return path.with_suffix("").suffix if path.suffix in {".gz", ".bz2", ".xz"} else path.suffix

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from alflow.data.formats import by_ase
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, text_of
 
 _STEP = re.compile(r"^.*(?:BFGS: (?:starting|improving) iteration|Starting MD iteration).*$", re.MULTILINE)
 _BEGIN = re.compile(r"^.*(?:Welcome|Materials Studio).*CASTEP.*$", re.MULTILINE)
@@ -23,7 +23,7 @@ _CORRECTED = {  # what each is said to be, the last that is there wins
 
 def entries(path: Path) -> Entries:
     """The steps of the last run in a file; StructureError if it has not ended, or ASE stumbles."""
-    steps = _steps(path.read_text(errors="replace"))
+    steps = _steps(text_of(path))
     for found in by_ase.entries(path, "castep-castep"):
         text = next(steps, "")
         if _NOT_CONVERGED.search(text):

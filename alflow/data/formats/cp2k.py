@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, text_of
 from alflow.data.outputs.cp2k import NUMBER, forces, free_energy, stress, unconverged
 from alflow.errors import StructureError
 
@@ -42,7 +42,7 @@ def entries(path: Path) -> Entries:
     StructureError
         It is of a run of many, or does not say where the atoms are.
     """
-    text = path.read_text(errors="replace")
+    text = text_of(path)
     run = _RUN.search(text)
     if run and run[1] not in _SINGLE:
         msg = (

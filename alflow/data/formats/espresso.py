@@ -14,7 +14,7 @@ from ase import Atoms, units
 from ase.io.espresso import get_atomic_positions, get_cell_parameters, label_to_symbol, parse_pwo_start
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, text_of
 from alflow.data.outputs.espresso import free_energy, threshold_of, unconverged
 from alflow.errors import StructureError
 
@@ -37,7 +37,7 @@ def entries(path: Path) -> Entries:
     StructureError
         The beginning, with cell and atoms, cannot be read; or nothing was calculated.
     """
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = text_of(path).splitlines(keepends=True)
     start: dict[str, Any] = {}
     threshold: float | None = None
     some = False

@@ -14,7 +14,7 @@ from ase import Atoms, units
 from ase.geometry import cellpar_to_cell
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened
 from alflow.errors import StructureError
 
 Array = NDArray[np.float64]
@@ -40,7 +40,7 @@ def entries(path: Path) -> Entries:
     StructureError
         A line is no number of atoms that should be one.
     """
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         for comment, rows, count in _frames(file, path):
             if len(rows) < count:
                 yield Unusable(f"the file ends in it: expected {count} atoms, found {len(rows)}")

@@ -19,7 +19,7 @@ from ase.data import atomic_masses, atomic_numbers, chemical_symbols
 from ase.io.lammpsdata import read_lammps_data
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened, text_of
 from alflow.errors import StructureError
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ def dump_entries(path: Path) -> Entries:
     """
     frame = _Frame()
     number = 0
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         for name, rows in _items(file):
             frame.add(name, rows)
             if not name.startswith("ATOMS"):
@@ -208,7 +208,7 @@ def data_entries(path: Path) -> Entries:
     StructureError
         It does not say its elements, style or units, or cannot be read.
     """
-    text = path.read_text(errors="replace")
+    text = text_of(path)
     said = _DATA_UNITS.search(text.partition("\n")[0])
     units = said[1] if said else ""
     if units and units not in STYLES:

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.units import bar
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened
 from alflow.data.formats.species import are_symbols
 
 _RULE = re.compile(r"\s*(?:\*{10,}|={10,}|-{10,})\s*")
@@ -38,7 +38,7 @@ _BEGINNING = ("the number of configurations", "the maximum number of atom type")
 
 def entries(path: Path) -> Entries:
     """The configurations of a file."""
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         for sections in _configurations(file):
             try:
                 yield _entry(sections)

@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened
 from alflow.data.formats.out import Labelled, labelled, types_of, write_text
 from alflow.data.formats.species import species_of_types, symbols_of
 
@@ -42,7 +42,7 @@ def entries(path: Path, species: tuple[str, ...] = ()) -> Entries:
     StructureError
         Nobody says of which chemical elements the types are, or the file says something else.
     """
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         for lines in _blocks(file):
             if lines is None:
                 yield Unusable("has no END_CFG: the file is cut, or was written by two programs at once")

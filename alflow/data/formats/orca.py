@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened, text_of
 from alflow.data.outputs.orca import END, NOT_CONVERGED
 from alflow.errors import StructureError
 
@@ -34,7 +34,7 @@ def entries(path: Path) -> Entries:
         There are none.
     """
     some = False
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         for text, whole in _steps(file):
             if _WORKS.search(text):
                 some = True
@@ -104,7 +104,7 @@ def engrad_entries(path: Path) -> Entries:
     if output.is_file() and NOT_CONVERGED.search(output.read_text(errors="replace")):
         yield Unusable(f"its self-consistent field did not converge ({output.name})")
         return
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip() and line[0] != "#"]
+    lines = [line for line in text_of(path).splitlines() if line.strip() and line[0] != "#"]
     try:
         count = int(lines[0])
         forces = _FORCE * np.array(lines[2 : 2 + 3 * count], dtype=float).reshape(count, 3)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 from ase import Atoms
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened
 from alflow.data.formats.species import are_symbols
 
 _LAYOUT = (("charge", 1), ("atom_energy", 1), ("force", 3))
@@ -36,7 +36,7 @@ _HEAD = re.compile(
 
 def entries(path: Path) -> Entries:
     """The structures of a file."""
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         for lines in _blocks(file):
             if lines[-1] != "end":
                 yield Unusable("has no end: the file is cut, or was written by two programs at once")

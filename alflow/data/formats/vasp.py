@@ -18,7 +18,7 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms, FixScaled
 from numpy.typing import NDArray
 
-from alflow.data.formats.base import Entries, Entry, Format, Unusable
+from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened
 from alflow.data.formats.by_ase import entry
 from alflow.data.formats.quiet import quietly
 from alflow.data.outputs.vasp import nelm_of, unconverged
@@ -49,7 +49,7 @@ def outcar_entries(path: Path) -> Entries:
 def _of_outcar(path: Path) -> Entries:
     from ase.io.vasp_parsers.vasp_outcar_parsers import OUTCARChunk, OutcarChunkParser, OutcarHeaderParser
 
-    with path.open(errors="replace") as file:
+    with opened(path) as file:
         first = list(_until(file, ("- Iteration", "ML FORCE on cell")))
         try:
             header = OutcarHeaderParser(workdir=path.parent).build(first)

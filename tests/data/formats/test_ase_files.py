@@ -1,8 +1,11 @@
 """Files that ASE reads and writes: one structure after the other, with all that they say."""
 
+import bz2
 import gzip
+import lzma
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ase.db
@@ -92,13 +95,13 @@ def test_the_rest_of_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert rest == Unusable("cannot be read from here on (ValueError: expected a number)")
 
 
-def test_a_compressed_dump_does_not_pass_by_another_door(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ending", "library"), [(".gz", gzip), (".bz2", bz2), (".xz", lzma)])
+def test_a_compressed_dump_comes_in_by_its_own_door(ending: str, library: ModuleType, tmp_path: Path) -> None:
     """ASE says energy 0 for it."""
     text = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
-    path = tmp_path / "some.dump.gz"
-    with gzip.open(path, "wt") as file:
-        file.write(f"{text}ITEM: ATOMS element x y z fx fy fz\nAr 0 0 0 0 0 0\n")
-    with pytest.raises(
-        StructureError, match="looks like lammps-dump-text, but is compressed, or begins with something else"
-    ):
-        entries(path)
+    path = tmp_path / f"some.dump{ending}"
+    with library.open(path, "wt") as file:
+        file.write(f"{text}ITEM: ATOMS element x y z fx fy fz\nAr 0 0 0 1 0 0\n")
+    (found,) = entries(path)
+    assert found.said == {}
+    assert found.of_atoms["forces"].tolist() == [[1, 0, 0]]
