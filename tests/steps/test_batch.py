@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 
 import ase.io
+import numpy as np
 import pytest
 from alflow.records.label import LabelRecord
 from alflow.reference.failures import REASONS, Failures
 from alflow.state.file import read_file
+from alflow.state.store import Store
 from alflow.workers.attempts import changes_for
+from ase import Atoms, units
 
 from conftest import WATER, alflow, make_run
 
@@ -232,11 +235,33 @@ def test_manual_labels_are_asked_for_and_imported(tmp_path: Path) -> None:
     assert part.returncode == 3
     assert "3 labels from" in part.stdout
     assert "5 structures wait" in part.stderr
+    # Under other names and in other units, one of them not converged: the others are taken.
+    foreign = []
+    for number, frame in enumerate(labelled[:2]):
+        other = Atoms(frame.symbols, frame.positions / units.Bohr)
+        other.info = {"what": frame.get_potential_energy() / units.Hartree, "converged": "FT"[number]}
+        other.arrays["pull"] = frame.get_forces() * units.Bohr / units.Hartree
+        foreign.append(other)
+    ase.io.write(tmp_path / "two.xyz", foreign, format="extxyz")
+    asked = alflow("label", folder, "--import", tmp_path / "two.xyz")
+    assert asked.returncode == 2
+    assert "it has converged, pull, what; if one of these is it, name it with --energy-key" in asked.stderr
+    named = ("--energy-key", "what", "--forces-key", "pull", "--energy-unit", "Ha", "--length-unit", "bohr")
+    two = alflow("label", folder, "--import", tmp_path / "two.xyz", *named)
+    assert two.returncode == 3
+    assert "two.xyz frame 0 is left out: says converged = False" in two.stdout
+    assert "1 labels from" in two.stdout
+    assert "4 structures wait" in two.stderr
     ase.io.write(tmp_path / "rest.xyz", labelled)
     rest = alflow("label", folder, "--import", tmp_path / "rest.xyz")
     assert rest.returncode == 0, rest.stderr
     assert (folder / "cycles/000/assess.h5").exists()
     assert not (folder / "to-label.xyz").exists()
+    record = Store(folder).read(0, "label", LabelRecord)
+    (foreign_one,) = [k for k, name in enumerate(record.ids) if name == frames[1].info["id"]]
+    results = record.frames[foreign_one].calc.results
+    assert results["energy"] == pytest.approx(labelled[1].get_potential_energy(), abs=1e-6)
+    np.testing.assert_allclose(results["forces"], labelled[1].get_forces(), atol=1e-6)
     none = alflow("label", folder, "--import", tmp_path / "rest.xyz")
     assert none.returncode == 2
     assert "no structures wait for labels" in none.stderr
