@@ -210,7 +210,9 @@ def read_labelled(
         # of several reasons the one that an option may help
         first = min(found.left_out, key=lambda left: not left.reason.startswith("has no "))
         msg = f"{path}: none of {len(found.left_out)} structures can be used as a label: frame {first.place} "
-        hint = f"; if one of these is it, name it with {_option('energy')}" if first.reason.startswith("has no ") else ""
+        hint = (
+            f"; if one of these is it, name it with {_option('energy')}" if first.reason.startswith("has no ") else ""
+        )
         raise StructureError(msg + first.reason + hint)
     return found
 

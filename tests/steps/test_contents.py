@@ -86,8 +86,12 @@ def test_several_states_of_one_composition(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("factor", "slope"), [(-1.0, (-1.3, -0.7)), (units.Bohr / units.Hartree, (40, 60)), (1.0, None)]
 )
-def test_contradictions_of_sign_and_unit(factor: float, slope: tuple[float, float] | None, tmp_path: Path) -> None:
-    ase.io.write(tmp_path / "a.xyz", crystals(30, factor, strain=0.0), format="extxyz")
+@pytest.mark.parametrize("strain", [0.0, 0.05])
+def test_contradictions_of_sign_and_unit(
+    factor: float, slope: tuple[float, float] | None, strain: float, tmp_path: Path
+) -> None:
+    """Also where most of the differences of energies are of the volume, of which forces in few structures tell little."""
+    ase.io.write(tmp_path / "a.xyz", crystals(30, factor, strain), format="extxyz")
     found = of_file(tmp_path / "a.xyz", Names(stress_key="none"), Silent())
     if slope is None:
         assert found["contradictions"] == []

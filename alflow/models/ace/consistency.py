@@ -1,5 +1,7 @@
 """Whether energies, forces and stresses of the labels are of one and the same potential."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from ase import units
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from alflow.models.ace.scaled import Scaled
 Array = NDArray[np.float64]
 
 _STRENGTHS = (-8.0, -10.0, -12.0)  # of the ridge, as of Scaled.ridge; the first with which forces tell of energies
+_SAME_VOLUME = 1e-3  # relative
 _FEWEST = 10  # energies from which a slope is taken
 _MANY = 300  # of them that are compared, at most: all pairs are
 _CLEAR = 0.85  # rank correlation from which it counts
@@ -21,7 +24,7 @@ _SHEARED, _UNRELATED = 0.1, 0.5  # shear components of which the order shows, an
 _OFFSET, _OF_ERROR = 0.05, 0.5  # GPa, and of the error of stresses, that labels may lie off without a word
 
 
-def energies_over_forces(system: Scaled, prior: int) -> float:
+def energies_over_forces(system: Scaled, prior: int, volumes: Array | None = None) -> float:
     """How much the energies of the labels differ for each eV that their forces say.
 
     The slope of the energies against those of a fit to forces alone, the composition taken off both. It is 1 where
@@ -35,6 +38,9 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
     prior : int
         Which of the penalties the fit goes with. Its strength is not that of the fit: where labels contradict each
         other, nothing is learned with it.
+    volumes : ndarray, shape (n,), optional
+        Of each structure, per atom, Å^3, where all are periodic in three directions. Of the energy of another volume
+        the forces in few structures tell little: it is taken off both, where the rest says more without it.
 
     Returns
     -------
@@ -47,12 +53,13 @@ def energies_over_forces(system: Scaled, prior: int) -> float:
     n_forces = equations.n_rows.sum() - equations.n_stresses - n_energies
     if n_energies - n_species < _FEWEST or n_forces <= 0:
         return float("nan")
-    slopes = (_of_energies(system, prior, strength, n_species) for strength in _STRENGTHS)
+    slopes = (slope for strength in _STRENGTHS for slope in _of_energies(system, prior, strength, volumes))
     return next((slope for slope in slopes if not np.isnan(slope)), float("nan"))
 
 
-def _of_energies(system: Scaled, prior: int, strength: float, n_species: int) -> float:
-    """The slope with one strength of the ridge."""
+def _of_energies(system: Scaled, prior: int, strength: float, volumes: Array | None) -> Iterator[float]:
+    """The slopes with one strength of the ridge: with the composition taken off, and with the volume as well."""
+    n_species = len(system.shift)
     matrix, right = system.without_stress(system.ridge(strength, prior))
     rows, targets = system.energies()
     for take_off in packed.squares(matrix, np.ascontiguousarray(rows.T), -1.0):
@@ -62,9 +69,15 @@ def _of_energies(system: Scaled, prior: int, strength: float, n_species: int) ->
     counts = rows[:, -n_species:]
     both = np.column_stack([rows @ w, targets])
     if not np.isfinite(both).all():
-        return float("nan")
-    told, labels = (both - counts @ np.linalg.lstsq(counts, both, rcond=1e-8)[0]).T
-    return _slope(told, labels)
+        return
+    columns = [counts]
+    if volumes is not None and np.ptp(volumes) > _SAME_VOLUME * volumes.mean():
+        v = (volumes / volumes.mean() - 1)[:, None]
+        columns.append(np.hstack([counts, counts * v, counts * v**2]))
+    for known in columns:
+        if len(both) - known.shape[1] >= _FEWEST:
+            told, labels = (both - known @ np.linalg.lstsq(known, both, rcond=1e-8)[0]).T
+            yield _slope(told, labels)
 
 
 def stresses_over_others(system: Scaled, prior: int, rows: Array, labels: Array) -> float:

@@ -269,6 +269,7 @@ class Fit:
             stresses,
             self.progress,
             self._distant(training, len(seen), resampling.seed),
+            _volumes(training),
         )
         # The estimate is that of the whole sample, and half-samples tell its error, as in survey statistics: where
         # little is known, half of it is much less. Where their mean is better, members keep it, wholly or in part.
@@ -399,3 +400,10 @@ class Fit:
         counts = equations.total[-n_species:]
         atomic = [np.ascontiguousarray(square[:-1, :-1]) for square in equations.atomic]
         return each(lambda s: Leverage.of(atomic[s], totals[s], counts[s]), range(n_species), self.descriptor.threads)
+
+
+def _volumes(training: TrainingSet) -> Array | None:
+    """Of structures, per atom, Å^3, shape (n,); None if some are not periodic in three directions."""
+    if not all(frame.pbc.all() for frame in training.frames):
+        return None
+    return np.array([frame.get_volume() / len(frame) for frame in training.frames])

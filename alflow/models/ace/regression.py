@@ -70,6 +70,7 @@ def solve(
     stresses: tuple[Array, Array] | None = None,
     progress: Progress | None = None,
     distant: Distant | None = None,
+    volumes: Array | None = None,
 ) -> Solutions:
     """Solve for all members, for all groups together, and for all but each of up to 16 parts of them.
 
@@ -111,6 +112,8 @@ def solve(
         Told how far this is.
     distant : Distant, optional
         Coefficients of which others let expect something.
+    volumes : ndarray, shape (n,), optional
+        Of structures, per atom, Å^3, where all have one: for :func:`energies_over_forces`.
     """
     progress = progress or Silent()
     progress.begin("find the strength of the ridge", 1)
@@ -156,7 +159,7 @@ def solve(
         without[left_out == part] = its
     members, whole = coefficients[:n_members], coefficients[n_members]
     slopes = (
-        energies_over_forces(system, prior),
+        energies_over_forces(system, prior, volumes),
         float("nan") if stresses is None else stresses_over_others(system, prior, *stresses),
     )
     return Solutions(
