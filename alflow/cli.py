@@ -252,16 +252,42 @@ def check(directory: Path, reference: bool) -> None:
 
 
 @main.command()
-@click.argument("arguments", nargs=-1, required=True, metavar="[DIR] dataset.xyz|model.h5")
-def export(arguments: tuple[str, ...]) -> None:
-    """Write all labels (FILE.xyz) or the newest committee (FILE.h5) of a run."""
+@click.argument("arguments", nargs=-1, required=True, metavar="[DIR|LABELS] OUT")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["mace", "nep", "deepmd", "mtp"]),
+    help="Write labels for this program: OUT.xyz, OUT.xyz, a folder OUT, OUT.cfg.",
+)
+@click.option(
+    "--test",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Write about this share apart, to test with: to train-test.xyz beside train.xyz.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Which structures these are [default: 0]")
+@_names_options
+def export(arguments: tuple[str, ...], format_: str | None, test: float | None, seed: int | None, **said: Any) -> None:
+    """Write all labels (OUT.xyz) or the newest committee (OUT.h5) of a run.
+
+    With --format labels are written as MACE, NEP, DeePMD-kit or MTP trains from them. In place of a run there may be a
+    file with LABELS in any format that is read: it is converted, and what cannot be used is left out and named.
+    """
     from alflow.report import exports
+    from alflow.report.datasets import Asked
+    from alflow.report.progress import terminal_progress
 
     if len(arguments) > 2:
-        msg = f"expected [DIR] FILE, found {len(arguments)} arguments"
+        msg = f"expected [DIR] OUT, found {len(arguments)} arguments"
+        raise click.UsageError(msg)
+    if seed is not None and test is None:
+        msg = "--seed chooses structures to test with: expected --test SHARE beside it"
         raise click.UsageError(msg)
     directory = Path(arguments[0]) if len(arguments) == 2 else Path()
-    click.echo(exports.export(directory, Path(arguments[-1])))
+    asked = Asked(format=format_, test=test, seed=seed or 0, names=_names_of(said))
+    with terminal_progress(errors=True) as progress:
+        done = exports.export(directory, Path(arguments[-1]), asked, progress)
+    click.echo(done)
 
 
 def _baseline_of(path: Path | None) -> "BaselineMethod | None":

@@ -19,12 +19,14 @@ from alflow.data.reading import AS_IT_IS, entries
 from alflow.data.writing import write_structures
 from alflow.errors import ConfigError, PotentialError, StructureError
 from alflow.models.files import load
+from alflow.progress import Progress, Silent
 from alflow.records.batch import labels_besides
 from alflow.records.electrons import as_lists
 from alflow.records.label import LabelRecord
 from alflow.records.train import TrainRecord
 from alflow.reference.kinds import described
 from alflow.reference.method import BaselineMethod
+from alflow.report.datasets import AS_EVER, XYZ, Asked, convert, expect_name, is_file_of_labels, write
 from alflow.report.run import run_directory
 from alflow.sampling.settings import Select
 from alflow.structures import check_structure
@@ -32,31 +34,48 @@ from alflow.structures import check_structure
 _UNLIKE = Select.model_fields["grade_min"].default  # extrapolation grade from which on it is said
 
 
-def export(directory: Path, output: Path) -> str:
+def export(directory: Path, output: Path, asked: Asked = AS_EVER, progress: Progress | None = None) -> str:
     """Write all labels (``.xyz``, ``.extxyz``) or the newest committee (``.h5``) of a run; returns what was written.
 
     Labels of an unfinished cycle are among them, and those that came in besides.
+
+    Parameters
+    ----------
+    directory : Path
+        Of a run or of a production run; or a file with labels, which is converted.
+    output : Path
+        The file, or for some formats the folder, to be written.
+    asked : Asked
+        Another format for labels, and whether some are apart, to test with.
+    progress : Progress, optional
+        Is told how a file was understood, and what of it was left out.
 
     Raises
     ------
     ConfigError
         Another ending, or nothing to export yet.
+    StructureError
+        The file with labels cannot be read, or the other one cannot be written.
     """
     if is_production(directory):
+        _expect_plain(directory, asked)
         return _production(directory, output)
+    if is_file_of_labels(directory):
+        return convert(directory, output, asked, progress or Silent())
     store = run_directory(directory)
-    if output.suffix == ".h5":
+    if asked.names != AS_IT_IS:
+        said = [name for name, value in asked.names if value != getattr(AS_IT_IS, name)]
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        msg = f"{directory} is a run, whose labels have names and units: leave out {given}"
+        raise ConfigError(msg)
+    if output.suffix == ".h5" and asked == AS_EVER:
         trained = [k for k in store.cycles() if store.exists(k, "train")]
         if not trained:
             msg = f"{directory} has no committee yet: run `alflow iterate {directory}` first"
             raise ConfigError(msg)
         store.read(trained[-1], "train", TrainRecord).model.save(output)
         return f"{output}: the committee of cycle {trained[-1]}"
-    if output.suffix not in {".xyz", ".extxyz"}:
-        msg = (
-            f"{output}: expected a name ending in .xyz (labels) or .h5 (model), found {output.suffix or 'no ending'!r}"
-        )
-        raise ConfigError(msg)
+    expect_name(output, asked)
     method = config.load(directory).reference.at(directory).identity()
     waiting = labels_besides(store, (), method)  # before those of the cycles, which a label step may move them to
     records = [({"cycle": k}, store.read(k, "label", LabelRecord)) for k in store.cycles() if store.exists(k, "label")]
@@ -66,8 +85,7 @@ def export(directory: Path, output: Path) -> str:
     if not frames:
         msg = f"{directory} has no labels yet: run `alflow iterate {directory}` first"
         raise ConfigError(msg)
-    write_structures(output, frames)
-    return f"{output}: {len(frames)} labelled structures"
+    return write(output, frames, asked)
 
 
 def _labelled(record: LabelRecord, where: dict[str, int]) -> Iterator[Atoms]:
@@ -101,9 +119,16 @@ def _flat(lists: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _expect_plain(folder: Path, asked: Asked) -> None:
+    """Frames of production runs have the energies that drove them, which are no labels."""
+    if asked != AS_EVER:
+        msg = f"{folder} is a production run, which has no labels: expected a file ending in .xyz, and nothing else"
+        raise ConfigError(msg)
+
+
 def _production(folder: Path, output: Path) -> str:
     """Write the frames of a production run, driving energies as their results."""
-    if output.suffix not in {".xyz", ".extxyz"}:
+    if output.suffix not in XYZ:
         msg = f"{output}: expected a name ending in .xyz, found {output.suffix or 'no ending'!r}"
         raise ConfigError(msg)
     record = read_beginning(folder)

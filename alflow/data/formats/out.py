@@ -133,13 +133,18 @@ def write_text(path: Path, parts: Iterable[str]) -> None:
         file.writelines(parts)
 
 
+def expect_new_folder(path: Path) -> None:
+    """StructureError where something is already that a folder would replace."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        msg = f"{path} exists: expected a new folder; remove it, or give another name"
+        raise StructureError(msg)
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Write a folder, completely or not at all, under a temporary name; StructureError if there is one of its name."""
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        msg = f"{path} exists: expected a new folder; remove it, or give another name"
-        raise StructureError(msg)
+    expect_new_folder(path)
     with _told(path):
         temporary.mkdir()
         try:
