@@ -14,6 +14,9 @@ import pytest
 from alflow import config
 from alflow.config import load, templates
 from alflow.config.places import sections
+from alflow.data.formats import FORMATS
+from alflow.data.formats.writers import WRITERS
+from alflow.data.names import Names
 from alflow.steps.initial import initial_structures
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +121,18 @@ def test_every_page_is_in_the_index() -> None:
         if page != ROOT / "docs/README.md":
             target = page.name if page.parent == ROOT / "docs" else f"../{name_of(page)}"
             assert f"]({target}" in text, target
+
+
+def test_every_format_is_documented() -> None:
+    """By the name that `alflow data` prints, each way out, and all that can be said of a file."""
+    text = (ROOT / "docs/formats.md").read_text()
+    for known in FORMATS:
+        assert f"\n| {known.name} |" in text, known.name
+    for name in WRITERS:
+        assert f"\n| `--format {name}`" in text, name
+    for key in Names.model_fields:
+        assert f"\n| `--{key.replace('_', '-')} " in text, key
+        assert f"| `{key}` |" in text, key
 
 
 def test_settings_are_documented() -> None:
