@@ -111,6 +111,20 @@ def test_a_file_is_converted_and_divided(name: str | None, ending: str, labels: 
         assert path.read_text().count("species\tCu,Ag") == path.read_text().count("BEGIN_CFG")
 
 
+def test_a_test_set_that_lacks_an_element_has_the_types_of_all(tmp_path: Path) -> None:
+    """Nickel, which comes before copper, is there alone only, and so to train with."""
+    nickel = single()
+    nickel.symbols = "Ni"
+    nickel.calc = SinglePointCalculator(nickel, energy=-0.5)
+    ase.io.write(tmp_path / "a.traj", [nickel, *map(alloy, range(20))])
+    for out, words in (("set", "--format deepmd --test 0.4"), ("set.cfg", "--format mtp --test 0.4")):
+        assert asked(tmp_path / "a.traj", tmp_path / out, words).exit_code == 0
+    assert {path.read_text() for path in (tmp_path / "set-test").rglob("type_map.raw")} == {"Ni\nCu\nAg\n"}
+    assert {path.read_text() for path in (tmp_path / "set-test").rglob("type.raw")} == {"1\n1\n1\n2\n"}
+    text = (tmp_path / "set-test.cfg").read_text()
+    assert 0 < text.count("species\tNi,Cu,Ag") == text.count("BEGIN_CFG")
+
+
 def test_the_choice_is_that_of_the_seed(labels: Path, tmp_path: Path) -> None:
     chosen = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -223,12 +237,13 @@ def test_nothing_is_written_over_what_is_read_or_a_folder(labels: Path, tmp_path
         message = f"{data} would replace the labels that are read: give another name"
         refused(asked(data, tmp_path / out, words), 2, message)
     assert data.read_text() == text
-    (tmp_path / "set-test").mkdir()
-    (tmp_path / "set-test" / "mine").touch()
-    done = asked(labels, tmp_path / "set", "--format deepmd --test 0.2")
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.endswith("set-test exists: expected a new folder; remove it, or give another name\n")
-    assert not (tmp_path / "set").exists()
+    for there, other in (("a-test", "a"), ("b", "b-test")):
+        (tmp_path / there).mkdir()
+        (tmp_path / there / "mine").touch()
+        done = asked(labels, tmp_path / there[0], "--format deepmd --test 0.2")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.endswith(f"{there} exists: expected a new folder; remove it, or give another name\n")
+        assert not (tmp_path / other).exists()
 
 
 def test_energies_alone_are_nothing_to_train_these_from(tmp_path: Path) -> None:
