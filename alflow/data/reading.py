@@ -80,8 +80,9 @@ class Labelled:
             if any(name != quantity for name in names)
         }
         if odd:
-            free = ", whose gradient the forces are" if "free" in odd.get("energy", "") else ""
-            lines.append(f"{self.path}: {', '.join(f'{what} from {name}' for what, name in odd.items())}{free}")
+            free = " (the gradient of which forces are)" if "free" in odd.get("energy", "") else ""
+            parts = [f"{what} from {name}{free if what == 'energy' else ''}" for what, name in odd.items()]
+            lines.append(f"{self.path}: {', '.join(parts)}")
         if self.frames and "forces" not in self.understood.used:
             lines.append(f"{self.path} has no forces: energies alone are learned")
         for remark, count in self.understood.said.items():

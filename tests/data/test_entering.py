@@ -82,7 +82,7 @@ def test_how_it_was_read_is_said_where_it_is_not_plain(tmp_path: Path) -> None:
     path = written(tmp_path / "a.xyz", f"REF_energy={ENERGY!r}", "REF_forces")
     assert read_labelled(path).remarks() == [f"{path}: energy from REF_energy, forces from REF_forces"]
     path = written(tmp_path / "a.xyz", f"energy={ENERGY + 1} free_energy={ENERGY!r}")
-    assert read_labelled(path).remarks() == [f"{path}: energy from free_energy, whose gradient the forces are"]
+    assert read_labelled(path).remarks() == [f"{path}: energy from free_energy (the gradient of which forces are)"]
     for comment in (f"energy={ENERGY!r}", f"energy={ENERGY!r} free_energy={ENERGY!r}"):
         assert read_labelled(written(tmp_path / "a.xyz", comment)).remarks() == []
 

@@ -90,7 +90,7 @@ def test_several_states_of_one_composition(tmp_path: Path) -> None:
 def test_contradictions_of_sign_and_unit(
     factor: float, slope: tuple[float, float] | None, strain: float, tmp_path: Path
 ) -> None:
-    """Also where most of the differences of energies are of the volume, of which forces in few structures tell little."""
+    """Also where energies differ mostly by the volume, of which forces in few structures tell little."""
     ase.io.write(tmp_path / "a.xyz", crystals(30, factor, strain), format="extxyz")
     found = of_file(tmp_path / "a.xyz", Names(stress_key="none"), Silent())
     if slope is None:

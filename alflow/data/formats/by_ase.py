@@ -47,6 +47,11 @@ def entries(path: Path, form: str | None = None) -> Entries:
 def entry(frame: Atoms) -> Entry:
     """A structure as ASE reads it, its results apart."""
     results: dict[str, Any] = {} if frame.calc is None else dict(frame.calc.results)
+    # Of GPAW's text ASE takes the energy extrapolated to no smearing, and the free energy for one of its parts.
+    parts = getattr(frame.calc, "energy_contributions", None) or {}
+    extrapolated = parts.get("extrapolated", parts.get("zero kelvin"))
+    if "free energy" in parts and extrapolated is not None and results.get("energy") is not None:
+        results["free_energy"] = results["energy"] + parts["free energy"] - extrapolated
     frame.calc = None
     of_atoms = {name: results.pop(name) for name in OF_ATOMS if name in results}
     return Entry(frame, results, of_atoms)

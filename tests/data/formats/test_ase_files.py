@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from alflow.data.formats import format_of
 from alflow.data.formats.base import Entry, Unusable
+from alflow.data.reading import read_labelled
 from alflow.errors import StructureError
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -105,3 +106,46 @@ def test_a_compressed_dump_comes_in_by_its_own_door(ending: str, library: Module
     (found,) = entries(path)
     assert found.said == {}
     assert found.of_atoms["forces"].tolist() == [[1, 0, 0]]
+
+
+GPAW = """
+  ___ ___ ___ _ _ _
+ |   |   |_  | | | |
+ | | | | | . | | | |
+ |__ |  _|___|_____|  25.1.0
+ |___|_|
+
+Unit cell:
+           periodic     x           y           z      points  spacing
+  1. axis:    yes    4.000000    0.000000    0.000000    20     0.2000
+  2. axis:    yes    0.000000    4.000000    0.000000    20     0.2000
+  3. axis:    yes    0.000000    0.000000    4.000000    20     0.2000
+
+Positions:
+   0 Al     0.000000    0.000000    0.000000    ( 0.0000,  0.0000,  0.0000)
+   1 Al     2.000000    2.000000    2.100000    ( 0.0000,  0.0000,  0.0000)
+
+Energy contributions relative to reference atoms: (reference = -13204.123456)
+
+Kinetic:         +1.000000
+Potential:       -2.000000
+Entropy (-ST):   -0.500000
+Local:           +0.100000
+--------------------------
+Free energy:     -7.500000
+Extrapolated:    -7.250000
+
+Forces in eV/Ang:
+  0 Al    0.00000    0.00000    0.10000
+  1 Al    0.00000    0.00000   -0.10000
+
+"""
+
+
+def test_the_free_energy_of_a_text_of_gpaw(tmp_path: Path) -> None:
+    """ASE gives the one extrapolated to no smearing, which the forces are not the gradient of."""
+    (tmp_path / "al.txt").write_text(GPAW)
+    (frame,) = read_labelled(tmp_path / "al.txt").frames
+    assert frame.calc.results["energy"] == -7.5
+    assert frame.info["plain_energy"] == -7.25
+    assert frame.calc.results["forces"].tolist() == [[0, 0, 0.1], [0, 0, -0.1]]
