@@ -22,7 +22,8 @@ class System(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="letters, digits, - and _; unique")
     structures: str = Field(
-        min_length=1, description="file of initial structures, any format ASE reads; relative to here"
+        min_length=1,
+        description="file of initial structures, extended XYZ or another format of docs/formats.md; relative to here",
     )
     length_unit: str | None = Field(None, description="of that file, if not its format's: A, bohr, nm")
     charge: int = Field(0, description="total charge, e")

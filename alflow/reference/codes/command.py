@@ -33,7 +33,7 @@ seed = 0
 
 [[system]]
 name = "copper"
-structures = "copper.xyz"    # with its cell; any file that ASE reads, relative to this one
+structures = "copper.xyz"    # with its cell; XYZ, POSCAR, CIF, ..., relative to this one
 copies = 15                  # displaced copies that are labelled with it in cycle 0
 rattle = 0.08                # their displacement, Å (standard deviation)
 

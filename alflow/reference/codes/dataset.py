@@ -43,7 +43,7 @@ cutoff = 4.0                 # Å
 
 [reference]
 kind = "dataset"             # energies and forces are looked up
-file = "labelled.xyz"        # any format that ASE reads, with energies (eV) and forces (eV/Å)
+file = "labelled.xyz"        # extended XYZ, OUTCAR, ...: any format of docs/formats.md
 tolerance = 1e-4             # within which positions must agree, Å
 
 [converge]
@@ -61,7 +61,9 @@ class DatasetMethod(MethodSection, Names):
     """
 
     kind: Literal["dataset"] = Field(description="structures labelled already, looked up")
-    file: str = Field(min_length=1, description="labelled structures, any format ASE reads; relative to here")
+    file: str = Field(
+        min_length=1, description="labelled structures in any format of docs/formats.md; relative to here"
+    )
     tolerance: Positive = Field(1e-4, description="within which positions and cell must agree, Å")
 
     workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)

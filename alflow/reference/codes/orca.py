@@ -47,7 +47,7 @@ seed = 0
 
 [[system]]
 name = "ethanol"
-structures = "ethanol.xyz"   # any file that ASE reads, relative to this one
+structures = "ethanol.xyz"   # XYZ, POSCAR, CIF, ..., relative to this one
 copies = 15                  # displaced copies that are labelled with it in cycle 0
 rattle = 0.05                # their displacement, Å (standard deviation)
 

@@ -47,7 +47,7 @@ seed = 0
 
 [[system]]
 name = "silicon"
-structures = "silicon.xyz"   # with its cell; any file that ASE reads, relative to this one
+structures = "silicon.xyz"   # with its cell; XYZ, POSCAR, CIF, ..., relative to this one
 copies = 11                  # displaced copies that are labelled with it in cycle 0
 rattle = 0.08                # their displacement, Å (standard deviation)
 
