@@ -156,7 +156,8 @@ def test_not_toml_names_the_line(tmp_path: Path) -> None:
             SYSTEM.replace("water.xyz", ""),
             (
                 "system[0].structures: expected at least one character "
-                '(file of initial structures, extended XYZ or another format of docs/formats.md; relative to here), found ""'
+                "(file of initial structures, extended XYZ or another format of docs/formats.md; relative to here), "
+                'found ""'
             ),
         ),
         (

@@ -54,7 +54,8 @@ def _rows(path: Path) -> Any:
 def _entry(row: Any) -> Entry | Unusable:
     try:
         found = entry(row.toatoms())
-        _add(found, row.key_value_pairs)
+        # A key `charge`, `mass` or `volume` is there, but key_value_pairs has what is computed from the structure.
+        _add(found, {name: vars(row).get(name, value) for name, value in row.key_value_pairs.items()})
         _add(found, row.data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Unusable(f"row {row.id} cannot be read ({type(error).__name__}: {error})")

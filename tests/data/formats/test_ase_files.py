@@ -149,3 +149,14 @@ def test_the_free_energy_of_a_text_of_gpaw(tmp_path: Path) -> None:
     assert frame.calc.results["energy"] == -7.5
     assert frame.info["plain_energy"] == -7.25
     assert frame.calc.results["forces"].tolist() == [[0, 0, 0.1], [0, 0, -0.1]]
+
+
+def test_a_charge_that_was_written_comes_back(tmp_path: Path) -> None:
+    """ASE gives the sum of initial charges for it (findings/ase-db-key-charge-comes-back-as-zero.sh)."""
+    anion = Atoms("OH", [[0, 0, 0], [0, 0, 0.96]])
+    anion.calc = SinglePointCalculator(anion, energy=-7.2, forces=np.zeros((2, 3)))
+    for name in ("a.db", "a.json"):
+        with ase.db.connect(tmp_path / name) as database:
+            database.write(anion, charge=-1, multiplicity=1)
+        (frame,) = read_labelled(tmp_path / name).frames
+        assert (frame.info["charge"], frame.info["multiplicity"]) == (-1, 1)
