@@ -54,7 +54,8 @@ def _rows(path: Path) -> Any:
 def _entry(row: Any) -> Entry | Unusable:
     try:
         found = entry(row.toatoms())
-        # A key `charge`, `mass` or `volume` is there, but key_value_pairs has what is computed from the structure.
+        # A key `charge`, `mass` or `volume` is there, but key_value_pairs has what is computed from the structure
+        # (findings/ase-db-key-charge-comes-back-as-zero.sh).
         _add(found, {name: vars(row).get(name, value) for name, value in row.key_value_pairs.items()})
         _add(found, row.data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -52,6 +52,8 @@ def entry(frame: Atoms) -> Entry:
     extrapolated = parts.get("extrapolated", parts.get("zero kelvin"))
     if "free energy" in parts and extrapolated is not None and results.get("energy") is not None:
         results["free_energy"] = results["energy"] + parts["free energy"] - extrapolated
+    # Not asked for: a calculator gives nothing that was stored with other initial charges or moments
+    # (findings/ase-files-lose-labels-after-initial-charges.sh).
     frame.calc = None
     of_atoms = {name: results.pop(name) for name in OF_ATOMS if name in results}
     return Entry(frame, results, of_atoms)

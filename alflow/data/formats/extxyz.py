@@ -21,7 +21,7 @@ from alflow.errors import StructureError
 UNNAMED = "unnamed_columns"
 """Numbers after the positions in a file that does not say what they are."""
 
-_APART = "__said"  # ending under which results pass ASE unseen
+_APART = "__said"  # ending under which results pass ASE unseen (findings/extxyz-columns-taken-for-results.sh)
 _RESULTS = {*all_properties, "virial"}
 _SPELLING = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
 _QUOTED = r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\{[^}]*\}|\[[^]]*\]"""

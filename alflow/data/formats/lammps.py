@@ -1,6 +1,7 @@
 """Text dumps and data files of LAMMPS.
 
-A dump has forces at most: its energy is in the log, where ASE's reader does not look (it says 0). Numbers of types are
+A dump has forces at most: its energy is in the log, where ASE's reader does not look (it says 0:
+findings/ase-lammps-dump-has-energy-zero.sh). Numbers of types are
 no elements: these come from names in the file, or from masses that only one element has. What says its units is
 converted. Velocities are left out.
 """
@@ -236,6 +237,7 @@ def _elements(path: Path, text: str, units: str) -> dict[int, int]:
     """Atomic number of each type: from labels of types, comments of masses, or masses."""
     labels = {int(row[0]): row[1] for row, _ in _section(text, "Atom Type Labels") if len(row) > 1}
     elements: dict[int, int] = {}
+    # Names go before masses, as ASE has it the other way round (findings/ase-lammps-data-guesses-elements-by-mass.sh).
     masses = _section(text, "Masses")
     by_label = {label: number for number, label in labels.items()}
     for row, comment in masses:

@@ -214,5 +214,8 @@ def _text(frame: Labelled, species: tuple[str, ...]) -> str:
 
 
 def _decimal(values: Any) -> str:
-    """With as many digits as it takes to read the same again, and no exponent: motep 0.2.0 stops at one."""
+    """With as many digits as it takes to read the same again, and no exponent: motep 0.2.0 stops at one.
+
+    (findings/motep-writes-slabs-without-cell.sh)
+    """
     return " ".join(np.format_float_positional(value, unique=True, trim="0") for value in values)
