@@ -22,6 +22,7 @@ _WORD = re.compile(r"[A-Z0-9]+(?![a-z])|[A-Z]?[a-z0-9]+")
 _QUANTITIES = {
     "energy": "energy",
     "etot": "energy",
+    "epot": "energy",
     "toten": "energy",
     "force": "forces",
     "forces": "forces",
@@ -38,6 +39,8 @@ _METHODS = frozenset(
 )
 _PLURALS = {"energy": "energies", "stress": "stresses", "virial": "virials"}
 _FREE = {"free", "toten"}
+_TOTAL = {"total", "tot", "etot"}
+_KINETIC = {"kinetic", "ekin", "kin", "ke"}
 
 
 class Names(Section):
@@ -138,6 +141,7 @@ def chosen(quantity: str, values: Mapping[str, Any], like: frozenset[str] | None
         # Of one calculation the free energy: forces are its gradient.
         free = {known.of for known in found.values() if known.free}
         found = {name: known for name, known in found.items() if known.free or known.of not in free}
+        found = _without_kinetic(found, values)
     alike = {name: known for name, known in found.items() if known.of == like}
     if not found:
         return None
@@ -147,6 +151,16 @@ def chosen(quantity: str, values: Mapping[str, Any], like: frozenset[str] | None
             msg = f"several {_PLURALS.get(quantity, quantity)} that differ: {listed(found)}"
             raise SeveralError(msg, quantity)
     return Chosen(first, values[first])
+
+
+def _without_kinetic(found: dict[str, Name], values: Iterable[str]) -> dict[str, Name]:
+    """Energies of a step of dynamics less the total one, which holds the kinetic energy."""
+    kinetic = [name for name in values if _KINETIC & set(_words(name))]
+    total = {name for name in found if _TOTAL & set(_words(name))} if kinetic else set()
+    if total and total == set(found):
+        msg = f"{listed(total)} beside {listed(kinetic)}: it may hold that, or not"
+        raise SeveralError(msg, "energy")
+    return {name: known for name, known in found.items() if name not in total}
 
 
 def _same(one: Any, other: Any) -> bool:
