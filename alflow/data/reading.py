@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from alflow.data.entering import NoLabelError, Understood, labelled, structure
 from alflow.data.formats import format_of
 from alflow.data.formats.base import Entry, Format, Unusable
-from alflow.data.formats.by_ase import BY_ASE
+from alflow.data.formats.deepmd import DEEPMD
 from alflow.data.names import Names, SeveralError
 from alflow.errors import ConfigError, PotentialWarning, StructureError
 from alflow.progress import Progress, Silent
@@ -120,14 +120,18 @@ def entries(path: Path, names: Names = AS_IT_IS) -> Iterator[Entry | Unusable]:
         msg = f"{path} is empty: expected at least one structure"
         raise StructureError(msg)
     known = format_of(path)
-    if path.is_dir() and known is BY_ASE:
+    if path.is_dir() and known is not DEEPMD:
         msg = f"{path}: no such file, but a folder, and of no format that is one"
         raise StructureError(msg)
     _check_units(path, known, names)
     some = False
-    for entry in known.read(path, names.species):
-        some = True
-        yield entry
+    try:
+        for entry in known.read(path, names.species):
+            some = True
+            yield entry
+    except OSError as error:
+        msg = f"{path} cannot be read ({error.strerror or error}): give a file that can, of {known.name}"
+        raise StructureError(msg) from error
     if not some:
         msg = f"{path} holds no structures: expected at least one"
         raise StructureError(msg)
@@ -209,11 +213,10 @@ def read_labelled(
             found.places.append(place)
     if not found.frames and not allow_none:
         # of several reasons the one that an option may help
-        first = min(found.left_out, key=lambda left: not left.reason.startswith("has no "))
+        first = min(found.left_out, key=lambda left: not left.reason.startswith("has no energy: expected"))
         msg = f"{path}: none of {len(found.left_out)} structures can be used as a label: frame {first.place} "
-        hint = (
-            f"; if one of these is it, name it with {_option('energy')}" if first.reason.startswith("has no ") else ""
-        )
+        unnamed = first.reason.startswith("has no energy: expected")
+        hint = f"; if one of these is it, name it with {_option('energy')}" if unnamed else ""
         raise StructureError(msg + first.reason + hint)
     return found
 
