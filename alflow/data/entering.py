@@ -1,5 +1,6 @@
 """From what a file says of a structure to a label: which number is which, in which unit, and whether it can be one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ _NOBODY = {"none", "nan", "null", "", "n/a", "--"}  # words that say that there 
 _FALSE = {"false", "f", "no", "0", "0.0"}
 _UNBALANCED, _NET = 1e-2, 0.05  # of the sum of sizes, and eV/Å: a net force that does not come of rounding or grids
 _UNLIKE = 1e-2  # relative, of a stress and a virial that should say the same
+_OF_ALL = {"unit", "units", "energy_unit", "energy_units", "force_unit", "forces_unit", "length_unit", "stress_unit"}
+_OTHER_UNIT = re.compile(r"hartrees?|eh|ha|a\.?u\.?|atomic|bohr|ry|rydbergs?|kcal(?:/mol)?|kj(?:/mol)?", re.IGNORECASE)
 
 
 class NoLabelError(ValueError):
@@ -104,6 +107,7 @@ def labelled(entry: Entry, names: Names, seen: Understood) -> Atoms:
     energy_unit = factor(ENERGIES, names.energy_unit, "energy_unit")
     force_unit = energy_unit / factor(LENGTHS, names.length_unit, "length_unit")
     energy = _energy(of_structure, of_atoms, names)
+    _check_units(entry, names)
     like = known.of if (known := understood(energy.name)) else None
     results: dict[str, Any] = {"energy": energy_unit * _checked("energy", energy.value, len(atoms))}
     plain = _plain(of_structure, energy.name, len(atoms))
@@ -113,7 +117,7 @@ def labelled(entry: Entry, names: Names, seen: Understood) -> Atoms:
     forces = _forces(of_atoms, names, like)
     if forces is not None:
         results["forces"] = force_unit * _checked("forces", forces.value, len(atoms))
-    stress = _stress(of_structure, names, like)
+    stress = _stress(of_structure, names, like, entry.atoms)
     if stress is not None and atoms.pbc.all() and atoms.cell.volume > 0:
         # a virial is an energy, a stress one over a volume
         unit = -energy_unit / atoms.cell.volume if _is_virial(stress.name) else force_unit**3 / energy_unit**2
@@ -142,6 +146,27 @@ def check_converged(info: Mapping[str, Any]) -> None:
         if of_electrons and str(value).strip().lower() in _FALSE:
             msg = f"says {name} = {value}"
             raise NoLabelError(msg, "not_converged")
+
+
+def _check_units(entry: Entry, names: Names) -> None:
+    """NoLabelError where the file, or what else writes such files, has other units, and nobody says which."""
+    if names.energy_unit is not None or names.length_unit is not None:
+        return
+    remedy = "give --energy-unit and --length-unit (in alflow.toml energy_unit, length_unit)"
+    for name, value in entry.atoms.info.items():
+        if _other_unit(name, value):
+            said = name if value is True else f"{name} = {value}"
+            msg = f"says {said}: expected eV and Å; {remedy}"
+            raise NoLabelError(msg)
+    if not entry.in_units:
+        msg = f"is plain XYZ, without Properties, in which energies may be in hartree as well as in eV: {remedy}"
+        raise NoLabelError(msg)
+
+
+def _other_unit(name: str, value: Any) -> bool:
+    """Whether it says one: ``units="Hartree,Bohr"``, or a word behind a number, ``energy = -1.2 Eh``."""
+    words = [name] if value is True else re.split(r"[\s,;]+", str(value)) if name.lower() in _OF_ALL else []
+    return any(_OTHER_UNIT.fullmatch(word) for word in words)
 
 
 def _energy(of_structure: Mapping[str, Any], of_atoms: Mapping[str, Any], names: Names) -> Chosen:
@@ -225,7 +250,7 @@ def _may_be_forces(name: str, value: Any) -> bool:
     )
 
 
-def _stress(of_structure: Mapping[str, Any], names: Names, like: frozenset[str] | None) -> Chosen | None:
+def _stress(of_structure: Mapping[str, Any], names: Names, like: frozenset[str] | None, atoms: Atoms) -> Chosen | None:
     key = names.stress_key
     if key == NOTHING:
         return None
@@ -234,8 +259,25 @@ def _stress(of_structure: Mapping[str, Any], names: Names, like: frozenset[str] 
             msg = f"has no {key}; it has {listed(of_structure)}"
             raise NoLabelError(msg)
         return Chosen(key, of_structure[key])
-    there = {name: x for name, x in of_structure.items() if str(x).strip().lower() not in _NOBODY}
-    return chosen("stress", there, like) or chosen("virial", there, like)
+    there = {name: x for name, x in of_structure.items() if not _is_nothing(x)}
+    stress, virial = (chosen(quantity, there, like) for quantity in ("stress", "virial"))
+    if stress is None or virial is None:
+        return stress or virial
+    one, other = (np.asarray(_voigt(found.value)) for found in (stress, virial))
+    if one.shape == other.shape == (6,) and one.dtype.kind in "if" and other.dtype.kind in "if":
+        if not one.any():  # a placeholder
+            return virial
+        one = -one * atoms.cell.volume
+        if other.any() and not np.abs(one - other).max() <= _UNLIKE * np.abs(other).max():
+            msg = f"{stress.name} and {virial.name} contradict each other: expected virial = -stress times volume"
+            raise SeveralError(msg, "stress")
+    return stress
+
+
+def _is_nothing(value: Any) -> bool:
+    """A word that says so, or numbers that are none."""
+    array = np.asarray(value)
+    return str(value).strip().lower() in _NOBODY or (array.dtype.kind == "f" and bool(np.isnan(array).all()))
 
 
 def _is_virial(name: str) -> bool:
@@ -254,8 +296,6 @@ def _voigt(value: Any) -> Any:
 def _drop_placeholders(atoms: Atoms, results: dict[str, Any], seen: Understood) -> None:
     """Numbers that stand for nothing: an energy or a stress of exactly zero beside forces, forces of fixed atoms."""
     forces = results.get("forces")
-    if "stress" in results and np.isnan(results["stress"]).all():
-        results.pop("stress")
     if forces is None or not np.abs(forces).max(initial=0.0) > 0:
         return
     if results["energy"] == 0:

@@ -345,3 +345,140 @@ def test_in_python(tmp_path: Path) -> None:
     is_the_label(alflow.read(str(written(tmp_path / "a.xyz", f"energy={ENERGY!r}")), stress_key="none")[0])
     with pytest.raises(ConfigError, match="energy: Extra inputs are not permitted: expected some of energy_key"):
         alflow.read(path, energy="REF_energy")
+
+
+@pytest.mark.parametrize("said", ["T T F", "t t f", "true True FALSE", "1 1 0", "p p f", "yes,yes,no", "TTF"])
+def test_periodic_directions_in_any_words(said: str, tmp_path: Path) -> None:
+    """Words other than ASE's are all true for it: a slab became a crystal."""
+    for quoted in (f'"{said}"', f"[{said.replace(' ', ',')}]"):
+        frame = one(written(tmp_path / "a.xyz", f"energy={ENERGY!r} pbc={quoted}"))
+        assert frame.pbc.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("said", ['"xy"', '"T T"', "TT", '"T T ?"'])
+def test_periodic_directions_that_nobody_understands(said: str, tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match=r"pbc: expected T or F for each of three directions, found"):
+        read_labelled(written(tmp_path / "a.xyz", f"energy={ENERGY!r} pbc={said}"))
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [("energy=1.5", "energy"), ('pbc="T T F" pbc="T T T"', "pbc"), ('Lattice="9 0 0 0 9 0 0 0 9"', "Lattice")],
+)
+def test_what_is_said_twice_is_not_taken_from_the_last(more: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match=f"says {name} twice, and not the same"):
+        read_labelled(written(tmp_path / "a.xyz", f"energy={ENERGY!r} {more}"))
+    is_the_label(one(written(tmp_path / "a.xyz", f"energy={ENERGY!r} energy={ENERGY!r} note=1 note=2")))
+
+
+def with_columns(path: Path, columns: str, row: str = "{symbol} {place} {force}") -> Path:
+    """The crystal with other columns."""
+    rows = [
+        row.format(symbol="Cu", place=text_of(x), force=text_of(f), n=n)
+        for n, (x, f) in enumerate(zip(COPPER.positions, FORCES, strict=True))
+    ]
+    comment = f'Lattice="{text_of(COPPER.cell.array)}" Properties={columns} energy={ENERGY!r}'
+    path.write_text("\n".join([str(len(rows)), comment, *rows, ""]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ("SPECIES:S:1:POS:R:3:FORCES:R:3", "{symbol} {place} {force}"),
+        ("element:S:1:position:R:3:force:R:3", "{symbol} {place} {force}"),
+        ("species:I:1:pos:R:3:forces:R:3", "29 {place} {force}"),
+        ("species:S:1:pos:R:3:Z:I:1:forces:R:3", "{symbol} {place} 29 {force}"),
+        ("species:S:1:pos:R:3:fx:R:1:fy:R:1:fz:R:1", "{symbol} {place} {force}"),
+        ("id:I:1:species:S:1:pos:R:3:force_x:R:1:force_y:R:1:force_z:R:1", "{n} CU {place} {force}"),
+    ],
+)
+def test_columns_that_people_have(columns: str, row: str, tmp_path: Path) -> None:
+    is_the_label(one(with_columns(tmp_path / "a.xyz", columns, row)))
+
+
+def test_a_column_of_masses(tmp_path: Path) -> None:
+    path = with_columns(tmp_path / "a.xyz", "species:S:1:pos:R:3:mass:R:1", "{symbol} {place} 65.5")
+    assert one(path).get_masses().tolist() == [65.5] * 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "reason"),
+    [
+        ("species:S:1:coords:R:3:forces:R:3", "{symbol} {place} {force}", "Properties has no pos, but species, coords"),
+        ("type:I:1:pos:R:3:forces:R:3", "1 {place} {force}", "Properties has no species, but type, pos, forces"),
+        ("species:S:1:pos:R:3:forces:R:3", "{symbol} {place} 0.5 {force}", "says 7 words for each atom, .* has 8"),
+        ("species:S:1:pos:R:3:forces", "{symbol} {place} {force}", "expected name:type:number of each column"),
+        ("species:S:1:pos:R:3:Z:I:1", "{symbol} {place} 13", "other elements under Z than under species"),
+        ("species:S:1:pos:R:3", "{symbol}{n} {place}", "has 'Cu0' under species: expected chemical symbols"),
+    ],
+)
+def test_columns_that_would_be_taken_for_others(columns: str, row: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match=reason):
+        read_labelled(with_columns(tmp_path / "a.xyz", columns, row))
+
+
+def test_a_frame_with_more_atoms_than_it_says_is_no_label(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.xyz", f"energy={ENERGY!r}", n=3)
+    first, rest = path.read_text().split("\n4\n", 1)
+    path.write_text(f"{first}\n3\n{rest}")
+    found = read_labelled(path)
+    assert found.places == [0]
+    assert "and all after it cannot be read (expected a number of atoms in line 12" in found.left_out[0].reason
+
+
+@pytest.mark.parametrize("head", ["99999999999", "²"])
+def test_numbers_of_atoms_that_nothing_has(head: str, tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text(f"{head}\nenergy=1\nCu 0 0 0\n")
+    with pytest.raises(StructureError, match=r"expected 99999999999 atoms, found 1|expected a number of atoms"):
+        read_labelled(tmp_path / "a.xyz")
+
+
+def test_a_mark_of_the_order_of_bytes(tmp_path: Path) -> None:
+    """As editors of Windows write it."""
+    path = written(tmp_path / "a.xyz", f"energy={ENERGY!r}")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    is_the_label(one(path))
+
+
+def test_plain_xyz_does_not_say_its_unit(tmp_path: Path) -> None:
+    """Geometries of quantum chemistry have ``energy = -76.4``, in hartree."""
+    path = tmp_path / "a.xyz"
+    path.write_text("2\nenergy = -1.0\nH 0 0 0\nH 0 0 0.74\n")
+    with pytest.raises(StructureError, match=r"plain XYZ, without Properties, .* give --energy-unit"):
+        read_labelled(path)
+    assert one(path, Names(energy_unit="Ha")).calc.results["energy"] == pytest.approx(-units.Hartree)
+    assert one(path, Names(energy_unit="eV")).calc.results["energy"] == -1.0
+
+
+@pytest.mark.parametrize("said", ["units=Hartree", 'units="Hartree,Bohr"', "energy_unit=kcal/mol", "Eh"])
+def test_units_that_a_file_says(said: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.xyz", f"energy={ENERGY!r} {said}")
+    with pytest.raises(StructureError, match=r"says .*: expected eV and Å; give --energy-unit"):
+        read_labelled(path)
+    is_the_label(one(written(tmp_path / "a.xyz", f"energy={ENERGY!r} energy_unit=eV Ha=1")))
+
+
+def test_the_total_energy_of_dynamics_holds_the_kinetic_one(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.xyz", f"total_energy={ENERGY + 1} potential_energy={ENERGY!r} kinetic_energy=1.0")
+    is_the_label(one(path))
+    is_the_label(one(written(tmp_path / "a.xyz", f"etot={ENERGY + 1} epot={ENERGY!r} ekin=1.0")))
+    path = written(tmp_path / "a.xyz", f"total_energy={ENERGY!r} ekin=1.0")
+    with pytest.raises(StructureError, match=r"total_energy beside ekin: it may hold that, or not: .* --energy-key"):
+        read_labelled(path)
+    is_the_label(one(path, Names(energy_key="total_energy")))
+
+
+def test_a_stress_and_a_virial_that_contradict_each_other(tmp_path: Path) -> None:
+    both = f'energy={ENERGY!r} stress="{text_of(STRESS)}" virial="{{}}"'
+    is_the_label(one(written(tmp_path / "a.xyz", both.format(text_of(VIRIAL)))), stress=True)
+    path = written(tmp_path / "a.xyz", both.format(text_of(-VIRIAL)))
+    with pytest.raises(StructureError, match=r"stress and virial contradict each other: .* --stress-key"):
+        read_labelled(path)
+    is_the_label(one(path, Names(stress_key="stress")), stress=True)
+    empty = f'energy={ENERGY!r} stress="0 0 0 0 0 0" virial="{text_of(VIRIAL)}"'
+    is_the_label(one(written(tmp_path / "a.xyz", empty)), stress=True)
+
+
+def test_a_stress_of_no_numbers_is_none(tmp_path: Path) -> None:
+    is_the_label(one(written(tmp_path / "a.xyz", f'energy={ENERGY!r} stress="nan nan nan nan nan nan"')))

@@ -27,11 +27,14 @@ class Entry:
         Voigt order; ``virial`` is minus the stress times the volume, six or nine numbers.
     of_atoms : mapping of str
         The same of each atom, first axis N: ``forces``, ``energies``, ``charges``, ...
+    in_units : bool
+        False of a format in which everybody writes energies in the unit that he likes, and nobody says which.
     """
 
     atoms: Atoms
     said: Mapping[str, Any] = field(default_factory=dict)
     of_atoms: Mapping[str, Any] = field(default_factory=dict)
+    in_units: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Unusable:
 
 def opened(path: Path) -> TextIO:
     """A file of text, compressed (.gz, .bz2, .xz) or not, to be read."""
-    return io.TextIOWrapper(open_with_compression(str(path), "rb"), encoding="utf-8", errors="replace")
+    return io.TextIOWrapper(open_with_compression(str(path), "rb"), encoding="utf-8-sig", errors="replace")
 
 
 def text_of(path: Path) -> str:

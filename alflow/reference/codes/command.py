@@ -1,6 +1,7 @@
 """Any program that reads an extended XYZ file and writes one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -156,7 +157,7 @@ def read_output(path: Path, atoms: Atoms, code: str, log: str) -> Result:
     """
     from alflow.data.entering import PLAIN, NoLabelError, Understood, labelled
 
-    entry = _read(path, atoms, log)
+    entry = replace(_read(path, atoms, log), in_units=True)  # eV and Å are agreed upon
     try:
         found = labelled(entry, Names(), Understood())
     except NoLabelError as error:
