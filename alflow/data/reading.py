@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,8 @@ def entries(path: Path, names: Names = AS_IT_IS) -> Iterator[Entry | Unusable]:
         for entry in known.read(path, names.species):
             some = True
             yield entry
-    except OSError as error:
-        msg = f"{path} cannot be read ({error.strerror or error}): give a file that can, of {known.name}"
+    except (OSError, EOFError, LZMAError) as error:  # the last two of compressed files that are cut or damaged
+        msg = f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): expected {known.name}"
         raise StructureError(msg) from error
     if not some:
         msg = f"{path} holds no structures: expected at least one"

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def data_entries(path: Path) -> Entries:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # without units they are as they come: lengths of "metal" are Å
-            found: Any = read_lammps_data(path, Z_of_type=elements, units=units or "metal")
+            found: Any = read_lammps_data(StringIO(text), Z_of_type=elements, units=units or "metal")
     except Exception as error:  # it raises whatever a malformed line makes it raise
         msg = (
             f"{path} cannot be read as data of LAMMPS ({type(error).__name__}: {error}): expected atoms of style "

@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixAtoms, FixScaled
+from ase.io.formats import open_with_compression
 from numpy.typing import NDArray
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened
@@ -112,7 +113,7 @@ def xml_entries(path: Path) -> Entries:
     run, some = _Run(), False
     depth = 0  # of a step that has begun
     try:
-        for event, element in ET.iterparse(path, events=("start", "end")):  # noqa: S314 - of the user's own
+        for event, element in _elements(path):
             if element.tag == "calculation":
                 depth = event == "start"
             if event == "start":
@@ -129,6 +130,11 @@ def xml_entries(path: Path) -> Entries:
             raise StructureError(msg) from error
         if depth:
             yield Unusable(_CUT)
+
+
+def _elements(path: Path) -> Iterator[tuple[str, ET.Element]]:
+    with open_with_compression(str(path), "rb") as file:
+        yield from ET.iterparse(file, events=("start", "end"))  # noqa: S314 - of the user's own
 
 
 @dataclass

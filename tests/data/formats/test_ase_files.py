@@ -1,11 +1,8 @@
 """Files that ASE reads and writes: one structure after the other, with all that they say."""
 
-import bz2
 import gzip
-import lzma
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ase.db
@@ -18,6 +15,7 @@ from alflow.data.reading import read_labelled
 from alflow.errors import StructureError
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import open_with_compression
 
 
 def frames(count: int = 3) -> list[Atoms]:
@@ -96,18 +94,6 @@ def test_the_rest_of_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert rest == Unusable("cannot be read from here on (ValueError: expected a number)")
 
 
-@pytest.mark.parametrize(("ending", "library"), [(".gz", gzip), (".bz2", bz2), (".xz", lzma)])
-def test_a_compressed_dump_comes_in_by_its_own_door(ending: str, library: ModuleType, tmp_path: Path) -> None:
-    """ASE says energy 0 for it."""
-    text = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
-    path = tmp_path / f"some.dump{ending}"
-    with library.open(path, "wt") as file:
-        file.write(f"{text}ITEM: ATOMS element x y z fx fy fz\nAr 0 0 0 1 0 0\n")
-    (found,) = entries(path)
-    assert found.said == {}
-    assert found.of_atoms["forces"].tolist() == [[1, 0, 0]]
-
-
 GPAW = """
   ___ ___ ___ _ _ _
  |   |   |_  | | | |
@@ -160,3 +146,40 @@ def test_a_charge_that_was_written_comes_back(tmp_path: Path) -> None:
             database.write(anion, charge=-1, multiplicity=1)
         (frame,) = read_labelled(tmp_path / name).frames
         assert (frame.info["charge"], frame.info["multiplicity"]) == (-1, 1)
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
+def test_a_compressed_dump_is_a_dump(ending: str, tmp_path: Path) -> None:
+    """ASE says energy 0 for it."""
+    text = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0 5\n0 5\n"
+    path = tmp_path / f"some.dump.{ending}"
+    with open_with_compression(str(path), "wb") as file:
+        file.write(f"{text}ITEM: ATOMS element x y z fx fy fz\nAr 0 0 0 0 0 1.5\n".encode())
+    (found,) = entries(path)
+    assert isinstance(found, Entry)
+    assert found.said == {}
+    assert found.of_atoms["forces"].tolist() == [[0, 0, 1.5]]
+
+
+def test_what_begins_as_ase_knows_it_does_not_pass_by_another_door(tmp_path: Path) -> None:
+    """ASE says energy 0 for it."""
+    path = tmp_path / "some.lammpstrj"
+    path.write_text("# a remark\nITEM: TIMESTEP\n0\n")
+    with pytest.raises(StructureError, match="looks like lammps-dump-text to ASE, but does not begin as such a file does"):
+        entries(path)
+
+
+@pytest.mark.parametrize("cut", [400, 20])
+@pytest.mark.parametrize("name", ["a.xyz.gz", "a.cfg.gz", "a.dump.gz"])
+def test_compressed_files_that_are_cut_are_refused(name: str, cut: int, tmp_path: Path) -> None:
+    heads = {".xyz": "1\n\nCu 0 0 0\n", ".cfg": "BEGIN_CFG\n", ".dump": "ITEM: TIMESTEP\n0\n"}
+    text = heads[Path(name).with_suffix("").suffix] + "".join(f"{k * k % 977}\n" for k in range(5000))
+    (tmp_path / name).write_bytes(gzip.compress(text.encode())[:cut])
+    with pytest.raises(StructureError, match=r"(cannot be read|left out|as a label).*"):
+        read_labelled(tmp_path / name)
+
+
+def test_a_file_without_compression_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz.gz").write_text("1\n\nCu 0 0 0\n")
+    with pytest.raises(StructureError, match=r"a\.xyz\.gz cannot be read"):
+        read_labelled(tmp_path / "a.xyz.gz")
