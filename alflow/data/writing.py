@@ -1,15 +1,17 @@
 """Structures for files."""
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ase.io
+import numpy as np
 from ase import Atoms
 
 from alflow.errors import StructureError
 from alflow.state.atomic import whole_file
-
-_LABEL = {"energy", "free_energy", "forces", "stress"}
 
 
 def write_structures(path: Path, frames: Sequence[Atoms]) -> None:
@@ -23,21 +25,64 @@ def write_structures(path: Path, frames: Sequence[Atoms]) -> None:
 
 
 def _writable(frame: Atoms) -> Atoms:
-    """As ASE 3.29 can write it and read it again.
+    """With ``info`` and ``arrays`` as ASE 3.29 writes them and reads the same again, or, of odd ones, their text.
 
-    It writes an empty text of ``info`` as nothing, and the next entry, pbc or an energy, is read for it. What ``info``
-    or ``arrays`` have under the name of a result it refuses beside that result, and an energy of theirs would be read
-    for one that belongs to the structure: it is written as ``given_NAME``.
+    It stops at some itself (numbers as keys, complex columns), and writes others so that they cannot be read, or are
+    read for something else: empty texts, new lines, a key ``Lattice``, columns ``species``, the names of results.
     """
-    kept = {key: value for key, value in frame.info.items() if not (isinstance(value, str) and value == "")}
-    results = set() if frame.calc is None else set(frame.calc.results)
-    colliding = {*kept, *frame.arrays} & (results | _LABEL)
-    if len(kept) == len(frame.info) and not colliding:
-        return frame
+    results = _LABEL if frame.calc is None else _LABEL | set(frame.calc.results)
+    of_structure, of_atoms = _OF_STRUCTURE | results, _OF_ATOMS | results
+    info = {_key(name, of_structure): _value(value) for name, value in frame.info.items() if not _is_empty(value)}
+    arrays = {
+        name if name in _PARTS else _key(name, of_atoms): values if name in _PARTS else _column(values)
+        for name, values in frame.arrays.items()
+        if np.size(values)
+    }
     other: Atoms = frame.copy()
-    other.calc, other.info = frame.calc, kept
-    for name in colliding:
-        for said in (other.info, other.arrays):
-            if name in said:
-                said[f"given_{name}"] = said.pop(name)
+    other.calc, other.info, other.arrays = frame.calc, info, arrays
     return other
+
+
+def _key(name: Any, taken: frozenset[str]) -> str:
+    """A name without what ends one."""
+    text = re.sub(r"[\s=:,\\\"'{}\[\]]+", "_", str(name)) or "unnamed"
+    return f"given_{text}" if text in taken else text
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, str | np.ndarray) and len(np.ravel(value) if isinstance(value, np.ndarray) else value) == 0
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        # read, a backslash stands for what follows it, and the mark of JSON for JSON
+        return " ".join(value.splitlines()).removeprefix("_JSON ").replace("\\", "\\\\")
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        value = value.tolist()
+    try:
+        if np.asarray(value).dtype.kind in "biuf":
+            return value
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        return _value(str(value))
+    return value if "\\" not in text else _value(text)
+
+
+def _column(values: Any) -> Any:
+    """Numbers or words of each atom, one or a row of them."""
+    array = np.asarray(values)
+    if array.ndim > 2:
+        array = array.reshape(len(array), -1)
+    if array.dtype.kind in "iu":
+        return array.astype(np.int32 if np.abs(array.astype(float)).max() < _INTEGERS else float)
+    if array.dtype.kind in "bf":
+        return array
+    texts = ["_".join(str(word).split()) or "_" for word in array.ravel()]
+    return np.array(texts).reshape(array.shape)
+
+
+_PARTS = frozenset({"numbers", "positions"})
+_LABEL = frozenset({"energy", "free_energy", "forces", "stress", "virial"})
+_OF_STRUCTURE = frozenset({"Lattice", "Properties", "pbc"})
+_OF_ATOMS = frozenset({"species", "symbols", "symbol", "element", "elements", "pos", "position", "Z"})
+_INTEGERS = 2**31  # what ASE reads of them

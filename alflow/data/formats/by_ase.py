@@ -24,9 +24,7 @@ def entries(path: Path, form: str | None = None) -> Entries:
     try:
         form = form or filetype(str(path))
         if form in READ_HERE:
-            msg = (
-                f"{path} looks like {form} to ASE, but does not begin as such a file does: remove what stands before it"
-            )
+            msg = f"{path} looks like {form}, but begins with something else: remove what stands before"
             raise StructureError(msg)
         for frame in quietly(ase.io.iread(path, index=":", format=form, do_not_split_by_at_sign=True)):
             yield entry(frame)

@@ -165,7 +165,7 @@ def test_what_begins_as_ase_knows_it_does_not_pass_by_another_door(tmp_path: Pat
     """ASE says energy 0 for it."""
     path = tmp_path / "some.lammpstrj"
     path.write_text("# a remark\nITEM: TIMESTEP\n0\n")
-    with pytest.raises(StructureError, match="looks like lammps-dump-text to ASE, but does not begin as such a file does"):
+    with pytest.raises(StructureError, match="looks like lammps-dump-text, but begins with something else"):
         entries(path)
 
 
