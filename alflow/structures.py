@@ -23,6 +23,7 @@ DISTANCE_RATIO_MIN = 0.5
 """Two atoms closer than this share of the sum of their covalent radii overlap: no reference method converges."""
 
 _COINCIDE = 0.1  # the same of atoms that stand in the same place, where nobody can mean it
+_HEIGHT_MIN = 0.3  # Å, between opposite faces of a cell
 _NEAR = 4.0  # Å; pairs closer than this always count, farther ones only where they can touch, see distance_ratio
 
 
@@ -36,7 +37,7 @@ def check_structure(atoms: Atoms, where: str, *, close: bool = False) -> None:
     ------
     StructureError
         No atoms, unknown elements, positions or a cell that are not finite, a periodic structure without a volume,
-        overlapping atoms. The message begins with ``where``.
+        a cell too thin for anything, overlapping atoms. The message begins with ``where``.
     """
     if len(atoms) == 0:
         msg = f"{where} has no atoms: expected at least one"
@@ -59,6 +60,11 @@ def check_structure(atoms: Atoms, where: str, *, close: bool = False) -> None:
         msg = (
             f"{where}: periodic, but its cell has no volume ({atoms.cell.cellpar().round(3)}): give a cell, or pbc = F"
         )
+        raise StructureError(msg)
+    # In a cell this thin there are so many images within reach that nobody waits for the end of their search.
+    thin = float(_heights(atoms).min(initial=np.inf))
+    if thin < _HEIGHT_MIN:
+        msg = f"{where}: periodic after only {thin:.3g} Å: expected at least {_HEIGHT_MIN:g} Å; correct the cell"
         raise StructureError(msg)
     ratio, i, j, distance = _closest(atoms)
     least = _COINCIDE if close else DISTANCE_RATIO_MIN
@@ -123,6 +129,14 @@ def structure_id(atoms: Atoms, method: str) -> str:
         said = [constraint.todict() for constraint in atoms.constraints]
         digest.update(json.dumps(said, sort_keys=True, default=lambda value: np.asarray(value).tolist()).encode())
     return digest.hexdigest()[:24]
+
+
+def _heights(atoms: Atoms) -> Array:
+    """Distances between opposite faces of the cell along periodic directions, Å."""
+    if not atoms.pbc.any():
+        return np.zeros(0)
+    cell = complete_cell(np.where(atoms.pbc[:, None], atoms.cell.array, 0.0))
+    return np.asarray((1 / np.linalg.norm(np.linalg.inv(cell), axis=0))[atoms.pbc])
 
 
 def _radii(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

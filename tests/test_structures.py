@@ -340,3 +340,10 @@ def test_as_given_keeps_what_a_file_says_of_a_structure() -> None:
     assert set(kept.arrays) == {"numbers", "positions", "masses"}
     assert [constraint.todict() for constraint in kept.constraints] == [FixAtoms([0]).todict()]
     assert not kept.info
+
+
+@pytest.mark.parametrize("cell", [[0.01, 0.01, 0.01], [[5, 0, 0], [5, 0.01, 0], [0, 0, 5]]])
+def test_a_cell_too_thin_is_refused_before_its_images_are_searched(cell: list[object]) -> None:
+    """They are so many that the search takes minutes and all memory."""
+    with pytest.raises(StructureError, match=r"periodic after only 0\.01 Å"):
+        check_structure(Atoms("Cu", cell=cell, pbc=True), "here")
