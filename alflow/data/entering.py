@@ -127,6 +127,8 @@ def labelled(entry: Entry, names: Names, seen: Understood) -> Atoms:
             # Two energies that are equal are one.
             seen.use(quantity, plain[0] if found is energy and plain is not None and not apart else found.name)
     _drop_placeholders(atoms, results, seen)
+    if {"committee_energies", "energy_sigma"} <= set(of_structure):
+        seen.say("energies are those that a committee predicted, no calculation's")
     used = {found.name for found in (energy, forces, stress) if found is not None}
     seen.leave(set(of_structure) | set(of_atoms), used)
     results = {name: _checked(name, value, len(atoms)) for name, value in results.items()}
@@ -296,6 +298,8 @@ def _voigt(value: Any) -> Any:
 def _drop_placeholders(atoms: Atoms, results: dict[str, Any], seen: Understood) -> None:
     """Numbers that stand for nothing: an energy or a stress of exactly zero beside forces, forces of fixed atoms."""
     forces = results.get("forces")
+    if forces is not None and len(atoms) > 1 and not forces.any():
+        seen.say("all forces are exactly zero, as in a perfect crystal, or as where nobody calculated them")
     if forces is None or not np.abs(forces).max(initial=0.0) > 0:
         return
     if results["energy"] == 0:

@@ -482,3 +482,18 @@ def test_a_stress_and_a_virial_that_contradict_each_other(tmp_path: Path) -> Non
 
 def test_a_stress_of_no_numbers_is_none(tmp_path: Path) -> None:
     is_the_label(one(written(tmp_path / "a.xyz", f'energy={ENERGY!r} stress="nan nan nan nan nan nan"')))
+
+
+def test_forces_that_are_all_zero_are_told(tmp_path: Path) -> None:
+    """They are true in a perfect crystal, and of an atom that is alone, of which nothing is said."""
+    lines = written(tmp_path / "a.xyz", f"energy={ENERGY!r}").read_text().splitlines()
+    rows = [" ".join(row.split()[:4]) + " 0 0 0" for row in lines[2:]]
+    (tmp_path / "a.xyz").write_text("\n".join([*lines[:2], *rows, ""]))
+    assert "all forces are exactly zero" in read_labelled(tmp_path / "a.xyz").remarks()[0]
+    (tmp_path / "b.xyz").write_text("1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-0.5\nCu 0 0 0 0 0 0\n")
+    assert read_labelled(tmp_path / "b.xyz").remarks() == []
+
+
+def test_predictions_that_are_taken_for_labels_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.xyz", f'energy={ENERGY!r} energy_sigma=0.1 committee_energies="1 2"')
+    assert "that a committee predicted, no calculation's (1 of 1 structures)" in read_labelled(path).remarks()[0]
