@@ -278,8 +278,10 @@ def _stress(of_structure: Mapping[str, Any], names: Names, like: frozenset[str] 
 
 def _is_nothing(value: Any) -> bool:
     """A word that says so, or numbers that are none."""
+    if isinstance(value, str | None):
+        return str(value).strip().lower() in _NOBODY
     array = np.asarray(value)
-    return str(value).strip().lower() in _NOBODY or (array.dtype.kind == "f" and bool(np.isnan(array).all()))
+    return array.dtype.kind == "f" and bool(np.isnan(array).all())
 
 
 def _is_virial(name: str) -> bool:

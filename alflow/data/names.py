@@ -8,6 +8,7 @@ knows what it is.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class Name:
     free: bool = False
 
 
+@lru_cache(4096)  # all structures of a file have the same few
 def understood(name: str) -> Name | None:
     """What a name says; None where it is no label."""
     words = _words(name)
@@ -155,9 +157,11 @@ def chosen(quantity: str, values: Mapping[str, Any], like: frozenset[str] | None
 
 def _without_kinetic(found: dict[str, Name], values: Iterable[str]) -> dict[str, Name]:
     """Energies of a step of dynamics less the total one, which holds the kinetic energy."""
-    kinetic = [name for name in values if _KINETIC & set(_words(name))]
-    total = {name for name in found if _TOTAL & set(_words(name))} if kinetic else set()
-    if total and total == set(found):
+    total = {name for name in found if _TOTAL & set(_words(name))}
+    kinetic = [name for name in values if _KINETIC & set(_words(name))] if total else []
+    if not kinetic:
+        return found
+    if total == set(found):
         msg = f"{listed(total)} beside {listed(kinetic)}: it may hold that, or not"
         raise SeveralError(msg, "energy")
     return {name: known for name, known in found.items() if name not in total}
