@@ -9,6 +9,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from alflow.data.formats.by_ase import entry
 from alflow.errors import ConfigError, LabelError
 from alflow.records.electrons import as_lists
 from alflow.reference.kinds import build
@@ -158,7 +159,7 @@ def test_what_is_no_label_fails_where_it_is_looked_up(change: dict, text: str, t
     frames = [label(water(seed), seed) for seed in (1, 2)]
     frames[0].calc.results |= change
     (tmp_path / "one.traj").write_text("read by what stands in for ASE, which would refuse to write this")
-    monkeypatch.setattr(ase.io, "read", lambda *_, **__: copy.deepcopy(frames))
+    monkeypatch.setattr("alflow.data.reading.entries", lambda *_: map(entry, copy.deepcopy(frames)))
     method = build("dataset", file=str(tmp_path / "one.traj"))
     message = text.partition(": ")[2]
     method.check()
