@@ -145,7 +145,7 @@ def test_init(tmp_path: Path) -> None:
 def test_check(finished_run: Path, tmp_path: Path) -> None:
     result = run("check", finished_run)
     assert result.exit_code == 0
-    assert result.stdout.count("ok ") == 4
+    assert result.stdout.count("ok ") == 5
     folder = shutil.copytree(finished_run, tmp_path / "damaged")
     path = folder / "cycles/001/train.h5"
     path.write_bytes(path.read_bytes()[:-100])
