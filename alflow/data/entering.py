@@ -24,7 +24,6 @@ PLAIN = "plain_energy"
 
 _LABEL = {"energy", "free_energy", "energies", "forces", "stress", "stresses"}
 _NO_FORCES = {"positions", "momenta", "velocities", "velocity", "velo", "vel", "dipoles", "magmoms", "initial_magmoms"}
-_KEYS = {"energy": "--energy-key", "forces": "--forces-key", "stress": "--stress-key", "virial": "--stress-key"}
 _NOBODY = {"none", "nan", "null", "", "n/a", "--"}  # words that say that there is none
 _FALSE = {"false", "f", "no", "0", "0.0"}
 _UNBALANCED, _NET = 1e-2, 0.05  # of the sum of sizes, and eV/Å: a net force that does not come of rounding or grids
@@ -59,10 +58,11 @@ class Understood:
     unused: dict[str, int] = field(default_factory=dict)
     said: dict[str, int] = field(default_factory=dict)
 
-    def use(self, quantity: str, name: str) -> None:
-        """A quantity was found under a name once more."""
-        names = self.used.setdefault(quantity, {})
-        names[name] = names.get(name, 0) + 1
+    def use(self, known_as: Mapping[str, str]) -> None:
+        """Quantities were found under these names once more."""
+        for quantity, name in known_as.items():
+            names = self.used.setdefault(quantity, {})
+            names[name] = names.get(name, 0) + 1
 
     def leave(self, names: set[str], used: set[str]) -> None:
         """Of these names some were not used for a label."""
@@ -87,11 +87,22 @@ def structure(entry: Entry, names: Names) -> Atoms:
     return atoms
 
 
-def labelled(entry: Entry, names: Names, seen: Understood) -> Atoms:
+def labelled(entry: Entry, atoms: Atoms, names: Names, seen: Understood) -> Atoms:
     """A structure with its energy (eV), forces (eV/Å) and stress (eV/Å^3) as results.
 
     The energy is the one that forces are the gradient of: of two the free energy, and the other is
     ``info["plain_energy"]``.
+
+    Parameters
+    ----------
+    entry : Entry
+        What the file says.
+    atoms : Atoms
+        Its structure, of :func:`structure`; this one is given back.
+    names : Names
+        What the user says of the file.
+    seen : Understood
+        Is told what was found.
 
     Raises
     ------
@@ -101,36 +112,23 @@ def labelled(entry: Entry, names: Names, seen: Understood) -> Atoms:
         Nobody can know which of several is meant.
     """
     check_converged(entry.atoms.info)
-    atoms = structure(entry, names)
     of_structure = {**entry.atoms.info, **entry.said}
     of_atoms = {**entry.atoms.arrays, **entry.of_atoms}
-    energy_unit = factor(ENERGIES, names.energy_unit, "energy_unit")
-    force_unit = energy_unit / factor(LENGTHS, names.length_unit, "length_unit")
-    energy = _energy(of_structure, of_atoms, names)
-    _check_units(entry, names)
-    like = known.of if (known := understood(energy.name)) else None
-    results: dict[str, Any] = {"energy": energy_unit * _checked("energy", energy.value, len(atoms))}
-    plain = _plain(of_structure, energy.name, len(atoms))
-    apart = plain is not None and energy_unit * plain[1] != results["energy"]
-    if plain is not None and apart:
-        atoms.info[PLAIN] = energy_unit * plain[1]
-    forces = _forces(of_atoms, names, like)
-    if forces is not None:
-        results["forces"] = force_unit * _checked("forces", forces.value, len(atoms))
-    stress = _stress(of_structure, names, like, entry.atoms)
-    if stress is not None and atoms.pbc.all() and atoms.cell.volume > 0:
-        # a virial is an energy, a stress one over a volume
-        unit = -energy_unit / atoms.cell.volume if _is_virial(stress.name) else force_unit**3 / energy_unit**2
-        results["stress"] = unit * _checked("stress", _voigt(stress.value), len(atoms))
-    for quantity, found in (("energy", energy), ("forces", forces), ("stress", stress)):
-        if found is not None:
-            # Two energies that are equal are one.
-            seen.use(quantity, plain[0] if found is energy and plain is not None and not apart else found.name)
+    found = _found(of_structure, of_atoms, names, entry)
+    results = _in_units(found, atoms, names)
+    known_as = {quantity: one.name for quantity, one in found.items()}
+    plain = _plain(of_structure, found["energy"].name, len(atoms))
+    if plain is not None:
+        name, energy = plain[0], plain[1] * factor(ENERGIES, names.energy_unit, "energy_unit")
+        if energy == results["energy"]:  # two energies that are equal are one
+            known_as["energy"] = name
+        else:
+            atoms.info[PLAIN] = energy
     _drop_placeholders(atoms, results, seen)
     if {"committee_energies", "energy_sigma"} <= set(of_structure):
         seen.say("energies are those that a committee predicted, no calculation's")
-    used = {found.name for found in (energy, forces, stress) if found is not None}
-    seen.leave(set(of_structure) | set(of_atoms), used)
+    seen.use(known_as)
+    seen.leave({*of_structure, *of_atoms}, {one.name for one in found.values()})
     results = {name: _checked(name, value, len(atoms)) for name, value in results.items()}
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.results["energy"] = float(results["energy"])
@@ -138,6 +136,35 @@ def labelled(entry: Entry, names: Names, seen: Understood) -> Atoms:
     others = {**entry.said, **entry.of_atoms}
     atoms.calc.results |= {name: others[name] for name in set(others) & set(all_properties) - _LABEL}
     return atoms
+
+
+def _found(
+    of_structure: Mapping[str, Any], of_atoms: Mapping[str, Any], names: Names, entry: Entry
+) -> dict[str, Chosen]:
+    """Which of its numbers are the energy and, where there are any, forces and stress."""
+    energy = _energy(of_structure, of_atoms, names)
+    _check_units(entry, names)
+    like = known.of if (known := understood(energy.name)) else None
+    others = {
+        "forces": _forces(of_atoms, names, like),
+        "stress": _stress(of_structure, names, like, entry.atoms),
+    }
+    return {"energy": energy, **{quantity: one for quantity, one in others.items() if one is not None}}
+
+
+def _in_units(found: Mapping[str, Chosen], atoms: Atoms, names: Names) -> dict[str, Any]:
+    """Numbers in eV and Å; a stress where the structure has a volume."""
+    energy_unit = factor(ENERGIES, names.energy_unit, "energy_unit")
+    length_unit = factor(LENGTHS, names.length_unit, "length_unit")
+    results = {"energy": energy_unit * _checked("energy", found["energy"].value, len(atoms))}
+    if "forces" in found:
+        results["forces"] = energy_unit / length_unit * _checked("forces", found["forces"].value, len(atoms))
+    if "stress" in found and atoms.pbc.all() and atoms.cell.volume > 0:
+        # a virial is an energy, a stress one over a volume
+        stress = found["stress"]
+        unit = -energy_unit / atoms.cell.volume if _is_virial(stress.name) else energy_unit / length_unit**3
+        results["stress"] = unit * _checked("stress", _voigt(stress.value), len(atoms))
+    return results
 
 
 def check_converged(info: Mapping[str, Any]) -> None:

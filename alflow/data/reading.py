@@ -202,10 +202,11 @@ def read_labelled(
         if isinstance(entry, Unusable):
             found.left_out.append(LeftOut(place, entry.reason, entry.word))
             continue
+        atoms = structure(entry, names)
         try:
-            atoms = _label(entry, names, found.understood, forces=forces)
+            _label(entry, atoms, names, found.understood, forces=forces)
         except NoLabelError as error:
-            found.left_out.append(LeftOut(place, str(error), error.word, structure(entry, names)))
+            found.left_out.append(LeftOut(place, str(error), error.word, atoms))
         except SeveralError as error:
             msg = f"{path} frame {place}: {error}: name the one that is meant with {_option(error.quantity)}"
             raise StructureError(msg) from error
@@ -263,17 +264,16 @@ def read(path: str | Path, **said: Any) -> list[Atoms]:
     return found.frames
 
 
-def _label(entry: Entry, names: Names, understood: Understood, *, forces: bool) -> Atoms:
-    """A label; NoLabelError for what is none."""
+def _label(entry: Entry, atoms: Atoms, names: Names, understood: Understood, *, forces: bool) -> None:
+    """Make a structure a label; NoLabelError if it is none."""
     try:
-        check_structure(structure(entry, names), "", close=True)
+        check_structure(atoms, "", close=True)
     except StructureError as error:
         raise NoLabelError(str(error).lstrip(": ")) from error
-    atoms = labelled(entry, names, understood)
+    labelled(entry, atoms, names, understood)
     if forces and "forces" not in atoms.calc.results:
         msg = "has no forces"
         raise NoLabelError(msg)
-    return atoms
 
 
 def _watched(path: Path, names: Names, progress: Progress) -> Iterator[Entry | Unusable]:

@@ -155,11 +155,11 @@ def read_output(path: Path, atoms: Atoms, code: str, log: str) -> Result:
         ``not_converged`` when it says so; ``no_output`` when there is no file, no energy, no forces or another
         structure; ``not_finite``.
     """
-    from alflow.data.entering import PLAIN, NoLabelError, Understood, labelled
+    from alflow.data.entering import PLAIN, NoLabelError, Understood, labelled, structure
 
     entry = replace(_read(path, atoms, log), in_units=True)  # eV and Å are agreed upon
     try:
-        found = labelled(entry, Names(), Understood())
+        found = labelled(entry, structure(entry, Names()), Names(), Understood())
     except NoLabelError as error:
         said = f"{path.name} {error}" if str(error).startswith(("has ", "says ")) else str(error)
         raise LabelError(error.word, f"{said}\n{log}" if log else said) from error
