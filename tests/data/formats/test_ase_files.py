@@ -183,3 +183,20 @@ def test_a_file_without_compression_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.xyz.gz").write_text("1\n\nCu 0 0 0\n")
     with pytest.raises(StructureError, match=r"a\.xyz\.gz cannot be read"):
         read_labelled(tmp_path / "a.xyz.gz")
+
+
+def test_rows_of_an_lmdb(tmp_path: Path) -> None:
+    """As data sets of Open Catalyst and OMat24 are: read only, in a folder that may not be written to."""
+    pytest.importorskip("ase_db_backends")
+    atoms = Atoms("OH", [[0, 0, 0], [0, 0, 0.96]])
+    atoms.calc = SinglePointCalculator(atoms, energy=-7.2, forces=[[0, 0, 1.0], [0, 0, -1.0]])
+    path = tmp_path / "some.aselmdb"
+    with ase.db.connect(path) as database:
+        for charge in (0, -1):
+            database.write(atoms, total_charge=charge, data={"source": "here"})
+    path.chmod(0o444)
+    frames = read_labelled(path).frames
+    assert [frame.info["total_charge"] for frame in frames] == [0, -1]
+    assert [frame.info["source"] for frame in frames] == ["here"] * 2
+    assert frames[1].calc.results["energy"] == -7.2
+    assert frames[1].calc.results["forces"].tolist() == [[0, 0, 1.0], [0, 0, -1.0]]
