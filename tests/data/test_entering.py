@@ -2,6 +2,8 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import alflow
 import ase.io
@@ -11,6 +13,7 @@ from alflow.data.labels import labels_of
 from alflow.data.names import Names
 from alflow.data.reading import read_labelled, read_usable
 from alflow.errors import ConfigError, PotentialWarning, StructureError
+from alflow.progress import Silent
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
@@ -497,3 +500,26 @@ def test_forces_that_are_all_zero_are_told(tmp_path: Path) -> None:
 def test_predictions_that_are_taken_for_labels_are_told(tmp_path: Path) -> None:
     path = written(tmp_path / "a.xyz", f'energy={ENERGY!r} energy_sigma=0.1 committee_energies="1 2"')
     assert "that a committee predicted, no calculation's (1 of 1 structures)" in read_labelled(path).remarks()[0]
+
+
+def test_a_large_file_says_how_far_it_is_and_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "a.xyz", f"energy={ENERGY!r}", n=30)
+    monkeypatch.setattr("alflow.data.reading._LARGE", 1000)
+    told: list[tuple[str, Any]] = []
+
+    class Watcher(Silent):
+        def begin(self, what: str, total: int) -> None:
+            told.append((what, total))
+
+        def advance(self, done: int = 1) -> None:
+            told.append(("done", done))
+
+        def note(self, message: str) -> None:
+            told.append(("note", message))
+
+    assert len(read_labelled(path, progress=Watcher()).frames) == 30
+    assert told == [("read a.xyz", 30), *[("done", 1)] * 30]
+    told.clear()
+    monkeypatch.setattr("alflow.data.reading.psutil.virtual_memory", lambda: SimpleNamespace(available=20_000))
+    read_labelled(path, progress=Watcher())
+    assert told[0] == ("note", f"{path}: its structures take some 0.0 GB of memory, 0.0 GB are free")
