@@ -24,6 +24,7 @@ DISTANCE_RATIO_MIN = 0.5
 
 _COINCIDE = 0.1  # the same of atoms that stand in the same place, where nobody can mean it
 _HEIGHT_MIN = 0.3  # Å, between opposite faces of a cell
+_ALONE = 6.0  # Å, within which an atom that is alone has no other
 _NEAR = 4.0  # Å; pairs closer than this always count, farther ones only where they can touch, see distance_ratio
 
 
@@ -162,6 +163,11 @@ def neighbours(atoms: Atoms, cutoff: float, *, full: bool) -> tuple[IntArray, In
         points=atoms.positions, box=cell, periodic=np.asarray(atoms.pbc), quantities="ijd"
     )
     return i, j, distance
+
+
+def is_alone(atoms: Atoms) -> bool:
+    """Whether this is an atom with no other, and no image, within 6 Å: its energy is the zero of its element."""
+    return len(atoms) == 1 and not len(neighbours(atoms, _ALONE, full=False)[0])
 
 
 def bits(atoms: Atoms) -> tuple[bytes, ...]:

@@ -15,6 +15,7 @@ from alflow.data.reading import AS_IT_IS, Labelled, LeftOut, read_labelled
 from alflow.data.writing import write_structures
 from alflow.errors import ConfigError, StructureError
 from alflow.progress import Progress
+from alflow.structures import is_alone
 
 XYZ = {".xyz", ".extxyz"}
 
@@ -108,11 +109,7 @@ def convert(source: Path, output: Path, asked: Asked, progress: Progress) -> str
 def _with_forces(labels: Labelled, format_name: str) -> Labelled:
     """Without structures that have energies only; nothing pulls at an atom that is alone."""
     pairs = list(zip(labels.places, labels.frames, strict=True))
-    used = [
-        (place, frame)
-        for place, frame in pairs
-        if "forces" in frame.calc.results or (len(frame) == 1 and not frame.pbc.any())
-    ]
+    used = [(place, frame) for place, frame in pairs if "forces" in frame.calc.results or is_alone(frame)]
     if not used:
         msg = f"{labels.path}: none of {len(pairs)} labelled structures has forces: {format_name} need them"
         raise StructureError(msg)

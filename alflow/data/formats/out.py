@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from alflow.data.labels import checked, labels_of
 from alflow.errors import StructureError
 from alflow.state.atomic import sync, whole_file
+from alflow.structures import is_alone
 
 Array = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ class Labelled:
     @property
     def is_isolated_atom(self) -> bool:
         """Whether this is an atom with nothing else around."""
-        return len(self.atoms) == 1 and not self.atoms.pbc.any()
+        return is_alone(self.atoms)
 
 
 def labelled(frames: Sequence[Atoms]) -> list[Labelled]:
@@ -65,7 +66,7 @@ def labelled(frames: Sequence[Atoms]) -> list[Labelled]:
 
 def _labelled(index: int, frame: Atoms) -> Labelled:
     found = labels_of(frame)
-    if len(frame) == 1 and not frame.pbc.any():
+    if is_alone(frame):
         found.setdefault("forces", np.zeros((1, 3)))  # nothing pulls at an atom that is alone
     if missing := [name for name in ("energy", "forces") if name not in found]:
         lacks = " and no ".join(missing)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ase import Atoms
 
 from alflow.data.formats import deepmd, mace, mtp, nep
-from alflow.structures import structure_id
+from alflow.structures import is_alone, structure_id
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def train_test(frames: Sequence[Atoms], share: float, seed: int = 0) -> tuple[li
     seed : int
         Another one gives another choice.
     """
-    chosen = [_lot(frame, seed) < share and (len(frame) > 1 or frame.pbc.any()) for frame in frames]
+    chosen = [_lot(frame, seed) < share and not is_alone(frame) for frame in frames]
     train = [frame for frame, is_test in zip(frames, chosen, strict=True) if not is_test]
     return train, [frame for frame, is_test in zip(frames, chosen, strict=True) if is_test]
 

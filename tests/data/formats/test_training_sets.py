@@ -176,9 +176,11 @@ def test_structures_of_one_composition_share_a_system(tmp_path: Path) -> None:
 def test_atoms_that_are_alone(tmp_path: Path) -> None:
     marked = alloy()
     marked.info["config_type"] = "hot liquid"
-    found = back("mace", tmp_path, [single(), marked, molecule()])
+    boxed, crystal = single(), single()
+    boxed.cell, boxed.pbc, crystal.cell, crystal.pbc = [12.0] * 3, True, [3.0] * 3, True
+    found = back("mace", tmp_path, [labelled(boxed), marked, molecule(), labelled(crystal)])
     kinds = [atoms.info.get("config_type") for atoms, _ in found]
-    assert kinds == ["IsolatedAtom", "hot liquid", None]
+    assert kinds == ["IsolatedAtom", "hot liquid", None, None]
     np.testing.assert_array_equal(found[0][1]["forces"], [[0, 0, 0]])
 
 
