@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -22,6 +23,8 @@ OF_ATOMS = ("masses", "initial_charges", "initial_magmoms")
 DISTANCE_RATIO_MIN = 0.5
 """Two atoms closer than this share of the sum of their covalent radii overlap: no reference method converges."""
 
+_STATE = {"charge": 0, "multiplicity": 1}  # of info, and what it is where nothing is said
+_NEARLY = 0.01  # as much a charge may be off that is a sum
 _COINCIDE = 0.1  # the same of atoms that stand in the same place, where nobody can mean it
 _HEIGHT_MIN = 0.3  # Å, between opposite faces of a cell
 _ALONE = 6.0  # Å, within which an atom that is alone has no other
@@ -38,7 +41,8 @@ def check_structure(atoms: Atoms, where: str, *, close: bool = False) -> None:
     ------
     StructureError
         No atoms, unknown elements, positions or a cell that are not finite, a periodic structure without a volume,
-        a cell too thin for anything, overlapping atoms. The message begins with ``where``.
+        a cell too thin for anything, a charge or multiplicity that is none, overlapping atoms. The message begins with
+        ``where``.
     """
     if len(atoms) == 0:
         msg = f"{where} has no atoms: expected at least one"
@@ -67,6 +71,10 @@ def check_structure(atoms: Atoms, where: str, *, close: bool = False) -> None:
     if thin < _HEIGHT_MIN:
         msg = f"{where}: periodic after only {thin:.3g} Å: expected at least {_HEIGHT_MIN:g} Å; correct the cell"
         raise StructureError(msg)
+    for name in _STATE:
+        if name in atoms.info and _whole(atoms.info[name]) is None:
+            msg = f"{where}: {name} = {atoms.info[name]!r}: expected a whole number; correct it, or call it otherwise"
+            raise StructureError(msg)
     ratio, i, j, distance = _closest(atoms)
     least = _COINCIDE if close else DISTANCE_RATIO_MIN
     if ratio < least:
@@ -100,7 +108,18 @@ def as_given(atoms: Atoms) -> Atoms:
 
 def charge_and_multiplicity(atoms: Atoms) -> tuple[int, int]:
     """Charge (e) and spin multiplicity of a structure: of its system, 0 and 1 where nothing is said."""
-    return int(atoms.info.get("charge", 0)), int(atoms.info.get("multiplicity", 1))
+    charge, multiplicity = (_whole(atoms.info.get(name, usual)) for name, usual in _STATE.items())
+    return (0 if charge is None else charge), (1 if multiplicity is None else multiplicity)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, as files write it, or sum it from those of atoms; None for what is none."""
+    try:
+        number = float(np.asarray(value, dtype=float).reshape(()))
+    except (TypeError, ValueError):
+        return None
+    whole = math.isfinite(number) and abs(number - round(number)) < _NEARLY and not isinstance(value, bool)
+    return round(number) if whole else None
 
 
 def structure_id(atoms: Atoms, method: str) -> str:

@@ -12,7 +12,7 @@ from alflow.config import Settings, parse
 from alflow.data.reading import read_usable
 from alflow.data.writing import write_structures
 from alflow.errors import StructureError
-from alflow.structures import as_given, check_structure, distance_ratio, structure_id
+from alflow.structures import as_given, charge_and_multiplicity, check_structure, distance_ratio, structure_id
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -347,3 +347,23 @@ def test_a_cell_too_thin_is_refused_before_its_images_are_searched(cell: list[ob
     """They are so many that the search takes minutes and all memory."""
     with pytest.raises(StructureError, match=r"periodic after only 0\.01 Å"):
         check_structure(Atoms("Cu", cell=cell, pbc=True), "here")
+
+
+@pytest.mark.parametrize(
+    ("said", "charge"), [(1, 1), ("-1", -1), (2.0, 2), (np.array([1.0]), 1), (np.int64(-2), -2), (-1e-4, 0)]
+)
+def test_charges_as_files_write_them(said: object, charge: int) -> None:
+    atoms = WATER.copy()
+    atoms.info["charge"] = said
+    check_structure(atoms, "here")
+    assert charge_and_multiplicity(atoms) == (charge, 1)
+
+
+@pytest.mark.parametrize("said", ["anion", 0.5, None, [1, 2], float("nan"), True])
+def test_a_charge_that_is_none_is_refused(said: object) -> None:
+    atoms = WATER.copy()
+    atoms.info["charge"] = said
+    with pytest.raises(
+        StructureError, match=r"here: charge = .*: expected a whole number; correct it, or call it othe"
+    ):
+        check_structure(atoms, "here")
