@@ -36,7 +36,7 @@ def _writable(frame: Atoms) -> Atoms:
     arrays = {
         name if name in _PARTS else _key(name, of_atoms): values if name in _PARTS else _column(values)
         for name, values in frame.arrays.items()
-        if np.size(values)
+        if name in _PARTS or np.size(values)
     }
     other: Atoms = frame.copy()
     other.calc, other.info, other.arrays = frame.calc, info, arrays

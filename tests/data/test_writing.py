@@ -111,3 +111,8 @@ def test_columns_of_all_kinds(tmp_path: Path) -> None:
     assert read.arrays["large"].tolist() == [1e12, 1]
     assert read.arrays["small"].tolist() == [3, 4]
     assert "nothing" not in read.arrays
+
+
+def test_a_structure_without_atoms_keeps_its_place(tmp_path: Path) -> None:
+    write_structures(tmp_path / "a.xyz", [Atoms("H"), Atoms(), Atoms("He")])
+    assert [len(frame) for frame in ase.io.read(tmp_path / "a.xyz", ":")] == [1, 0, 1]
