@@ -6,12 +6,12 @@ from alflow.errors import ConfigError
 
 ENERGIES = {
     "eV": 1.0,
-    "meV": 1e-3,
     "Ha": units.Hartree,
-    "hartree": units.Hartree,
     "Ry": units.Rydberg,
     "kcal/mol": units.kcal / units.mol,
     "kJ/mol": units.kJ / units.mol,
+    "meV": 1e-3,
+    "hartree": units.Hartree,
 }
 """Of energies, eV."""
 

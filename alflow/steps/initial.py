@@ -37,19 +37,32 @@ def initial_structures(
         that atoms overlap in every copy.
     """
     found: list[Atoms] = []
+    differ: set[str] = set()
     for number, system in enumerate(settings.system):
         path = directory / system.structures
         frames = read_usable(path, tell, Names(length_unit=system.length_unit))
         for index, frame in frames.items():
             where = f"{path} frame {index}"
-            atoms = as_given(frame)
-            atoms.info = {"system": system.name, "charge": system.charge, "multiplicity": system.multiplicity}
+            atoms = of_system(frame, system, path, differ)
             _check_electrons(atoms, where)
             found.append(atoms)
             found += [
                 _displaced(atoms, system, (settings.seed, number, index, copy), where) for copy in range(system.copies)
             ]
+    for line in sorted(differ):
+        tell(line)
     return found
+
+
+def of_system(frame: Atoms, system: System, path: Path, differ: set[str]) -> Atoms:
+    """A structure of a file with the charge and multiplicity of its system; what its file says else is added."""
+    atoms = as_given(frame)
+    atoms.info = {"system": system.name, "charge": system.charge, "multiplicity": system.multiplicity}
+    charge, multiplicity = charge_and_multiplicity(frame)
+    for name, said in (("charge", charge), ("multiplicity", multiplicity)):
+        if name in frame.info and said != atoms.info[name]:
+            differ.add(f"{path} says {name} {said}: {atoms.info[name]} of system {system.name} counts")
+    return atoms
 
 
 def check_states(frames: Iterable[Atoms]) -> None:

@@ -27,9 +27,8 @@ from alflow.sampling.walker import Bounds, Walker, run_segment
 from alflow.state.file import checksum, commit_file, make_folder, origin
 from alflow.state.store import STEPS, read_segment, segment_path, segment_place
 from alflow.steps.context import Context, labelled_frames, largest_force
-from alflow.steps.initial import check_states
+from alflow.steps.initial import check_states, of_system
 from alflow.steps.train import load_model, trained_file
-from alflow.structures import as_given
 
 Array = NDArray[np.float64]
 
@@ -200,14 +199,15 @@ def candidate_frames(settings: Settings, directory: Path, file: str, tell: Calla
     path = directory / file
     systems = {system.name: system for system in settings.system}
     frames: list[Atoms] = []
+    differ: set[str] = set()
     for index, frame in read_usable(path, tell, close=True).items():
         name = frame.info.get("system", next(iter(systems)) if len(systems) == 1 else None)
         if name not in systems:
             msg = f"{path} frame {index}: system {name!r}: expected one of {', '.join(systems)} of alflow.toml"
             raise StructureError(msg)
-        bare = as_given(frame)
-        bare.info = {"system": name, "charge": systems[name].charge, "multiplicity": systems[name].multiplicity}
-        frames.append(bare)
+        frames.append(of_system(frame, systems[name], path, differ))
+    for line in sorted(differ):
+        tell(line)
     return frames
 
 

@@ -137,7 +137,7 @@ def test_units(tmp_path: Path) -> None:
     frame = one(path, Names(energy_unit="hartree", length_unit="Bohr"))
     is_the_label(frame, stress=True)
     np.testing.assert_allclose(frame.cell.array, COPPER.cell.array)
-    with pytest.raises(ConfigError, match="energy_unit: unknown unit 'J': expected one of eV, meV, Ha"):
+    with pytest.raises(ConfigError, match="energy_unit: unknown unit 'J': expected one of eV, Ha, Ry"):
         one(path, Names(energy_unit="J"))
 
 

@@ -60,7 +60,9 @@ def test_info_holds_what_the_settings_say_and_nothing_else(folder: Path) -> None
     atoms.info["charge"], atoms.info["comment"] = 7, "from elsewhere"
     atoms.set_momenta(np.ones((3, 3)))
     ase.io.write(folder / "water.xyz", atoms)
-    (frame,) = initial_structures(settings(charge=1, multiplicity=2), folder)
+    told: list[str] = []
+    (frame,) = initial_structures(settings(charge=1, multiplicity=2), folder, told.append)
+    assert told == [f"{folder / 'water.xyz'} says charge 7: 1 of system water counts"]
     assert frame.info == {"system": "water", "charge": 1, "multiplicity": 2}
     assert set(frame.arrays) == {"numbers", "positions"}
     assert frame.calc is None

@@ -11,21 +11,13 @@ from typing import BinaryIO
 
 import numpy as np
 import orjson
-from ase import units
 from numpy.typing import NDArray
 
 from alflow.averages.reweighting import Chunk, Quantity
+from alflow.data.units import ENERGIES
 from alflow.errors import AverageError
 
 Array = NDArray[np.float64]
-
-ENERGY_UNITS = {
-    "eV": 1.0,
-    "Ha": units.Hartree,
-    "Ry": units.Rydberg,
-    "kcal/mol": units.kcal / units.mol,
-    "kJ/mol": units.kJ / units.mol,
-}
 
 MEAN = "mean"
 """Given for a file of driving energies: the mean of the members drove the run."""
@@ -236,9 +228,9 @@ def _any_spaces(text: bytes) -> bytes:
 
 def energy_unit(text: str) -> float:
     """A unit of energy in eV; AverageError when it is none."""
-    known = {name.lower(): value for name, value in ENERGY_UNITS.items()}
+    known = {name.lower(): value for name, value in ENERGIES.items()}
     key = re.sub(r"\s", "", text).lower()
     if key not in known:
-        msg = f"unknown unit of energy {text!r}: expected one of {', '.join(ENERGY_UNITS)}"
+        msg = f"unknown unit of energy {text!r}: expected one of {', '.join(ENERGIES)}"
         raise AverageError(msg)
     return known[key]
