@@ -212,6 +212,7 @@ def test_killed_at_every_commit(unbroken: Path, tmp_path: Path) -> None:
     assert leftovers == []
 
 
+@pytest.mark.slow
 def test_killed_by_the_clock(unbroken: Path, tmp_path: Path) -> None:
     """One run, killed again and again after a little more time, until it gets to its end."""
     folder = make(tmp_path / "clock")
@@ -235,6 +236,7 @@ def test_killed_by_the_clock(unbroken: Path, tmp_path: Path) -> None:
     assert_same(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_killed_with_a_weighted_baseline(tmp_path: Path) -> None:
     """The same with GFN1-xTB below: walks on U, and the baseline's results beside the labels, end bit for bit alike."""
     whole_run, killed = make(tmp_path / "whole"), make(tmp_path / "killed")
@@ -279,6 +281,7 @@ def test_killed_in_production(unbroken: Path, tmp_path: Path) -> None:
     assert problems(killed) == []
 
 
+@pytest.mark.slow
 def test_killed_at_constant_pressure(tmp_path: Path) -> None:
     """The barostat goes on where it was: killed twice is the same as not killed."""
     whole_run, killed = make(tmp_path / "whole"), tmp_path / "killed"
