@@ -39,7 +39,7 @@ class LeftOut:
     word : str
         The same by the taxonomy of failed calculations: ``no_output``, ``not_converged`` or ``not_finite``.
     atoms : Atoms, optional
-        The structure, where it could be read.
+        The structure, where it could be read and only its label is at fault.
     """
 
     place: int
@@ -205,7 +205,10 @@ def read_labelled(
             continue
         atoms = structure(entry, names)
         try:
+            check_structure(atoms, "", close=True)
             _label(entry, atoms, names, found.understood, forces=forces)
+        except StructureError as error:  # nothing may look at it: the search for its neighbours may never end
+            found.left_out.append(LeftOut(place, str(error).lstrip(": ")))
         except NoLabelError as error:
             found.left_out.append(LeftOut(place, str(error), error.word, atoms))
         except SeveralError as error:
@@ -267,10 +270,6 @@ def read(path: str | Path, **said: Any) -> list[Atoms]:
 
 def _label(entry: Entry, atoms: Atoms, names: Names, understood: Understood, *, forces: bool) -> None:
     """Make a structure a label; NoLabelError if it is none."""
-    try:
-        check_structure(atoms, "", close=True)
-    except StructureError as error:
-        raise NoLabelError(str(error).lstrip(": ")) from error
     labelled(entry, atoms, names, understood)
     if forces and "forces" not in atoms.calc.results:
         msg = "has no forces"

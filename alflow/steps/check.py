@@ -67,7 +67,7 @@ def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, Alfl
         yield from _candidates(settings, directory, structures)
         yield "charge and multiplicity", _same_states(structures)
         yield _reference(settings, directory, structures, tries=reference)
-        yield from _labels(settings.reference.at(directory))
+        yield from _labels(settings.reference, directory)
         if settings.baseline is not None:
             yield _baseline(settings.baseline.at(directory), structures)
         yield from _members(settings, directory, frames[0])
@@ -80,11 +80,11 @@ def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, Alfl
         yield "state", None
 
 
-def _labels(method: MethodSection) -> Iterator[tuple[str, AlflowError | None]]:
+def _labels(section: MethodSection, directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
     """What a file of labels holds, and how it is read."""
-    if isinstance(method, DatasetMethod):
+    if isinstance(section, DatasetMethod):
         try:
-            labels = method.labels()
+            labels = section.at(directory).labels()
             for said in [line(contents(labels)), *labels.remarks()]:
                 yield said, None
         except AlflowError:  # told of the reference

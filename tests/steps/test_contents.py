@@ -126,3 +126,18 @@ def test_the_command(tmp_path: Path) -> None:
     assert "labels            none" in bare.output
     missing = CliRunner().invoke(main, ["data", str(tmp_path / "c.xyz")])
     assert (missing.exit_code, missing.stdout) == (2, "")
+
+
+def test_structures_that_nothing_may_look_at_are_left_out(tmp_path: Path) -> None:
+    """A cell that is far too thin, no atoms, positions that are no numbers, an unknown element."""
+    path = tmp_path / "a.xyz"
+    ase.io.write(path, crystals(3), format="extxyz")
+    row = "Properties=species:S:1:pos:R:3 energy=1"
+    cell = 'Lattice="{0} 0 0 0 {0} 0 0 0 {0}"'
+    bad = f"1\n{cell.format(0.001)} {row}\nCu 0 0 0\n0\n{cell.format(5)} energy=1\n"
+    bad += f"1\n{cell.format(5)} {row}\nCu nan 0 0\n1\n{cell.format(5)} {row}\nX 0 0 0\n"
+    path.write_text(path.read_text() + bad)
+    found = of_file(path, Names(), Silent())
+    assert (found["structures"], found["labelled"]) == (7, 3)
+    assert [left["structure"] for left in found["left_out"]] == [3, 4, 5, 6]
+    assert found["left_out"][0]["reason"].startswith("periodic, but its cell has no volume")
