@@ -32,7 +32,7 @@ species_option = click.option(
     "--species",
     metavar="Cu,Ag",
     callback=lambda _context, _option, text: tuple(text.replace(",", " ").split()) if text else (),
-    help="Of types 0, 1, ..., in files that only number them (MTP, DeePMD).",
+    help="Of the types, in their order, of a file that only numbers them (LAMMPS, MTP, DeePMD).",
 )
 
 

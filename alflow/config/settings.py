@@ -26,6 +26,9 @@ class System(Section):
         description="file of initial structures, extended XYZ or another format of docs/formats.md; relative to here",
     )
     length_unit: str | None = Field(None, description="of that file, if not its format's: A, bohr, nm")
+    species: tuple[str, ...] = Field(
+        (), description="chemical symbols of its types, in their order, if it only numbers them", strict=False
+    )
     charge: int = Field(0, description="total charge, e")
     multiplicity: Count = Field(1, description="spin multiplicity 2S+1")
     copies: int = Field(0, ge=0, description="randomly displaced copies of each structure that are labelled with it")

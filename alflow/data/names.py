@@ -55,7 +55,7 @@ class Names(Section):
     energy_unit: str | None = Field(None, description="of energies in the file: eV, Ha, Ry, kcal/mol, kJ/mol")
     length_unit: str | None = Field(None, description="of positions, cells and forces in the file: A, bohr, nm")
     species: tuple[str, ...] = Field(
-        (), strict=False, description="chemical symbols of types 0, 1, ..., in files that only number them"
+        (), strict=False, description="chemical symbols of its types, in their order, if it only numbers them"
     )
 
 

@@ -107,8 +107,10 @@ def left_out_lines(path: Path, left_out: list[LeftOut]) -> list[str]:
     return lines
 
 
-def entries(path: Path, names: Names = AS_IT_IS) -> Iterator[Entry | Unusable]:
+def entries(path: Path, names: Names = AS_IT_IS, *, labels: bool = True) -> Iterator[Entry | Unusable]:
     """Every structure of a file as its format has it, one after the other, those included that nothing can use.
+
+    ``labels``: whether its energies and forces are wanted; without them nobody needs to know their units.
 
     Raises
     ------
@@ -125,7 +127,7 @@ def entries(path: Path, names: Names = AS_IT_IS) -> Iterator[Entry | Unusable]:
     if path.is_dir() and known is not DEEPMD:
         msg = f"{path}: no such file, but a folder, and of no format that is one"
         raise StructureError(msg)
-    _check_units(path, known, names)
+    _check_units(path, known, names, labels=labels)
     some = False
     try:
         for entry in known.read(path, names.species):
@@ -153,7 +155,7 @@ def read_usable(
     """
     found: dict[int, Atoms] = {}
     left_out: list[LeftOut] = []
-    for place, entry in enumerate(entries(path, names)):
+    for place, entry in enumerate(entries(path, names, labels=False)):
         try:
             if isinstance(entry, Unusable):
                 raise StructureError(f" {entry.reason}")
@@ -302,11 +304,12 @@ def _option(quantity: str) -> str:
     return f"--{key}-key ({key}_key in alflow.toml){none}"
 
 
-def _check_units(path: Path, known: Format, names: Names) -> None:
+def _check_units(path: Path, known: Format, names: Names, *, labels: bool) -> None:
     given = [name for name in ("energy_unit", "length_unit") if getattr(names, name) is not None]
     if known.units == "own" and given:
         msg = f"{path}: {known.name} has units of its own: leave out {' and '.join(given)}"
         raise StructureError(msg)
-    if known.units == "asked" and len(given) < 2:
-        msg = f"{path}: nothing in {known.name} says its units: give --energy-unit and --length-unit"
+    if known.units == "asked" and (names.length_unit is None or (labels and names.energy_unit is None)):
+        remedy = "--energy-unit and --length-unit" if labels else "length_unit (on a command line --length-unit)"
+        msg = f"{path}: nothing in {known.name} says its units: give {remedy}"
         raise StructureError(msg)

@@ -197,7 +197,7 @@ def predictions(committee: Committee, data: Path, names: Names = AS_IT_IS) -> tu
     """
     frames: list[Atoms] = []
     problems: list[str] = []
-    for index, entry in enumerate(entries(data, names)):
+    for index, entry in enumerate(entries(data, names, labels=False)):
         where = f"{data} frame {index}"
         if isinstance(entry, Unusable):
             problems.append(f"{where} {entry.reason}")

@@ -13,6 +13,10 @@ class Sample(Section):
     candidates: str | None = Field(
         None, min_length=1, description="structures that are judged instead of walks, a file; relative to here"
     )
+    length_unit: str | None = Field(None, description="of the file of candidates, if not its format's: A, bohr, nm")
+    species: tuple[str, ...] = Field(
+        (), description="chemical symbols of its types, in their order, if it only numbers them", strict=False
+    )
     temperature: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)] = Field(
         (300.0,), min_length=1, description="of the thermostat, K: a number or a list; `walkers` for each"
     )

@@ -40,7 +40,7 @@ def initial_structures(
     differ: set[str] = set()
     for number, system in enumerate(settings.system):
         path = directory / system.structures
-        frames = read_usable(path, tell, Names(length_unit=system.length_unit))
+        frames = read_usable(path, tell, Names(length_unit=system.length_unit, species=system.species))
         for index, frame in frames.items():
             where = f"{path} frame {index}"
             atoms = of_system(frame, system, path, differ)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from alflow.committee.committee import Committee
 from alflow.committee.protocol import Weighting
 from alflow.config import Settings
+from alflow.data.names import Names
 from alflow.data.reading import read_usable
 from alflow.errors import SampleError, StructureError
 from alflow.executors import run_all, shield
@@ -200,7 +201,8 @@ def candidate_frames(settings: Settings, directory: Path, file: str, tell: Calla
     systems = {system.name: system for system in settings.system}
     frames: list[Atoms] = []
     differ: set[str] = set()
-    for index, frame in read_usable(path, tell, close=True).items():
+    names = Names(length_unit=settings.sample.length_unit, species=settings.sample.species)
+    for index, frame in read_usable(path, tell, names, close=True).items():
         name = frame.info.get("system", next(iter(systems)) if len(systems) == 1 else None)
         if name not in systems:
             msg = f"{path} frame {index}: system {name!r}: expected one of {', '.join(systems)} of alflow.toml"

@@ -10,9 +10,11 @@ from alflow.config import Settings, parse
 from alflow.data.reading import read_usable
 from alflow.errors import StructureError
 from alflow.steps.initial import initial_structures
+from alflow.steps.sample import candidate_frames
 from alflow.structures import structure_id
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
+from ase.units import Bohr
 
 WATER = molecule("H2O")
 
@@ -108,3 +110,28 @@ def test_constraints_masses_and_moments_of_a_file_stay(folder: Path) -> None:
         assert [constraint.todict() for constraint in frame.constraints] == [FixAtoms([0]).todict()]
         np.testing.assert_array_equal(frame.positions[0], WATER.positions[0])
     assert all((copy.positions[1:] != WATER.positions[1:]).all() for copy in copies)
+
+
+RUNNER = "begin\natom 0 0 0 O 0 0 0.5 0 0\natom 0 0 1.8 H 0 0 0.5 0 0\nenergy -75.0\nend\n"
+
+
+def test_a_unit_of_lengths_is_enough_for_a_file_whose_energies_nobody_wants(tmp_path: Path) -> None:
+    (tmp_path / "water.xyz").write_text(RUNNER)
+    with pytest.raises(StructureError, match=r"says its units: give length_unit \(on a command line --length-unit\)$"):
+        initial_structures(settings(multiplicity=2), tmp_path)
+    (atoms,) = initial_structures(settings(multiplicity=2, length_unit="bohr"), tmp_path)
+    np.testing.assert_allclose(atoms.positions[1], [0, 0, 1.8 * Bohr])
+
+
+def test_types_of_a_file_are_named(tmp_path: Path) -> None:
+    dump = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n2\nITEM: BOX BOUNDS ff ff ff\n0 9\n0 9\n0 9\n"
+    (tmp_path / "water.xyz").write_text(f"{dump}ITEM: ATOMS id type x y z\n1 2 1 1 1\n2 1 1 1 2\n")
+    with pytest.raises(StructureError, match="types"):
+        initial_structures(settings(multiplicity=2), tmp_path)
+    named = settings(multiplicity=2, species=["H", "O"], length_unit="A")
+    assert initial_structures(named, tmp_path)[0].get_chemical_symbols() == ["O", "H"]
+    of_candidates = named.model_copy(
+        update={"sample": named.sample.model_copy(update={"species": ("S", "O"), "length_unit": "A"})}
+    )
+    (candidate,) = candidate_frames(of_candidates, tmp_path, "water.xyz", print)
+    assert candidate.get_chemical_symbols() == ["O", "S"]

@@ -22,6 +22,7 @@ from ase.io.lammpsdata import read_lammps_data
 from numpy.typing import NDArray
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable, opened, text_of
+from alflow.data.formats.species import check_symbols
 from alflow.errors import StructureError
 
 Array = NDArray[np.float64]
@@ -42,15 +43,19 @@ _NEAR = 0.1  # amu: within it masses of a force field are those of its elements
 _REMEDY = "dump_modify ID element, with a name for each type"
 
 
-def dump_entries(path: Path) -> Entries:
+def dump_entries(path: Path, species: tuple[str, ...] = ()) -> Entries:
     """Structures of a text dump, atoms sorted by their id, with forces where they are.
+
+    ``species`` are the chemical symbols of types 1, 2, ..., where the file does not say them.
 
     Raises
     ------
     StructureError
-        The first does not say its elements, or is in units of nothing (``lj``).
+        Of the first: nobody says its elements, the file and the user differ in them, or it is in units of nothing
+        (``lj``).
     """
-    frame = _Frame()
+    check_symbols(str(path), species)
+    frame = _Frame(species)
     number = 0
     with opened(path) as file:
         for name, rows in _items(file):
@@ -66,13 +71,13 @@ def dump_entries(path: Path) -> Entries:
                 yield Unusable(str(error))
             except (ValueError, IndexError, KeyError) as error:
                 yield Unusable(f"cannot be read as LAMMPS writes dumps ({type(error).__name__}: {error})")
-            frame, number = _Frame(frame.units), number + 1
+            frame, number = _Frame(species, frame.units), number + 1
     if frame.items:
         yield Unusable(f"the file ends in it, after ITEM: {list(frame.items)[-1]}")
 
 
 class _UntoldError(ValueError):
-    """The file does not say what is needed: the elements, or what its units are."""
+    """Nobody knows what is needed: the elements, or what its units are."""
 
 
 def _items(lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
@@ -93,6 +98,7 @@ def _items(lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
 class _Frame:
     """The items of a structure, by their first words; ``units`` once said hold for all that follow."""
 
+    species: tuple[str, ...]
     units: str = ""
     items: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
 
@@ -117,7 +123,7 @@ class _Frame:
         self._check_units()
         cell, origin, pbc = _box(*self.items["BOX BOUNDS"])
         positions = _positions(columns, cell, origin)
-        atoms = Atoms(_symbols(columns, self.units), self._converted(positions, "distance"), pbc=pbc)
+        atoms = Atoms(self._symbols(columns), self._converted(positions, "distance"), pbc=pbc)
         atoms.cell = self._converted(cell, "distance")
         atoms.info["timestep"] = int(self.items["TIMESTEP"][1][0])
         for name in columns:
@@ -125,6 +131,24 @@ class _Frame:
                 atoms.arrays[name] = np.array(columns[name], dtype=float)
         forces = _vectors(columns, _FORCES)
         return Entry(atoms, {}, {} if forces is None else {"forces": self._converted(forces, "force")})
+
+    def _symbols(self, columns: Mapping[str, Sequence[str]]) -> list[str]:
+        if not self.species or not all(word.isdigit() for word in columns.get("type", "-")):
+            return _symbols(columns, self.units)
+        types = [int(word) for word in columns["type"]]
+        if beyond := [kind for kind in types if not 1 <= kind <= len(self.species)]:
+            msg = f"has atoms of type {max(beyond)}, --species names types 1 to {len(self.species)}: add the others"
+            raise _UntoldError(msg)
+        given = [self.species[kind - 1] for kind in types]
+        try:
+            said = _symbols(columns, self.units)
+        except _UntoldError:
+            return given
+        for kind, mine, yours in zip(types, said, given, strict=True):
+            if mine != yours:
+                msg = f"calls atoms of type {kind} {mine}, --species says {yours}: leave that out, or correct it"
+                raise _UntoldError(msg)
+        return given
 
     def _check_units(self) -> None:
         if self.units and self.units not in STYLES:
@@ -190,7 +214,7 @@ def _symbols(columns: Mapping[str, Sequence[str]], units: str) -> list[str]:
             return [str(of_mass[mass]) for mass in columns["mass"]]
     strange = sorted(set(columns.get("element", ())) - set(chemical_symbols[1:]))
     found = f"element {strange[0]!r}" if strange else f"columns {' '.join(columns)}"
-    msg = f"does not say its elements: expected a column element ({_REMEDY}), found {found}"
+    msg = f"does not say its elements: expected a column element ({_REMEDY}) or --species, found {found}"
     raise _UntoldError(msg)
 
 
@@ -202,21 +226,25 @@ def element_of_mass(mass: float) -> str | None:
     return str(chemical_symbols[near[0]]) if len(near) == 1 else None
 
 
-def data_entries(path: Path) -> Entries:
+def data_entries(path: Path, species: tuple[str, ...] = ()) -> Entries:
     """The structure of a data file, taken for periodic: it does not say.
+
+    ``species`` are the chemical symbols of types 1, 2, ..., where the file does not say them.
 
     Raises
     ------
     StructureError
-        It does not say its elements, style or units, or cannot be read.
+        Nobody says its elements, the file and the user differ in them, it does not say its style or units, or cannot
+        be read.
     """
+    check_symbols(str(path), species)
     text = text_of(path)
     said = _DATA_UNITS.search(text.partition("\n")[0])
     units = said[1] if said else ""
     if units and units not in STYLES:
         msg = f"{path}: its units are {units!r}, which are those of no atoms: expected one of {', '.join(STYLES)}"
         raise StructureError(msg)
-    elements = _elements(path, text, units)
+    elements = _elements(path, text, units, species)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -234,8 +262,8 @@ def data_entries(path: Path) -> Entries:
     yield Entry(atoms)
 
 
-def _elements(path: Path, text: str, units: str) -> dict[int, int]:
-    """Atomic number of each type: from labels of types, comments of masses, or masses."""
+def _elements(path: Path, text: str, units: str, species: tuple[str, ...]) -> dict[int, int]:
+    """Atomic number of each type: from labels of types, comments of masses, masses, or what the user says."""
     labels = {int(row[0]): row[1] for row, _ in _section(text, "Atom Type Labels") if len(row) > 1}
     elements: dict[int, int] = {}
     # Names go before masses, as ASE has it the other way round (findings/ase-lammps-data-guesses-elements-by-mass.sh).
@@ -251,11 +279,17 @@ def _elements(path: Path, text: str, units: str) -> dict[int, int]:
         if symbol := said or weighed:
             elements[kind] = atomic_numbers[symbol]
     elements.update({kind: atomic_numbers[label] for kind, label in labels.items() if _symbol(label)})
+    for kind, symbol in enumerate(species, start=1):
+        number = elements.setdefault(kind, atomic_numbers[symbol])
+        if number != atomic_numbers[symbol]:
+            found = chemical_symbols[number]
+            msg = f"{path} calls type {kind} {found}, --species says {symbol}: leave that out, or correct it"
+            raise StructureError(msg)
     count = int(re.findall(r"^\s*(\d+)\s+atom types", text, re.MULTILINE)[0])
     if missing := sorted(set(range(1, count + 1)) - set(elements)):
         msg = (
             f"{path} does not say which element type {missing[0]} is: expected its mass, in amu, under Masses with its "
-            f"symbol behind it, '{missing[0]} 28.0855 # Si'"
+            f"symbol behind it, '{missing[0]} 28.0855 # Si', or --species with the symbols of all types"
         )
         raise StructureError(msg)
     return elements
@@ -282,13 +316,25 @@ def _section(text: str, name: str) -> list[tuple[list[str], str]]:
     return rows
 
 
-DUMP = Format("LAMMPS dump", lambda _path, head: bool(_DUMP.match(head)), dump_entries, units="assumed")
-DUMP_WITH_UNITS = Format(
-    "LAMMPS dump", lambda _path, head: bool(_DUMP.match(head) and "ITEM: UNITS" in head), dump_entries
+DUMP = Format(
+    "LAMMPS dump",
+    lambda _path, head: bool(_DUMP.match(head)),
+    dump_entries,
+    units="assumed",
+    of_types=dump_entries,
 )
-DATA = Format("LAMMPS data", lambda _path, head: bool(_DATA.search(head)), data_entries, units="assumed")
+DUMP_WITH_UNITS = Format(
+    "LAMMPS dump",
+    lambda _path, head: bool(_DUMP.match(head) and "ITEM: UNITS" in head),
+    dump_entries,
+    of_types=dump_entries,
+)
+DATA = Format(
+    "LAMMPS data", lambda _path, head: bool(_DATA.search(head)), data_entries, units="assumed", of_types=data_entries
+)
 DATA_WITH_UNITS = Format(
     "LAMMPS data",
     lambda _path, head: bool(_DATA.search(head) and _DATA_UNITS.search(head.partition("\n")[0])),
     data_entries,
+    of_types=data_entries,
 )

@@ -14,6 +14,15 @@ def are_symbols(names: Sequence[str]) -> bool:
     return bool(names) and _SYMBOLS.issuperset(names)
 
 
+def check_symbols(where: str, given: Sequence[str]) -> None:
+    """Refuse what a user says of types in a file, ``where``, if it is no chemical symbols: StructureError."""
+    if given and not are_symbols(given):
+        msg = (
+            f"{where}: expected the chemical symbols of its types in order, Cu,Ag for example, found {','.join(given)}"
+        )
+        raise StructureError(msg)
+
+
 def species_of_types(where: str, named: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
     """Chemical symbols of types 0, 1, ...
 
@@ -31,11 +40,7 @@ def species_of_types(where: str, named: Sequence[str], given: Sequence[str]) -> 
     StructureError
         Nobody says, the two contradict each other, or what the user says are no chemical symbols.
     """
-    if given and not are_symbols(given):
-        msg = (
-            f"{where}: expected the chemical symbols of its types in order, Cu,Ag for example, found {','.join(given)}"
-        )
-        raise StructureError(msg)
+    check_symbols(where, given)
     if not are_symbols(named):
         if given:
             return tuple(given)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from alflow.data.formats import format_of
 from alflow.data.formats.base import Entry, Unusable
+from alflow.data.names import Names
+from alflow.data.reading import entries as entries_of
 from alflow.errors import StructureError
 from ase import units
 from ase.calculators.calculator import compare_atoms
@@ -200,3 +202,54 @@ def test_a_data_file_of_ase_is_read_back(tmp_path: Path) -> None:
     (found,) = known.entries(tmp_path / "some.data")
     assert isinstance(found, Entry)
     assert compare_atoms(found.atoms, atoms, tol=1e-9) == []
+
+
+PLAIN = "id type x y z"
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        (PLAIN, "1 2 0 0 0/2 1 1 1 1"),
+        ("id type mass x y z", "1 2 1.0 0 0 0/2 1 1.0 1 1 1"),
+        ("id element type x y z", "1 C 2 0 0 0/2 C 1 1 1 1"),  # as LAMMPS writes where nobody said an element
+        ("id element type x y z", "1 Na 2 0 0 0/2 Cl 1 1 1 1"),
+    ],
+)
+def test_the_user_says_the_elements_of_types(tmp_path: Path, columns: str, rows: str) -> None:
+    (tmp_path / "a.dump").write_text(dump(columns, rows))
+    (found,) = entries_of(tmp_path / "a.dump", Names(species=("Cl", "Na", "K"), length_unit="A"))
+    assert isinstance(found, Entry)
+    assert found.atoms.get_chemical_symbols() == ["Na", "Cl"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "species", "message"),
+    [
+        (PLAIN, ("Cl",), "has atoms of type 2, --species names types 1 to 1: add the others"),
+        ("id element type x y z", ("Cl", "Na"), "calls atoms of type 2 K, --species says Na: leave that out, or"),
+        (PLAIN, ("Cl", "CT"), "expected the chemical symbols of its types in order, Cu,Ag for example, found Cl,CT"),
+    ],
+)
+def test_what_the_user_says_of_types_must_fit(
+    tmp_path: Path, columns: str, species: tuple[str, ...], message: str
+) -> None:
+    row = "1 K 2 0 0 0" if "element" in columns else "1 2 0 0 0"
+    (tmp_path / "a.dump").write_text(dump(columns, row))
+    with pytest.raises(StructureError, match=message):
+        list(entries_of(tmp_path / "a.dump", Names(species=species, length_unit="A")))
+
+
+def test_the_user_says_the_elements_of_types_of_a_data_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.data"
+    path.write_text("made by hand\n\n2 atoms\n2 atom types\n0 5 xlo xhi\n0 5 ylo yhi\n0 5 zlo zhi\n\n"
+                    "Atoms # atomic\n\n1 2 0 0 0\n2 1 1 1 1\n")  # fmt: skip
+    with pytest.raises(StructureError, match=r"which element type 1 is: .* or --species with the symbols of all types"):
+        list(entries_of(path))
+    (found,) = entries_of(path, Names(species=("Cl", "Na"), length_unit="A"))
+    assert isinstance(found, Entry)
+    assert found.atoms.get_chemical_symbols() == ["Na", "Cl"]
+    masses = path.read_text().replace("Atoms", "Masses\n\n1 35.45\n2 39.098\n\nAtoms")
+    path.write_text(masses)
+    with pytest.raises(StructureError, match="calls type 2 K, --species says Na: leave that out, or correct it"):
+        list(entries_of(path, Names(species=("Cl", "Na"), length_unit="A")))
