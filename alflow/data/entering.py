@@ -128,7 +128,8 @@ def labelled(entry: Entry, atoms: Atoms, names: Names, seen: Understood) -> Atom
     if {"committee_energies", "energy_sigma"} <= set(of_structure):
         seen.say("energies are those that a committee predicted, no calculation's")
     seen.use(known_as)
-    seen.leave({*of_structure, *of_atoms}, {one.name for one in found.values()})
+    used = {one.name for one in found.values()} | ({plain[0]} if plain is not None else set())
+    seen.leave({*of_structure, *of_atoms}, used)
     results = {name: _checked(name, value, len(atoms)) for name, value in results.items()}
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.calc.results["energy"] = float(results["energy"])

@@ -1,7 +1,8 @@
-"""Outputs of CP2K of one structure.
+"""Outputs of CP2K: of one structure, and of the steps of a run.
 
-The energy is what CP2K calls Total FORCE_EVAL: with smearing the free energy, whose gradient the forces are. Positions
-and cell are printed from PRINT_LEVEL MEDIUM on, and of the first step of a run only: others are refused.
+The energy is what CP2K calls Total FORCE_EVAL: with smearing the free energy, whose gradient the forces are. Cell and
+positions are printed from PRINT_LEVEL MEDIUM on, positions of the first step of a run only: the others are in files
+beside the output (:mod:`alflow.data.formats.cp2k_steps`).
 """
 
 import re
@@ -14,6 +15,7 @@ from ase.geometry import cellpar_to_cell
 from numpy.typing import NDArray
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable, text_of
+from alflow.data.formats.cp2k_steps import STEPS, Run
 from alflow.data.outputs.cp2k import NUMBER, forces, free_energy, stress, unconverged
 from alflow.errors import StructureError
 
@@ -35,33 +37,34 @@ _ROUNDED = 6e-4  # Å: vectors have three decimals, lengths and angles six
 
 
 def entries(path: Path) -> Entries:
-    """The structure of an output.
+    """The structure of an output, or those of its steps.
 
     Raises
     ------
     StructureError
-        It is of a run of many, or does not say where the atoms are.
+        It does not say where the atoms are, or is of a run of another type.
     """
     text = text_of(path)
-    run = _RUN.search(text)
-    if run and run[1] not in _SINGLE:
-        msg = (
-            f"{path} is of a run of type {run[1]}, and has no positions of its steps: expected RUN_TYPE ENERGY_FORCE, "
-            "or a file with structures and labels"
-        )
+    found = _RUN.search(text)
+    kind = found[1] if found else "ENERGY"
+    if kind not in _SINGLE | STEPS:
+        msg = f"{path} is of a run of type {kind}: expected ENERGY_FORCE, MD, GEO_OPT or CELL_OPT"
         raise StructureError(msg)
-    atoms = _atoms(text)
-    if atoms is None:
+    cell, atoms = _cell(text), _atoms(text)
+    if cell is None or (atoms is None and kind in _SINGLE):
         msg = f"{path} does not say where the atoms are: let CP2K print them and the cell, with PRINT_LEVEL MEDIUM"
         raise StructureError(msg)
-    yield _entry(text, atoms)
+    if _SYMMETRY.search(text):
+        yield Unusable("its k-points were reduced by symmetry (SYMMETRY T of &KPOINTS), which CP2K does wrongly")
+    elif kind in STEPS:
+        yield from Run(path, text, kind, cell, _periodic(text), atoms).entries()
+    elif atoms is not None:
+        yield _entry(text, atoms)
 
 
 def _entry(text: str, atoms: Atoms) -> Entry | Unusable:
     if unconverged(text):
-        return Unusable("its self-consistent field did not converge")
-    if _SYMMETRY.search(text):
-        return Unusable("its k-points were reduced by symmetry (SYMMETRY T of &KPOINTS), which CP2K does wrongly")
+        return Unusable("its self-consistent field did not converge", "not_converged")
     energy = free_energy(text)
     if energy is None:
         return Unusable("the file ends in it: CP2K was stopped, or still runs")
@@ -86,9 +89,13 @@ def _atoms(text: str) -> Atoms | None:
             positions.append([float(x) for x in found.groups()[1:]])
         elif symbols:
             break
-    periodic = _PERIODIC.search(text)
-    axes = periodic[1] if periodic else "XYZ"
-    return Atoms(symbols, positions=positions, cell=cell, pbc=[axis in axes for axis in "XYZ"])
+    return Atoms(symbols, positions=positions, cell=cell, pbc=_periodic(text))
+
+
+def _periodic(text: str) -> list[bool]:
+    found = _PERIODIC.search(text)
+    axes = found[1] if found else "XYZ"
+    return [axis in axes for axis in "XYZ"]
 
 
 def _cell(text: str) -> Array | None:

@@ -1,6 +1,10 @@
-"""What CP2K 7 to 2025 prints of one structure: energy, forces, stress, and whether its electrons converged."""
+"""What CP2K 7 to 2025 prints of a structure, or of each step of a run.
+
+Energy, forces, stress, and whether its electrons converged.
+"""
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from ase import units
@@ -14,7 +18,7 @@ NOT_CONVERGED = re.compile(r"SCF run NOT converged|SCF loop FAILED to converge",
 END = "PROGRAM ENDED"
 """What an output that is whole ends with."""
 
-_ENERGY = re.compile(rf"^ ENERGY\| Total FORCE_EVAL .*?({NUMBER})\s*$", re.MULTILINE)
+_ENERGY = re.compile(rf"^ ENERGY\| Total FORCE_EVAL (.*?)({NUMBER})\s*$", re.MULTILINE)
 _SCF = re.compile(r"SCF WAVEFUNCTION OPTIMIZATION")
 _CONVERGED = re.compile(r"SCF run converged in|outer SCF loop converged in")
 _FORCE = re.compile(rf"^ (?:FORCES\|)?\s+\d+(?:\s+\d+\s+[A-Z][a-z]?)?\s+({NUMBER})\s+({NUMBER})\s+({NUMBER})")
@@ -25,15 +29,68 @@ _FORCE_UNITS = {"a.u.": units.Hartree / units.Bohr, "hartree/bohr": units.Hartre
 _STRESS_UNITS = {"GPa": units.GPa, "bar": 1e-4 * units.GPa}
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """One calculation of an output that has many.
+
+    Attributes
+    ----------
+    hartree : float
+        Its energy, hartree.
+    converged : bool
+        Whether its self-consistent field did.
+    after : str
+        What the output says from its energy on, up to the next calculation.
+    """
+
+    hartree: float
+    converged: bool
+    after: str
+
+    @property
+    def energy(self) -> float:
+        """With smearing the free energy, eV."""
+        return self.hartree * units.Hartree
+
+    def forces(self, n_atoms: int) -> Array | None:
+        """As of :func:`forces`."""
+        return forces(self.after, n_atoms)
+
+    def stress(self) -> Array | None:
+        """As of :func:`stress`."""
+        return stress(self.after)
+
+
+def evaluations(text: str) -> list[Evaluation]:
+    """All calculations of an output, of a mixed one those that put it together."""
+    found = list(_ENERGY.finditer(text))
+    mixed = [one for one in found if "MIXED" in one[1] or "EMBED" in one[1]]
+    ends = mixed or found
+    begins = [0, *(one.end() for one in ends)]
+    return [
+        Evaluation(
+            number(one[2]),
+            converged=not _failed(text[begin : one.end()]),
+            after=text[one.end() : following.start() if following else len(text)],
+        )
+        for begin, one, following in zip(begins[:-1], ends, [*ends[1:], None], strict=True)
+    ]
+
+
+def _failed(text: str) -> bool:
+    """Whether a self-consistent field that has ended did not converge."""
+    return bool(NOT_CONVERGED.search(text) or (_SCF.search(text) and not _CONVERGED.search(text)))
+
+
 def unconverged(text: str) -> bool:
     """Whether a self-consistent field did not converge: it says so, or has ended without a word."""
-    return bool(NOT_CONVERGED.search(text) or (_SCF.search(text) and not _CONVERGED.search(text) and END in text))
+    return bool(NOT_CONVERGED.search(text)) or (END in text and _failed(text))
 
 
 def free_energy(text: str) -> float | None:
     """The last energy (eV): with smearing it is E - TS, whose gradient the forces are."""
     found = _ENERGY.findall(text)
-    return number(found[-1]) * units.Hartree if found else None
+    return number(found[-1][1]) * units.Hartree if found else None
 
 
 def forces(text: str, n_atoms: int) -> Array | None:

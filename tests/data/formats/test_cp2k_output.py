@@ -107,11 +107,9 @@ def test_what_is_no_label_is_told(tmp_path: Path, old: str, new: str, reason: st
     assert found.reason.startswith(reason)
 
 
-def test_runs_of_many_structures_and_silent_outputs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        StructureError, match="of a run of type MD, and has no positions of its steps: expected RUN_TYPE"
-    ):
-        entry(tmp_path, OUTPUT.replace("ENERGY_FORCE\n", "          MD\n"))
+def test_other_runs_and_silent_outputs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match="of a run of type BAND: expected ENERGY_FORCE, MD, GEO_OPT or CELL_OPT"):
+        entry(tmp_path, OUTPUT.replace("ENERGY_FORCE\n", "        BAND\n"))
     for removed in ("MODULE QUICKSTEP", "CELL| Vector"):
         with pytest.raises(StructureError, match=r"does not say where the atoms are: .* with PRINT_LEVEL MEDIUM"):
             entry(tmp_path, OUTPUT.replace(removed, ""))
