@@ -1,7 +1,7 @@
 """Steps of dynamics and optimisations of CP2K: of an output, and of the files with positions, forces and cells by it.
 
 A step is the calculation in the output that has its energy to the last digit of the trajectory. Conjugate gradients
-write positions and forces of the last calculation of a line search, and the energy of another
+write positions and forces of one calculation of a line search, and the energy of another
 (findings/cp2k-cg-writes-the-energy-of-another-point.sh): there the calculation is the one that has its forces.
 """
 

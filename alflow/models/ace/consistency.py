@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 from ase import units
 from numpy.typing import NDArray
-from scipy.stats import spearmanr, theilslopes
 
 from alflow.committee.judgement import Judgement
 from alflow.committee.training import TrainingSet
@@ -96,6 +95,8 @@ def stresses_over_others(system: Scaled, prior: int, rows: Array, labels: Array)
         NaN with stresses of fewer than 10 structures, or where the others tell too little of them; 0 where they tell
         the normal components, but not the others.
     """
+    from scipy.stats import spearmanr  # not before it is needed: it takes as long to import as all of numpy and ASE
+
     if len(labels) < 6 * _FEWEST:
         return float("nan")
     w, _ = packed.solution(*system.without_stress(system.ridge(_STRENGTHS[0], prior)))
@@ -114,6 +115,8 @@ def stresses_over_others(system: Scaled, prior: int, rows: Array, labels: Array)
 
 def _slope(told: Array, labels: Array) -> float:
     """Of labels against what is told; NaN where the two do not go together."""
+    from scipy.stats import spearmanr, theilslopes
+
     some = np.linspace(0, len(told) - 1, min(len(told), _MANY)).astype(int)
     told, labels = told[some], labels[some]
     if np.ptp(told) == 0 or np.ptp(labels) == 0:
