@@ -1,8 +1,12 @@
 """A run small enough for a test, finished once."""
 
+import json
 import os
+import select
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,10 +49,60 @@ def make_run(folder: Path, settings: str = TINY, structures: str = WATER) -> Pat
     return folder
 
 
+class CommandServer:
+    """A process that has imported alflow already, and forks for each command (command_server.py)."""
+
+    AT_IMPORT = ("OMP_", "OPENBLAS_", "MKL_", "NUMBA_", "PYTHON", "PATH", "LD_", "ALFLOW_")
+    """Beginnings of variables that are, or may be, looked at when modules are imported."""
+
+    def __init__(self) -> None:
+        self.environment = self.of_imports()
+        script = Path(__file__).with_name("command_server.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def of_imports(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name.startswith(self.AT_IMPORT)}
+
+    def run(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            printed = [Path(folder) / name for name in ("output", "errors")]
+            request = {"arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ),
+                       "output": str(printed[0]), "errors": str(printed[1])}  # fmt: skip
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            if not select.select([self.process.stdout], [], [], 120)[0]:
+                self.process.kill()
+                raise subprocess.TimeoutExpired(arguments, 120, printed[0].read_text(), printed[1].read_text())
+            status = int(self.process.stdout.readline())
+            return subprocess.CompletedProcess(arguments, status, *(path.read_text() for path in printed))
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+
+
+SERVERS: list[CommandServer] = []
+
+
 def alflow(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line, as a user runs it."""
-    command = [sys.executable, "-m", "alflow", *map(str, arguments)]
+    """The command line, as a user runs it: a process of its own."""
+    words = [str(argument) for argument in arguments]
+    if not SERVERS or SERVERS[0].process.poll() is not None:
+        SERVERS[:] = [CommandServer()]
+    if SERVERS[0].environment == SERVERS[0].of_imports():
+        return SERVERS[0].run(words)
+    command = [sys.executable, "-m", "alflow", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ, timeout=120)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_of_servers() -> Iterator[None]:
+    yield
+    for server in SERVERS:
+        server.close()
 
 
 @pytest.fixture(scope="session")

@@ -410,7 +410,7 @@ def test_failed_calculations_are_recorded_and_the_loop_goes_on(tmp_path: Path) -
     assert len(list((folder / "failed").glob("*.h5"))) == len(failed)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_ctrl_c_and_resume(tmp_path: Path, name: str) -> None:
     folder = make_run(tmp_path / "run", TINY.replace("steps = 60", "steps = 4000"))
     # A shell that starts the tests in the background makes them ignore SIGINT, and so their children: undo that.

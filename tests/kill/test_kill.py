@@ -193,6 +193,22 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_killed_at_a_label_a_walk_and_a_model(unbroken: Path, tmp_path: Path) -> None:
+    """One run, killed at three moments; the slow tests kill it at all others."""
+    folder = make(tmp_path / "killed")
+    for moment in ("link:*/labels/*:3", "link:*/walkers/*:2", "fsync:*/001/*train.h5*:1"):
+        before = durable(folder)
+        n_before = len(calculations(folder))
+        code, error = finish(folder, moment)
+        assert code == -signal.SIGKILL, f"{moment} never came: {error}"
+        assert not before.intersection(calculations(folder)[n_before:])
+        wait_for_workers(folder)
+    code, error = finish(folder)
+    assert code == 0, error
+    assert_same(folder, unbroken)
+
+
+@pytest.mark.slow
 def test_killed_at_every_commit(unbroken: Path, tmp_path: Path) -> None:
     """One run, killed at 24 moments one after the other: in each of the five steps and inside every commit."""
     folder = make(tmp_path / "killed")
@@ -212,6 +228,7 @@ def test_killed_at_every_commit(unbroken: Path, tmp_path: Path) -> None:
     assert leftovers == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_by_the_clock(unbroken: Path, tmp_path: Path) -> None:
     """One run, killed again and again after a little more time, until it gets to its end."""
@@ -254,6 +271,7 @@ def test_killed_with_a_weighted_baseline(tmp_path: Path) -> None:
     assert not (killed / "work").exists()
 
 
+@pytest.mark.slow
 def test_killed_in_production(unbroken: Path, tmp_path: Path) -> None:
     """Killed at its beginning and at segments, made longer, and killed again: the same as at one go."""
     whole_run, killed = tmp_path / "whole", tmp_path / "killed"
@@ -302,6 +320,7 @@ def test_killed_at_constant_pressure(tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes(), name
 
 
+@pytest.mark.slow
 def test_number_of_workers_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
     folder = make(tmp_path / "one")
     (folder / "alflow.toml").write_text(SETTINGS.replace("workers = 2", "workers = 1"))
@@ -309,6 +328,7 @@ def test_number_of_workers_changes_nothing(unbroken: Path, tmp_path: Path) -> No
     assert_same(folder, unbroken)
 
 
+@pytest.mark.slow
 def test_second_writer_is_refused_and_readers_are_not(unbroken: Path, tmp_path: Path) -> None:
     folder = make(tmp_path / "busy")
     process = command(folder)

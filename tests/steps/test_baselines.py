@@ -93,6 +93,7 @@ def test_each_cycle_is_a_kind_of_which_every_member_sees_half(based: Path) -> No
     assert "15 structures, in 2 kinds (by system, composition and origin); largest difference" in model.remarks[0]
 
 
+@pytest.mark.slow
 def test_the_baseline_is_changed_without_a_new_reference_calculation(based: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(based, folder)
@@ -117,6 +118,7 @@ def test_the_baseline_is_changed_without_a_new_reference_calculation(based: Path
     assert not store.read(3, "train", TrainRecord).model.has_baseline
 
 
+@pytest.mark.slow
 def test_any_ase_calculator_and_a_model(based: Path, tmp_path: Path) -> None:
     table = '[baseline]\nkind = "ase"\nname = "ase.calculators.morse.MorsePotential"\n'
     table += "parameters = { epsilon = 4.0, r0 = 0.97, rho0 = 2.0, rcut1 = 2.5, rcut2 = 3.5 }\n"

@@ -122,6 +122,7 @@ def test_too_many_failures_stop_the_run_and_a_retry_with_better_settings_goes_on
     assert all(entry["labelled"] for entry in failed(folder))
 
 
+@pytest.mark.slow
 def test_retry_of_a_finished_cycle_is_gathered_by_the_next(tmp_path: Path) -> None:
     folder = faulty_run(tmp_path / "run", "not_converged")
     assert alflow("label", folder).returncode == 0

@@ -99,6 +99,7 @@ def test_everything_works_for_trained_members(trained_run: Path, tmp_path: Path)
     assert any("is damaged: its content is not what the training program wrote" in line for line in problems(folder))
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_told_kept_and_tried_again_when_asked(tmp_path: Path) -> None:
     broken = settings(TRAINED).replace("{seed}", "{seed} --fault nothing")
     folder = make_run(tmp_path / "run", broken)
@@ -166,6 +167,7 @@ def test_settings_that_do_not_fit_together(name: str, tmp_path: Path) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
 def test_check_says_what_is_wrong_with_members(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", settings(TRAINED))
     found = alflow("check", folder)

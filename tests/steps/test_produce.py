@@ -309,6 +309,7 @@ def test_a_walker_where_no_label_is_like_it_is_named(by_members: Path, monkeypat
     assert first.startswith("walker 0 is where surroundings are unlike those of all labels (extrapolation grade ")
 
 
+@pytest.mark.slow
 def test_walkers_of_members_are_the_same_bits_in_pieces(by_members: Path, tmp_path: Path) -> None:
     other = shutil.copytree(by_members, tmp_path / "run")
     shutil.rmtree(Store(other).production("each"))

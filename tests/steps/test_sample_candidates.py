@@ -243,6 +243,7 @@ def test_candidates_with_a_new_species_are_selected_first(tmp_path: Path) -> Non
     assert {row["status"] for row in rows} == {"labelled"}
 
 
+@pytest.mark.slow
 def test_a_run_with_unknown_species_in_its_candidates_has_not_converged(tmp_path: Path) -> None:
     """However sure the committee is of all others; and where nothing is left to be labelled, cycles end."""
     start = [metal("Cu4", seed) for seed in range(12)]

@@ -80,6 +80,7 @@ def test_more_features_than_are_compared_only_where_more_are_better(
     assert choice._gains(found, 300, 600) == expected
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_few_structures_of_an_alloy_do_not_get_all_features() -> None:
     """Copper and gold by effective-medium theory, 30 crystals: errors were 1.5 to 7 times as large."""

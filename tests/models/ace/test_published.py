@@ -11,10 +11,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from potential_accuracy import DATA, TARGETS, errors, read
 from uncertainty import COVERAGE, RATIO, compare, halves, pooled
 
+LONG = pytest.mark.long
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason="the published data (../shared/data) are not there")
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [name if name == "Si" else pytest.param(name, marks=LONG) for name in TARGETS])
 def test_errors_are_below_those_of_published_potentials(name: str) -> None:
     """With the default settings but for the number of members, which costs time and changes little."""
     measure, energy_target, force_target, _ = TARGETS[name]
@@ -27,7 +29,7 @@ def test_errors_are_below_those_of_published_potentials(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.exists(), reason="the published data (../shared/data) are not there")
-@pytest.mark.parametrize("name", ["Si", "Cu"])
+@pytest.mark.parametrize("name", ["Si", pytest.param("Cu", marks=LONG)])
 def test_calibrated_sigmas_are_those_of_structures_never_seen(name: str) -> None:
     """Fitted to one half, judged on the other; two seeds together, as a hundred energies say little."""
     parts = []

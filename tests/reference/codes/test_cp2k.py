@@ -84,8 +84,8 @@ needs_cp2k = pytest.mark.skipif(shutil.which("cp2k.psmp") is None, reason="CP2K 
 
 
 def hydrogen() -> Atoms:
-    positions = [[0.1, 0.0, 0.0], [0.95, 0.2, 0.1], [2.0, 1.9, 0.3], [2.1, 2.8, 0.0]]
-    return Atoms("H4", positions=positions, cell=[[4.0, 0, 0], [0.3, 4.1, 0], [0, 0.2, 3.9]], pbc=True)
+    positions = [[0.1, 0.0, 0.0], [0.95, 0.2, 0.1]]
+    return Atoms("H2", positions=positions, cell=[[4.0, 0, 0], [0.3, 4.1, 0], [0, 0.2, 3.9]], pbc=True)
 
 
 def cp2k(text: str, variables: dict[str, int], command: str = "cp2k.psmp") -> Cp2kMethod:
@@ -131,8 +131,8 @@ def test_forces_and_stress_are_gradients_of_the_free_energy(tmp_path: Path) -> N
     assert result.code.startswith("CP2K version ")
     assert "PROGRAM STOPPED IN" in result.log
     ((eigenvalues,),), ((occupations,),) = result.electrons.eigenvalues, result.electrons.occupations
-    assert len(eigenvalues) == 6
-    assert sum(occupations) == pytest.approx(4, abs=1e-4)
+    assert len(eigenvalues) == 5
+    assert sum(occupations) == pytest.approx(2, abs=1e-4)
     fermi = 2 / (1 + np.exp((eigenvalues - result.electrons.fermi_energy) / (units.kB * 8000)))
     np.testing.assert_allclose(occupations, fermi, atol=2e-4)
 
