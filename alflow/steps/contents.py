@@ -33,8 +33,9 @@ def of_file(path: Path, names: Names, progress: Progress) -> dict[str, Any]:
         As of :func:`alflow.data.reading.read_labelled`, but for structures without labels.
     """
     labels = read_labelled(path, names, progress, allow_none=True)
-    warnings, contradictions = _doubts(labels.frames, labels.places)
-    return {**contents(labels), "outliers": warnings, "contradictions": contradictions}
+    found = contents(labels)
+    warnings, contradictions = _doubts(labels.frames, labels.places, found["isolated_atoms"])
+    return {**found, "outliers": warnings, "contradictions": contradictions}
 
 
 def contents(labels: Labelled) -> dict[str, Any]:
@@ -106,16 +107,18 @@ def _of_labels(labels: Labelled) -> dict[str, Any]:
     }
 
 
-def _doubts(frames: Sequence[Atoms], places: Sequence[int]) -> tuple[list[str], list[str]]:
-    """Labels unlike all others, and energies, forces and stresses that are not of one potential."""
+def _doubts(frames: Sequence[Atoms], places: Sequence[int], isolated: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Labels unlike all others, and energies, forces and stresses that are not of one potential.
+
+    ``isolated``: places of structures whose atoms are all alone.
+    """
     if not frames:
         return [], []
     told: list[str] = []
     with warnings_told(told.append):
         usual = without_wild_forces(frames, 0)
-        twins = Twins()
-        twins.add(frames)
-        warn_of_outliers(make_training_set(usual, None), 0, twins.isolated)
+        alone = np.flatnonzero(np.isin(places, isolated)).tolist()
+        warn_of_outliers(make_training_set(usual, None), 0, alone)
     some = np.unique(np.linspace(0, len(frames) - 1, min(_COMPARED, len(frames))).round().astype(int))
     contradictions: list[str] = []
     try:
