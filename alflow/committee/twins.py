@@ -29,7 +29,6 @@ _WIDEST = 4.0
 _CUTOFF = 6.0  # Å
 _NEIGHBOURS = 24  # of each atom: in hexagonal and cubic close packing the first 18 are equally far
 _ATOMS = 32  # of each species, evenly spaced in each sorted column: memory stays small for large structures
-_PARTS = 16  # of a fingerprint, whose means are compared first
 _LEAST = 0.8  # weight of a species; the largest is 1
 _GOLDEN = 0.6180339887498949  # its multiples are spread evenly modulo 1
 
@@ -90,17 +89,20 @@ class _Alike:
         self.indices: list[int] = []
         self.first: list[int] = []
         self.prints = np.zeros((0, 0), dtype=np.float32)
-        self.means = np.zeros((0, 0), dtype=np.float32)
+        self.extremes = np.zeros((0, 0), dtype=np.float32)
 
     def add(self, index: int, mine: Array) -> int:
         """Add one; the index of the first of its twins."""
         place = len(self.indices)
-        means = np.array([part.mean() for part in np.array_split(mine, min(_PARTS, len(mine)))], dtype=np.float32)
-        self.prints, self.means = _with_row(self.prints, place, mine), _with_row(self.means, place, means)
+        # Of each sorted column its ends, which differ most from one structure to another: for nearly all the first few
+        # of them tell that they are no twins.
+        extremes = mine.reshape(-1, _NEIGHBOURS)[[0, -1]].ravel()
+        self.prints, self.extremes = _with_row(self.prints, place, mine), _with_row(self.extremes, place, extremes)
         self.indices.append(index)
         self.first.append(place)
-        # Means of parts differ by no more than the parts do: they tell with a few numbers which are far apart.
-        near = np.flatnonzero(np.abs(self.means[:place] - means).max(axis=1) <= 2 * TOLERANCE)
+        near = np.arange(place)
+        for column, value in zip(self.extremes.T, extremes, strict=True):
+            near = near[np.abs(column[near] - value) <= TOLERANCE]
         if len(near):
             differences = np.abs(self.prints[near] - mine).max(axis=1)
             first = self.first[int(near[np.argmin(differences)])]
