@@ -31,16 +31,28 @@ def description(schema: type[BaseModel], place: tuple[int | str, ...]) -> str:
 
 def model_at(schema: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The section that a path of keys leads to."""
+    return _followed(schema, place)[0]
+
+
+def kinds_at(schema: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The kinds that the table there may be."""
+    return list(_followed(schema, place)[1])
+
+
+def _followed(
+    schema: type[BaseModel], place: tuple[int | str, ...]
+) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
+    """The section that a path of keys leads to, and what it may be where that is several."""
     model: type[BaseModel] | None = schema
     kinds: dict[str, type[BaseModel]] = {}
     for part in place:
         if part in kinds:
-            model = kinds[str(part)]
+            model, kinds = kinds[str(part)], {}
         elif isinstance(part, str) and model is not None:
             field = model.model_fields.get(part)
             model = next(sections(field.annotation), None) if field else None
             kinds = choices(field.annotation) if field else {}
-    return model
+    return model, kinds
 
 
 def dotted(schema: type[BaseModel], place: tuple[int | str, ...]) -> str:
@@ -55,13 +67,11 @@ def dotted(schema: type[BaseModel], place: tuple[int | str, ...]) -> str:
     return out
 
 
-def _untagged(schema: type[BaseModel], place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def _untagged(schema: type[BaseModel], place: tuple[int | str, ...]) -> Iterator[int | str]:
     """A path of keys as it stands in the file: a problem inside a table of several kinds names the kind besides."""
-    if len(place) > 1 and isinstance(place[0], str) and place[0] in schema.model_fields:
-        kinds = choices(schema.model_fields[place[0]].annotation)
-        if place[1] in kinds:
-            return (place[0], *place[2:])
-    return place
+    for end, part in enumerate(place):
+        if part not in _followed(schema, place[:end])[1]:
+            yield part
 
 
 def choices(annotation: Any) -> dict[str, type[BaseModel]]:
@@ -77,6 +87,11 @@ def sections(annotation: Any) -> Iterator[type[BaseModel]]:
     elif get_origin(annotation) is not None:
         for argument in get_args(annotation):
             yield from sections(argument)
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether a field is a list of tables."""
+    return get_origin(annotation) is tuple or any(get_origin(one) is tuple for one in get_args(annotation))
 
 
 def toml(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from alflow.config.places import LISTS, choices, description, dotted, known_keys, toml
+from alflow.config.places import LISTS, description, dotted, kinds_at, known_keys, toml
 
 _LONGEST = 80  # characters of a refused value that a message repeats
 
@@ -23,7 +23,7 @@ def explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
     place = problem["loc"]
     key = dotted(schema, place)
     if problem["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        kinds = ", ".join(toml(kind) for kind in choices(schema.model_fields[str(place[0])].annotation))
+        kinds = ", ".join(toml(kind) for kind in kinds_at(schema, place))
         return f"{key}.kind: expected one of {kinds}, found {_found(_kind_given(problem['input']))}"
     if problem["type"] == "extra_forbidden":
         known = sorted(known_keys(schema, place[:-1]))

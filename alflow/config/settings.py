@@ -14,6 +14,7 @@ from alflow.models.settings import AnyPotential
 from alflow.reference.failures import REASONS, Failures
 from alflow.reference.method import MethodSection, Weighted
 from alflow.sampling.settings import Sample, Select
+from alflow.sampling.starts.settings import AnyStart
 from alflow.section import Count, Positive, Section
 
 
@@ -33,6 +34,11 @@ class System(Section):
     multiplicity: Count = Field(1, description="spin multiplicity 2S+1")
     copies: int = Field(0, ge=0, description="randomly displaced copies of each structure that are labelled with it")
     rattle: Positive = Field(0.05, description="standard deviation of these displacements, Å")
+    start: tuple[AnyStart, ...] | None = Field(
+        None,
+        description="structures made for cycle 0 besides, kinds or tables; by default some if there are fewer than 8",
+        strict=False,
+    )
 
 
 class Converge(Section):

@@ -1,6 +1,8 @@
 """The structures that a run begins with: those of its systems, and displaced copies of them; what states they have."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +14,25 @@ from alflow.data.reading import read_usable
 from alflow.errors import ConfigError, StructureError
 from alflow.randomness import generator
 from alflow.reference.method import ReferenceMethod
+from alflow.sampling.starts.make import made, usual
 from alflow.structures import DISTANCE_RATIO_MIN, as_given, charge_and_multiplicity, distance_ratio
 
 _TRIES = 100  # draws until a displaced copy without overlapping atoms must be found
 
 
 def initial_structures(
-    settings: Settings, directory: Path, tell: Callable[[str], None] = lambda _line: None
+    settings: Settings,
+    directory: Path,
+    tell: Callable[[str], None] = lambda _line: None,
+    begun: Collection[str] = (),
 ) -> list[Atoms]:
-    """The structures of every system and their displaced copies, for cycle 0.
+    """The structures of every system, their displaced copies, and what is made of them besides, for cycle 0.
 
-    Displacements are normally distributed, keyed by (0, system, structure, copy, try); a copy in which atoms overlap is
-    drawn again. A structure that cannot be used is left out, which is told, and is no reason for the others to change.
+    Displacements are normally distributed, keyed by (0, system, structure, copy, try), what ``start`` says by (0,
+    system, 0, entry, structure, try); one in which atoms overlap is drawn again. A structure that cannot be used is
+    left out, which is told, and is no reason for the others to change.
+
+    Of systems that have ``begun`` already, those of their files alone, and none where the file is gone.
 
     Returns
     -------
@@ -34,24 +43,57 @@ def initial_structures(
     ------
     StructureError
         As of :func:`read_usable`; charge and multiplicity that do not fit the electrons; displacements so large
-        that atoms overlap in every copy.
+        that atoms overlap in every copy; what ``start`` says cannot be made of these structures.
     """
     found: list[Atoms] = []
     differ: set[str] = set()
     for number, system in enumerate(settings.system):
         path = directory / system.structures
+        if system.name in begun and not path.exists():
+            continue
         frames = read_usable(path, tell, Names(length_unit=system.length_unit, species=system.species))
+        own: list[Atoms] = []
         for index, frame in frames.items():
             where = f"{path} frame {index}"
             atoms = of_system(frame, system, path, differ)
             _check_electrons(atoms, where)
+            own.append(atoms)
             found.append(atoms)
-            found += [
-                _displaced(atoms, system, (settings.seed, number, index, copy), where) for copy in range(system.copies)
-            ]
+            copies = 0 if system.name in begun else system.copies
+            found += [_displaced(atoms, system, (settings.seed, number, index, copy), where) for copy in range(copies)]
+        if system.name not in begun:
+            found += _started(settings.seed, number, system, own, tell)
     for line in sorted(differ):
         tell(line)
     return found
+
+
+def _started(seed: int, number: int, system: System, own: list[Atoms], tell: Callable[[str], None]) -> Iterator[Atoms]:
+    """What is made of the structures of a system, as it says or as suits them."""
+    start = system.start
+    if start is None:
+        start = () if system.copies else usual(own)
+        if start:
+            kinds = Counter[str]()
+            for section in start:
+                kinds[section.kind] += section.count
+            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            tell(f"system {system.name}: {counted} made of its {len(own)} to learn from; start = [] makes none")
+    for entry, section in enumerate(start):
+        try:
+            for atoms in made(section, own, partial(generator, seed, 0, number, 0, entry)):
+                atoms.info["multiplicity"] = _multiplicity(atoms)
+                yield atoms
+        except StructureError as error:
+            msg = f"system {system.name}: {error}"
+            raise StructureError(msg) from error
+
+
+def _multiplicity(atoms: Atoms) -> int:
+    """That of the system or, where other atoms have electrons that do not allow it, the one below, or 2."""
+    charge, multiplicity = charge_and_multiplicity(atoms)
+    electrons = int(atoms.numbers.sum()) - charge
+    return multiplicity if (electrons - multiplicity) % 2 else max(multiplicity - 1, 1) if multiplicity > 1 else 2
 
 
 def of_system(frame: Atoms, system: System, path: Path, differ: set[str]) -> Atoms:

@@ -202,7 +202,8 @@ def test_a_policy_that_is_not_allowed(tmp_path: Path, line: str, message: str) -
 def test_gallium_that_tight_binding_does_not_converge(tmp_path: Path) -> None:
     """A failure that nobody has made: 32 atoms of a liquid metal and GFN2-xTB, also with 250 iterations."""
     settings = (
-        '[[system]]\nname = "gallium"\nstructures = "packed.xyz"\n[reference]\nkind = "tblite"\nmax_iterations = 40\n'
+        '[[system]]\nname = "gallium"\nstructures = "packed.xyz"\nstart = []\n'
+        '[reference]\nkind = "tblite"\nmax_iterations = 40\n'
         "[failures]\nnot_converged = [{max_iterations = 60}]\n[executor]\nworkers = 1\n"
     )
     folder = make_run(tmp_path / "run", settings)

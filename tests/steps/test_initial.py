@@ -20,7 +20,7 @@ WATER = molecule("H2O")
 
 
 def settings(name: str = "water", **system: object) -> Settings:
-    return parse({"system": [{"name": name, "structures": "water.xyz", **system}]}, "alflow.toml")
+    return parse({"system": [{"name": name, "structures": "water.xyz", "start": [], **system}]}, "alflow.toml")
 
 
 @pytest.fixture
