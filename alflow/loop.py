@@ -13,15 +13,14 @@ from alflow.errors import ConfigError
 from alflow.executors.opening import local_pool
 from alflow.records.assess import Assessment, AssessRecord
 from alflow.records.batch import sweep_labels
-from alflow.records.label import LabelRecord
 from alflow.report.progress import Reporter
 from alflow.report.tables import cycle_table
 from alflow.state.store import Store
 from alflow.steps.assess import assess, wanted
 from alflow.steps.batch import TO_LABEL
 from alflow.steps.context import Context
+from alflow.steps.label import check_method, take_in, take_over, to_label, try_again
 from alflow.steps.label import label as label_step
-from alflow.steps.label import take_in, take_over, to_label, try_again
 from alflow.steps.produce import Asked
 from alflow.steps.produce import produce as produce_step
 from alflow.steps.sample import sample
@@ -162,7 +161,7 @@ def _opened(directory: Path, progress: Reporter, *, retry: bool = False) -> Iter
         store.check()
         sweep_labels(store, store.cycles())
         context = Context(settings, store, local_pool(settings.executor), progress, retry)
-        _same_method(context)
+        check_method(store, context.method)
         yield context
 
 
@@ -227,19 +226,3 @@ def _settings_hash(context: Context, step: str) -> str:
     if "baseline" in settings and context.baseline is not None:
         settings["baseline_identity"] = context.baseline.identity()  # a file may have another content now
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _same_method(context: Context) -> None:
-    """Refuse to mix labels of two reference methods in one data set."""
-    store = context.store
-    finished = [cycle for cycle in store.cycles() if store.exists(cycle, "label")]
-    if not finished:
-        return
-    method = context.method.identity()
-    used = store.read(finished[-1], "label", LabelRecord).method
-    if used != method:
-        msg = (
-            f"{store.directory / 'alflow.toml'}: [reference] is now {method}, but the labels so far were made with "
-            f"{used}; change it back, or begin a new run directory"
-        )
-        raise ConfigError(msg)

@@ -1,6 +1,7 @@
 """What `alflow check` looks at: is everything there that a run needs, and is its state sound."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -33,8 +34,11 @@ from alflow.reference.method import BaselineMethod, MethodSection, Result, evalu
 from alflow.state.store import Store
 from alflow.steps.assess import wanted
 from alflow.steps.contents import contents, line
+from alflow.steps.context import asked_for
 from alflow.steps.initial import check_states, check_told, initial_structures
+from alflow.steps.label import check_method
 from alflow.steps.sample import candidate_frames
+from alflow.structures import structure_id
 from alflow.workers.calculator import ServedCalculator
 from alflow.workers.interpreters import default_threads
 from alflow.workers.recipe import Recipe
@@ -67,6 +71,7 @@ def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, Alfl
         yield from _candidates(settings, directory, structures)
         yield "charge and multiplicity", _same_states(structures)
         yield _reference(settings, directory, structures, tries=reference)
+        yield from _labelled(settings, directory)
         yield from _labels(settings.reference, directory)
         if settings.baseline is not None:
             yield _baseline(settings.baseline.at(directory), structures)
@@ -78,6 +83,27 @@ def run(directory: Path, *, reference: bool = False) -> Iterator[tuple[str, Alfl
         yield "state", StoreError(problem)
     if not wrong:
         yield "state", None
+
+
+def _labelled(settings: config.Settings, directory: Path) -> Iterator[tuple[str, AlflowError | None]]:
+    """What the settings of now make of a run that has begun."""
+    store = Store(directory)
+    last = store.last("label")
+    if last < 0:
+        return
+    try:
+        method = settings.reference.at(directory)
+        check_method(store, method)
+        known, begun = asked_for(store, last)
+        frames = initial_structures(settings, directory, begun=begun)
+        new = Counter(frame.info["system"] for frame in frames if structure_id(frame, method.identity()) not in known)
+    except StoreError:  # told of the state
+        return
+    except AlflowError as error:
+        yield "calculations so far", error
+        return
+    grown = [f"{count} initial structures of system {name} are new, for the next cycle" for name, count in new.items()]
+    yield "; ".join([f"calculations so far: {len(known)}", *grown]), None
 
 
 def _labels(section: MethodSection, directory: Path) -> Iterator[tuple[str, AlflowError | None]]:

@@ -114,6 +114,14 @@ def labelled_frames(store: Store, cycle: int) -> tuple[list[str], list[Atoms]]:
     return ids, frames
 
 
+def asked_for(store: Store, cycle: int) -> tuple[set[str], set[str]]:
+    """Ids of all reference calculations up to and including ``cycle``, failed ones too, and their systems."""
+    records = [store.read(k, "label", LabelRecord) for k in range(cycle + 1)]
+    names = {name for record in records for name in (*record.ids, *record.failed_ids)}
+    frames = (frame for record in records for frame in (*record.frames, *record.failed_frames))
+    return names, {str(frame.info.get("system", "")) for frame in frames}
+
+
 def largest_force(frame: Atoms) -> float:
     """Largest norm of the force on an atom of a labelled structure, one that is held fixed included, eV/Å."""
     return float(np.linalg.norm(frame.get_forces(apply_constraint=False), axis=1).max())

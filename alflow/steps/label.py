@@ -1,5 +1,6 @@
 """Label: reference calculations, several at once, every result durable the moment it is there."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from alflow.records.select import SelectRecord
 from alflow.reference.codes.dataset import DatasetMethod
 from alflow.reference.codes.manual import ManualMethod
 from alflow.reference.consistency import check_consistent, limits_of
+from alflow.reference.method import ReferenceMethod
 from alflow.state.file import commit_file
+from alflow.state.store import Store
 from alflow.steps.batch import calculate
-from alflow.steps.context import Context, evaluate_baseline, labelled_frames
+from alflow.steps.context import Context, asked_for, evaluate_baseline, labelled_frames
 from alflow.steps.initial import check_states, check_told, initial_structures
 from alflow.structures import structure_id
 
@@ -199,13 +202,48 @@ def take_over(context: Context, cycle: int, folder: Path) -> list[str]:
 def to_label(
     context: Context, cycle: int, tell: Callable[[str], None] = lambda _line: None
 ) -> tuple[list[str], list[Atoms]]:
-    """Ids and structures of a cycle's reference calculations, no structure twice; of what is left out is told."""
-    if cycle == 0:
-        frames = initial_structures(context.settings, context.store.directory, tell)
-        unique = {structure_id(frame, context.method.identity()): frame for frame in frames}
-        return list(unique), list(unique.values())
-    record = context.store.read(cycle, "select", SelectRecord)
-    return list(record.ids), list(record.frames)
+    """Ids and structures of a cycle's reference calculations, no structure twice; of what is left out is told.
+
+    Those of cycle 0 are the initial structures; later ones what was selected and, of systems or of files that have
+    grown since, the initial structures that are new.
+    """
+    wanted: dict[str, Atoms] = {}
+    known, begun = asked_for(context.store, cycle - 1)
+    if cycle:
+        record = context.store.read(cycle, "select", SelectRecord)
+        wanted |= dict(zip(record.ids, record.frames, strict=True))
+    n_new = Counter[str]()
+    for frame in initial_structures(context.settings, context.store.directory, tell if not cycle else _silent, begun):
+        name = structure_id(frame, context.method.identity())
+        if name not in known and name not in wanted:
+            wanted[name] = frame
+            n_new[frame.info["system"]] += 1
+    if cycle:
+        for system, count in n_new.items():
+            tell(f"system {system}: {count} initial structures are new, and labelled in this cycle")
+    return list(wanted), list(wanted.values())
+
+
+def check_method(store: Store, method: ReferenceMethod) -> None:
+    """Refuse to mix labels of two reference methods in one data set.
+
+    Raises
+    ------
+    ConfigError
+        The labels so far were made with another one.
+    """
+    last = store.last("label")
+    used = store.read(last, "label", LabelRecord).method if last >= 0 else method.identity()
+    if used != method.identity():
+        msg = (
+            f"{store.directory / 'alflow.toml'}: [reference] is now {method.identity()}, but the labels so far were "
+            f"made with {used}; change it back, or begin a new run directory"
+        )
+        raise ConfigError(msg)
+
+
+def _silent(_line: str) -> None:
+    """What was told in cycle 0 is not told again."""
 
 
 def _with_baseline(context: Context, record: LabelRecord) -> LabelRecord:

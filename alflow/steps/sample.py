@@ -27,7 +27,7 @@ from alflow.sampling.candidates import Candidates, judge_candidates
 from alflow.sampling.walker import Bounds, Walker, run_segment
 from alflow.state.file import checksum, commit_file, make_folder, origin
 from alflow.state.store import STEPS, read_segment, segment_path, segment_place
-from alflow.steps.context import Context, labelled_frames, largest_force
+from alflow.steps.context import Context, asked_for, labelled_frames, largest_force
 from alflow.steps.initial import check_states, of_system
 from alflow.steps.train import load_model, trained_file
 
@@ -131,7 +131,7 @@ def walk(task: Walk) -> str:
             break
     if segment is None:
         return "nothing to do"
-    return f"{segment.stop or 'goes on'} after {segment.end_step} steps"
+    return f"{segment.stop} after {segment.end_step} steps" if segment.stop else f"{segment.end_step} steps done"
 
 
 def _segment(work: Walker | Candidates, index: int, state: Atoms | None, committee: Committee) -> Segment:
@@ -155,11 +155,17 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
     settings = context.settings.sample
     step = STEPS.index("sample")
     ids, frames = labelled_frames(context.store, cycle - 1)
+    _, asked = asked_for(context.store, cycle - 1)
     walkers: list[Walker] = []
     starts: list[str] = []
     for system in context.settings.system:
         mine = [i for i, frame in enumerate(frames) if frame.info.get("system") == system.name]
         usable = [i for i in mine if largest_force(frames[i]) <= settings.force_max]
+        if not mine and system.name not in asked:
+            context.progress.note(
+                f"system {system.name} is new: it is labelled in this cycle, and has walkers from the next one on"
+            )
+            continue
         if not usable:
             msg = (
                 f"system {system.name}: none of its {len(mine)} labelled structures can start a walker (largest force "
