@@ -61,8 +61,34 @@ def _names_of(asked: dict[str, Any]) -> "Names":
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
+class Command(click.Command):
+    """One that says what is true when it is interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; KeyboardInterrupt with what is kept, and what goes on."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_kept(ctx)) from None
+
+
+def _kept(ctx: click.Context) -> str:
+    """What is left of an interrupted command."""
+    directory, output = ctx.params.get("directory"), ctx.params.get("output")
+    if ctx.command.name in {"iterate", "resume", "label"}:
+        where = "" if str(directory) == "." else f" {directory}"
+        return f"what was finished is kept; go on with `alflow resume{where}`"
+    if ctx.command.name == "produce":
+        return "what was finished is kept; go on with the same command"
+    if ctx.command.name == "train" and Path(f"{output}.models").exists():
+        return f"{output} is not written; trainings that were finished are kept in {output}.models for the same command"
+    return f"{output} is not written, and nothing is kept" if output is not None else "nothing was written"
+
+
 class Alflow(click.Group):
     """The commands; what alflow raises on purpose ends in one line on stderr and an exit code."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; tracebacks only with --debug."""
@@ -70,9 +96,8 @@ class Alflow(click.Group):
             return super().invoke(ctx)
         except AlflowError as error:
             self._fail(ctx, str(error), error.exit_code)
-        except KeyboardInterrupt:
-            again = "the same command" if ctx.invoked_subcommand == "produce" else "`alflow resume`"
-            self._fail(ctx, f"interrupted: what was finished is kept; go on with {again}", 1)
+        except KeyboardInterrupt as interrupt:
+            self._fail(ctx, f"interrupted: {interrupt}" if interrupt.args else "interrupted", 1)
         except BrokenPipeError:
             sys.stderr.close()
             ctx.exit(1)
@@ -233,7 +258,8 @@ def inspect(directory: Path, cycle: int | None, as_json: bool, export: Path | No
         tables.show(tables.inspect_table(rows))
     click.echo("\n".join(selections) or ("" if rows else "nothing selected yet"))
     if rows:
-        tables.show(tables.calibration_table(status_of(directory)["cycles"]))
+        cycles = [one for one in status_of(directory)["cycles"] if cycle in {None, one["cycle"]}]
+        tables.show(tables.calibration_table(cycles))
 
 
 @main.command()
@@ -370,6 +396,41 @@ def predict(model: Path, data: Path, output: Path, trust: bool, baseline: Path |
     for problem in problems:
         click.echo(f"alflow: {problem}", err=True)
     if problems:
+        click.get_current_context().exit(StructureError.exit_code)
+
+
+@main.command()
+@click.argument("model", type=PLACE)
+@click.argument("data", type=PLACE)
+@click.option("--plot", type=FILE, help="Also draw predictions beside labels, and errors beside sigma.")
+@click.option("--trust", is_flag=True, help="Run the calculators that MODEL names, programs of others.")
+@baseline_option
+@_names_options
+@json_option
+def evaluate(model: Path, data: Path, as_json: bool, plot: Path | None, **said: Any) -> None:
+    """Show how good MODEL is on the labels of DATA: errors, and whether its uncertainties tell them.
+
+    MODEL is a file or a run directory, whose newest committee it is; DATA is a file with labels, or a run directory. A
+    structure that cannot be predicted stops no other: it is named, and the exit code is then 2.
+    """
+    from alflow.errors import StructureError
+    from alflow.report import evaluation, exports, tables
+    from alflow.report.progress import terminal_progress
+
+    committee = exports.committee(model, _baseline_of(said.pop("baseline")), trust=said.pop("trust"))
+    with terminal_progress(errors=True) as progress:
+        found = evaluation.evaluate(committee, str(model), data, progress, _names_of(said))
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2, allow_nan=False))
+    else:
+        tables.show(evaluation.table(found))
+        for line in evaluation.remarks(found):
+            click.echo(line, err=True)
+    if plot is not None:
+        evaluation.plot(found, plot)
+    for problem in found.problems:
+        click.echo(f"alflow: {problem}", err=True)
+    if found.problems:
         click.get_current_context().exit(StructureError.exit_code)
 
 

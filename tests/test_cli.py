@@ -145,7 +145,7 @@ def test_init(tmp_path: Path) -> None:
 def test_check(finished_run: Path, tmp_path: Path) -> None:
     result = run("check", finished_run)
     assert result.exit_code == 0
-    assert result.stdout.count("ok ") == 5
+    assert result.stdout.count("ok ") == 6
     folder = shutil.copytree(finished_run, tmp_path / "damaged")
     path = folder / "cycles/001/train.h5"
     path.write_bytes(path.read_bytes()[:-100])
@@ -304,7 +304,7 @@ def test_train_and_predict(finished_run: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     found = package.load(model).settings
     assert (found.cutoff, found.n_features, found.energy_weight) == (4.0, 90, 30.0)
-    assert "out-of-bag errors" in result.stdout
+    assert "out-of-bag RMSE" in result.stdout
     assert run("predict", model, data, "-o", out).exit_code == 0
     frame = ase.io.read(out, 0)
     for kind in ("spread", "sigma"):
@@ -429,7 +429,7 @@ def test_ctrl_c_and_resume(tmp_path: Path, name: str) -> None:
     assert time.monotonic() - start < 3
     assert process.returncode == 1
     assert len(error.splitlines()) == 1
-    assert "go on with `alflow resume`" in error
+    assert f"go on with `alflow resume {folder}`" in error
     done = alflow("resume", folder)
     assert done.returncode == 0, done.stderr
     assert "nothing to do" in alflow("resume", folder).stdout

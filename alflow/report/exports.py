@@ -29,6 +29,7 @@ from alflow.reference.method import BaselineMethod
 from alflow.report.datasets import AS_EVER, XYZ, Asked, convert, expect_name, is_file_of_labels, write
 from alflow.report.run import run_directory
 from alflow.sampling.settings import Select
+from alflow.state.store import Store
 from alflow.structures import check_structure
 
 _UNLIKE = Select.model_fields["grade_min"].default  # extrapolation grade from which on it is said
@@ -69,13 +70,32 @@ def export(directory: Path, output: Path, asked: Asked = AS_EVER, progress: Prog
         msg = f"{directory} is a run, whose labels have names and units: leave out {given}"
         raise ConfigError(msg)
     if output.suffix == ".h5" and asked == AS_EVER:
-        trained = [k for k in store.cycles() if store.exists(k, "train")]
-        if not trained:
-            msg = f"{directory} has no committee yet: run `alflow iterate {directory}` first"
-            raise ConfigError(msg)
-        store.read(trained[-1], "train", TrainRecord).model.save(output)
-        return f"{output}: the committee of cycle {trained[-1]}"
+        cycle, model = _newest(store)
+        model.save(output)
+        return f"{output}: the committee of cycle {cycle}"
     expect_name(output, asked)
+    return write(output, labels_of(directory), asked)
+
+
+def _newest(store: Store) -> tuple[int, Committee]:
+    """The newest committee of a run, without its baseline, and its cycle."""
+    trained = [k for k in store.cycles() if store.exists(k, "train")]
+    if not trained:
+        msg = f"{store.directory} has no committee yet: run `alflow iterate {store.directory}` first"
+        raise ConfigError(msg)
+    model: Committee = store.read(trained[-1], "train", TrainRecord).model
+    return trained[-1], model
+
+
+def labels_of(directory: Path) -> list[Atoms]:
+    """All labels of a run, those of an unfinished cycle and those that came in besides among them.
+
+    Raises
+    ------
+    ConfigError
+        It is no run, or has none yet.
+    """
+    store = run_directory(directory)
     method = config.load(directory).reference.at(directory).identity()
     waiting = labels_besides(store, (), method)  # before those of the cycles, which a label step may move them to
     records = [({"cycle": k}, store.read(k, "label", LabelRecord)) for k in store.cycles() if store.exists(k, "label")]
@@ -85,7 +105,7 @@ def export(directory: Path, output: Path, asked: Asked = AS_EVER, progress: Prog
     if not frames:
         msg = f"{directory} has no labels yet: run `alflow iterate {directory}` first"
         raise ConfigError(msg)
-    return write(output, frames, asked)
+    return frames
 
 
 def _labelled(record: LabelRecord, where: dict[str, int]) -> Iterator[Atoms]:
@@ -149,7 +169,9 @@ def _production(folder: Path, output: Path) -> str:
 
 
 def committee(model: Path, baseline: BaselineMethod | None, *, trust: bool = False) -> Committee:
-    """A model from its file, with the baseline it was trained on; ``trust`` as of :func:`alflow.models.files.load`.
+    """A model from its file, or the newest of a run directory, with the baseline it was trained on.
+
+    ``trust`` as of :func:`alflow.models.files.load`.
 
     Raises
     ------
@@ -158,7 +180,7 @@ def committee(model: Path, baseline: BaselineMethod | None, *, trust: bool = Fal
     PotentialError
         The file is not a model.
     """
-    found = load(model, trust=trust)
+    found = _newest(run_directory(model))[1] if model.is_dir() else load(model, trust=trust)
     if not found.has_baseline:
         if baseline is not None:
             msg = f"{model} was trained without a baseline: leave out --baseline"
