@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,7 @@ from alflow.workers import programs
 from alflow.workers.programs import reason_of
 
 _VERBOSE = 4  # every iteration
+_DESCENTS = 5  # from a state that is not stable to a lower one, at most
 _LAST_ELEMENT = 103
 
 
@@ -89,11 +90,17 @@ class PyscfMethod(MethodSection):
     max_iterations: Count = Field(100, description="of the self-consistent field and of coupled clusters")
     level_shift: float = Field(0.0, ge=0, description="of the empty orbitals until it converges, hartree")
 
+    stable: bool = Field(
+        False, description="whether orbitals are made stable: those of open shells may be of a state above the lowest"
+    )
+
     workflow: ClassVar[Workflow | None] = Workflow(_WORKFLOW)
 
     def identity(self) -> str:
         """Canonical JSON of everything above that decides the result of this method."""
         options = self.model_dump()
+        if not self.stable:  # labels that were made before there was a choice keep their names
+            del options["stable"]
         if self.method != "dft":
             del options["xc"], options["grid_level"]
         return json.dumps(options, sort_keys=True)
@@ -130,7 +137,8 @@ class PyscfMethod(MethodSection):
         with programs.working_folder(folder) as place:
             log = place / "pyscf.log"
             try:
-                with log.open("w", encoding="utf-8") as output:
+                # Its warnings go to standard error as well, whatever its output is.
+                with log.open("w", encoding="utf-8") as output, redirect_stderr(output):
                     field, energy, gradient = self._solve(self._molecule(atoms, output))
             except (LabelError, ConfigError):
                 raise
@@ -139,7 +147,8 @@ class PyscfMethod(MethodSection):
                 raise LabelError(reason_of(error, text), f"{text}\n{programs.tail(log)}") from error
             forces = -gradient * units.Hartree / units.Bohr
             done = labelled(atoms, energy=float(energy) * units.Hartree, forces=forces)
-            return Result(done, self.code(), programs.tail(log), electrons=_orbitals(field))
+            properties = {"spin_square": np.array(field.spin_square()[0])} if field.mol.spin else {}
+            return Result(done, self.code(), programs.tail(log), electrons=_orbitals(field), properties=properties)
 
     @property
     def _correlated(self) -> bool:
@@ -186,10 +195,9 @@ class PyscfMethod(MethodSection):
         """The mean field, and energy (hartree) and its gradient (hartree/bohr)."""
         field = self._mean_field(mol)
         field.kernel()
-        if not field.converged:
-            steps = f"in {self.max_iterations} iterations"
-            msg = f"the self-consistent field did not converge {steps}\n{_end(mol)}"
-            raise LabelError("not_converged", msg)
+        self._check_converged(field)
+        if self.stable:
+            self._make_stable(field)
         if not self._correlated:
             gradients = field.nuc_grad_method()
             if self.method == "dft":
@@ -201,6 +209,23 @@ class PyscfMethod(MethodSection):
             correlated = mp.MP2(field).run()
             return field, correlated.e_tot, np.asarray(correlated.nuc_grad_method().kernel())
         return field, *self._coupled_clusters(field)
+
+    def _check_converged(self, field: Any) -> None:
+        if not field.converged:
+            steps = f"in {self.max_iterations} iterations"
+            msg = f"the self-consistent field did not converge {steps}\n{_end(field.mol)}"
+            raise LabelError("not_converged", msg)
+
+    def _make_stable(self, field: Any) -> None:
+        """Follow internal instabilities of the mean field down, until there are none."""
+        for _ in range(_DESCENTS):
+            orbitals, _, stable, _ = field.stability(return_status=True)
+            if stable:
+                return
+            field.kernel(field.make_rdm1(orbitals, field.mo_occ))
+            self._check_converged(field)
+        msg = f"the mean field is not stable after {_DESCENTS} descents from instabilities\n{_end(field.mol)}"
+        raise LabelError("not_converged", msg)
 
     def _mean_field(self, mol: Any) -> Any:
         """RHF, UHF, RKS or UKS, with this method's settings."""

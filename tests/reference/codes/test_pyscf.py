@@ -184,3 +184,32 @@ def test_settings_are_checked(monkeypatch) -> None:
 def test_identity_is_what_decides_the_result() -> None:
     assert build("pyscf", method="hf", xc="b3lyp").identity() == build("pyscf", method="hf").identity()
     assert build("pyscf", xc="b3lyp").identity() != build("pyscf").identity()
+
+
+def radical() -> Atoms:
+    """OH beside water, where the unpaired electron may be in either of two orbitals."""
+    positions = [[0, 0, 0], [0.97, 0, 0], [2.85, 0, 0], [3.2, 0.75, 0.5], [3.2, -0.75, 0.5]]
+    moved = np.random.default_rng(0).normal(0, 0.05, (5, 3))
+    return Atoms("OHOH2", positions=np.array(positions) + moved, info={"multiplicity": 2})
+
+
+def test_an_open_shell_is_made_stable_where_that_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    """The other state lies 2.7 meV above it; its forces are others."""
+    options = {"method": "hf", "basis": "sto-3g"}
+    plain, stable = (build("pyscf", **options, stable=stable).calculate(radical()) for stable in (False, True))
+    assert 1e-3 < plain.frame.get_potential_energy() - stable.frame.get_potential_energy() < 5e-3
+    assert np.abs(plain.frame.get_forces() - stable.frame.get_forces()).max() > 0.01
+    assert capfd.readouterr() == ("", ""), "its warnings belong into the log"
+    assert "WARN" in plain.log + stable.log or "stability" in stable.log.lower()
+
+
+def test_the_spin_of_an_open_shell_is_kept_with_its_label() -> None:
+    """<S^2> of one electron is 3/4; closed shells have none."""
+    result = build("pyscf", method="hf", basis="sto-3g").calculate(Atoms("H", info={"multiplicity": 2}))
+    assert float(result.properties["spin_square"]) == pytest.approx(0.75)
+    assert build("pyscf", method="hf", basis="sto-3g").calculate(molecule("H2")).properties == {}
+
+
+def test_labels_of_before_there_was_a_choice_keep_their_names() -> None:
+    assert "stable" not in build("pyscf").identity()
+    assert "stable" in build("pyscf", stable=True).identity()
