@@ -80,7 +80,7 @@ class Judgement:
             known.append(f"{self.stress_rmse / units.GPa:.3g} GPa")
         unknown = [f"of {what} nothing can be told ({c.note})" for what, error, _, c in parts if np.isnan(error)]
         said = " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
-        return "; ".join([*([f"out-of-bag errors {said}"] if known else []), *unknown])
+        return "; ".join([*([f"out-of-bag RMSE {said}"] if known else []), *unknown])
 
     def write(self, group: h5py.Group) -> None:
         """Write into an empty HDF5 group."""
@@ -288,7 +288,7 @@ def _by_kind(
                 error = (judged.centred(share) / sizes[judged.structure])[here]
                 parts.append(f"{1e3 * float(np.sqrt(np.mean(error**2))):.3g} {unit}")
         if parts:
-            lines.append(f"out-of-bag errors of {kind} ({numbers[kind]} structures): {', '.join(parts)}")
+            lines.append(f"out-of-bag RMSE of {kind} ({numbers[kind]} structures): {', '.join(parts)}")
     return tuple(lines)
 
 

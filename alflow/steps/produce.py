@@ -263,7 +263,7 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
         timestep=asked.timestep or sample.timestep,
         friction=asked.friction or sample.friction,
         stride=stride,
-        segment=stride * max(1, sample.checkpoint // stride),
+        segment=stride * _strides(math.ceil(asked.steps / stride), max(1, sample.checkpoint // stride)),
         seed=seed,
         name=asked.name,
         cycle=cycle,
@@ -278,6 +278,13 @@ def _begin(context: Context, asked: Asked) -> ProductionRecord:
         model=model,
         drive=drive,
     )
+
+
+def _strides(wanted: int, most: int) -> int:
+    """Strides in a segment: as many as a checkpoint has or, where that gives just the steps wanted, some fewer."""
+    if wanted <= most:
+        return wanted
+    return next((n for n in range(most, most // 2, -1) if wanted % n == 0), most)
 
 
 def _hottest(n_atoms: int) -> float:

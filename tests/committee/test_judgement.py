@@ -163,7 +163,7 @@ def test_forces_that_vanish_by_symmetry_show_nothing() -> None:
         atoms.set_cell(scale * atoms.cell, scale_atoms=True)
         frames.append(with_label(atoms, EMT()))
     judgement = alflow.fit(frames, **SMALL).judgement
-    assert judgement.accuracy.startswith("out-of-bag errors ")
+    assert judgement.accuracy.startswith("out-of-bag RMSE ")
     assert judgement.accuracy.endswith("; of forces nothing can be told (all forces vanish, by symmetry)")
 
 
@@ -177,4 +177,4 @@ def test_seven_members_are_calibrated_by_four_judges() -> None:
 
 
 def test_the_accuracy_in_words() -> None:
-    assert Judgement(1.5e-3, 0.08).accuracy == "out-of-bag errors 1.5 meV/atom and 80 meV/Å"
+    assert Judgement(1.5e-3, 0.08).accuracy == "out-of-bag RMSE 1.5 meV/atom and 80 meV/Å"

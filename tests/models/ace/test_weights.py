@@ -181,12 +181,12 @@ def test_weights_on_the_command_line(frames: list[Atoms], tmp_path: Path) -> Non
 
 def test_errors_are_told_by_kind(frames: list[Atoms], plain: Committee) -> None:
     """Mean squares of the kinds, each with its number of labels, are that of all."""
-    lines = [remark for remark in plain.remarks if remark.startswith("out-of-bag errors of ")]
+    lines = [remark for remark in plain.remarks if remark.startswith("out-of-bag RMSE of ")]
     assert [line.split(":")[0] for line in lines] == [
-        "out-of-bag errors of config_type bulk (12 structures)",
-        "out-of-bag errors of config_type surface (12 structures)",
+        "out-of-bag RMSE of config_type bulk (12 structures)",
+        "out-of-bag RMSE of config_type surface (12 structures)",
     ]
     told = np.array([[float(part.split()[0]) for part in line.split(": ")[1].split(", ")] for line in lines])
     expected = 1e3 * np.array([plain.judgement.energy_rmse, plain.judgement.force_rmse])
     np.testing.assert_allclose(np.sqrt(np.mean(told**2, axis=0)), expected, rtol=0.01)
-    assert not any("out-of-bag errors of" in remark for remark in alflow.fit(frames[::2], **SMALL).remarks)
+    assert not any("out-of-bag RMSE of" in remark for remark in alflow.fit(frames[::2], **SMALL).remarks)
