@@ -253,6 +253,7 @@ def test_killed_by_the_clock(unbroken: Path, tmp_path: Path) -> None:
     assert_same(folder, unbroken)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_with_a_weighted_baseline(tmp_path: Path) -> None:
     """The same with GFN1-xTB below: walks on U, and the baseline's results beside the labels, end bit for bit alike."""
