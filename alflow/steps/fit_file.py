@@ -106,10 +106,17 @@ def fit_file(data: Path, output: Path, asked: Asked, progress: Progress, *, clos
 
 @contextmanager
 def _alone(models: Path) -> Iterator[None]:
-    """Be the only one who trains members for an output; LockedError if there is another."""
+    """Be the only one who trains members for an output; LockedError if there is another.
+
+    The folder goes where nothing was kept in it, whatever ended this.
+    """
     make_folder(models)
     with Store(models).lock():
-        yield
+        try:
+            yield
+        finally:
+            if all(path.name.startswith(".") for path in models.glob("*")):
+                shutil.rmtree(models, ignore_errors=True)
 
 
 def _purpose(output: Path, changes: Mapping[str, Any]) -> str:
