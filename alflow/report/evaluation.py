@@ -76,8 +76,10 @@ class Evaluation:
     ----------
     model, data : str
         What was evaluated, and on what.
-    kinds : dict
-        By name of the kind (``all`` for all together): how many structures, and :class:`Values` by quantity.
+    kinds : list of (str, int, dict)
+        Name of the kind, how many structures are of it, and :class:`Values` by quantity; the first is all together.
+    calibrated : bool
+        Whether sigma is that: else it is the raw spread.
     n_known : int
         Structures that all but coincide with one that the committee was trained on.
     remarks, problems : list of str
@@ -86,7 +88,8 @@ class Evaluation:
 
     model: str
     data: str
-    kinds: dict[str, tuple[int, dict[str, Values]]]
+    kinds: list[tuple[str, int, dict[str, Values]]]
+    calibrated: bool
     n_known: int
     remarks: list[str]
     problems: list[str]
@@ -96,14 +99,15 @@ class Evaluation:
         return {
             "model": self.model,
             "data": self.data,
-            "structures": self.kinds["all"][0],
+            "structures": self.kinds[0][1],
+            "calibrated": self.calibrated,
             "among_training": self.n_known,
             "not_predicted": self.problems,
             "remarks": self.remarks,
             "units": _UNITS,
             "kinds": [
                 {"kind": name, "structures": count} | {what: _finite(values[what].errors(what)) for what in _UNITS}
-                for name, (count, values) in self.kinds.items()
+                for name, count, values in self.kinds
             ],
         }
 
@@ -132,6 +136,9 @@ def evaluate(committee: Committee, model: str, data: Path, progress: Progress, n
         None of the structures can be predicted.
     """
     if (data / "alflow.toml").is_file():
+        if names != AS_IT_IS:
+            msg = f"{data} is a run, whose labels have names and units: leave out what is said of a file"
+            raise ConfigError(msg)
         frames, places, remarks = labels_of(data), None, list[str]()
     else:
         labels = read_labelled(data, names, progress)
@@ -151,11 +158,12 @@ def evaluate(committee: Committee, model: str, data: Path, progress: Progress, n
     if not found:
         msg = f"none of {len(frames)} structures can be predicted: {problems[0]}"
         raise ConfigError(msg)
-    kinds = {
-        name: (len(chosen), {what: Values.together([values[what] for _, values in chosen]) for what in _UNITS})
+    kinds = [
+        (name, len(chosen), {what: Values.together([values[what] for _, values in chosen]) for what in _UNITS})
         for name, chosen in _by_kind(found)
-    }
-    return Evaluation(model, str(data), kinds, _known(committee, [frame for frame, _ in found]), remarks, problems)
+    ]
+    n_known = _known(committee, [frame for frame, _ in found])
+    return Evaluation(model, str(data), kinds, not committee.judgement.note, n_known, remarks, problems)
 
 
 def _compared(committee: Committee, frame: Atoms, where: str) -> dict[str, Values]:
@@ -183,7 +191,8 @@ def _by_kind(
     """All together and, where there are several, each system and ``config_type``, else each composition of a few."""
     yield "all", list(found)
     for name in ("system", "config_type"):
-        yield from _split(found, lambda frame, name=name: str(frame.info.get(name, "")))  # type: ignore[misc]
+        for kind, chosen in _split(found, lambda frame, name=name: str(frame.info.get(name, ""))):  # type: ignore[misc]
+            yield f"{name} {kind}" if kind else f"no {name}", chosen
     if not any(frame.info.get(name) for frame, _ in found for name in ("system", "config_type")):
         compositions = list(_split(found, Atoms.get_chemical_formula))
         yield from compositions if len(compositions) <= _COMPOSITIONS else []
@@ -196,7 +205,7 @@ def _split(
     for frame, values in found:
         kinds.setdefault(name(frame), []).append((frame, values))
     if len(kinds) > 1:
-        yield from ((kind or "others", chosen) for kind, chosen in kinds.items())
+        yield from kinds.items()
 
 
 def _known(committee: Committee, frames: Sequence[Atoms]) -> int:
@@ -216,7 +225,7 @@ def _finite(errors: dict[str, float | int] | None) -> dict[str, float | int | No
 
 def table(evaluation: Evaluation) -> Table:
     """A row for each kind; energies in meV/atom, forces in meV/Å, stresses in GPa."""
-    shown = [what for what in _UNITS if len(evaluation.kinds["all"][1][what].label)]
+    shown = [what for what in _UNITS if len(evaluation.kinds[0][2][what].label)]
     heads = {"energy": "energy\nmeV/atom", "forces": "forces\nmeV/Å", "stress": "stress\nGPa"}
     out = Table(box=None, pad_edge=False, header_style="bold")
     out.add_column("kind")
@@ -225,7 +234,7 @@ def table(evaluation: Evaluation) -> Table:
         for name in ("MAE", "RMSE"):
             out.add_column(f"{heads[what]}\n{name}", justify="right")
         out.add_column("within\n1 sigma\n(0.68)", justify="right")
-    for kind, (count, values) in evaluation.kinds.items():
+    for kind, count, values in evaluation.kinds:
         cells: list[str] = []
         for what in shown:
             errors = values[what].errors(what)
@@ -242,8 +251,10 @@ def table(evaluation: Evaluation) -> Table:
 def remarks(evaluation: Evaluation) -> list[str]:
     """Lines beside the table."""
     lines = list(evaluation.remarks)
+    if not evaluation.calibrated:
+        lines.append("the committee is not calibrated: sigma is the raw spread of its members")
     if evaluation.n_known:
-        count = evaluation.kinds["all"][0]
+        count = evaluation.kinds[0][1]
         lines.append(
             f"{evaluation.n_known} of {count} structures all but coincide with some that the committee was trained on: "
             "errors of these are none of structures never seen"
@@ -264,7 +275,7 @@ def plot(evaluation: Evaluation, path: Path) -> None:
     except ImportError:
         msg = "a plot needs matplotlib, which is not installed: pip install 'alflow[plot]'"
         raise ConfigError(msg) from None
-    all_values = evaluation.kinds["all"][1]
+    all_values = evaluation.kinds[0][2]
     shown = [what for what in _UNITS if len(all_values[what].label)]
     figure = Figure(figsize=(8.4, 3.8 * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), 2, squeeze=False)

@@ -95,6 +95,9 @@ def _labelled(settings: config.Settings, directory: Path) -> Iterator[tuple[str,
         method = settings.reference.at(directory)
         check_method(store, method)
         known, begun = asked_for(store, last)
+        if not begun & {system.name for system in settings.system}:
+            msg = f"no system of alflow.toml has any, they are of {', '.join(sorted(begun))}: keep one of these"
+            raise ConfigError(msg)
         frames = initial_structures(settings, directory, begun=begun)
         new = Counter(frame.info["system"] for frame in frames if structure_id(frame, method.identity()) not in known)
     except StoreError:  # told of the state

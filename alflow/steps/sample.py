@@ -161,10 +161,9 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
     for system in context.settings.system:
         mine = [i for i, frame in enumerate(frames) if frame.info.get("system") == system.name]
         usable = [i for i in mine if largest_force(frames[i]) <= settings.force_max]
-        if not mine and system.name not in asked:
-            context.progress.note(
-                f"system {system.name} is new: it is labelled in this cycle, and has walkers from the next one on"
-            )
+        if not mine:
+            why = "all its calculations failed, see `alflow inspect --failed`" if system.name in asked else "it is new"
+            context.progress.note(f"system {system.name} has no labels ({why}): it has walkers as soon as it has some")
             continue
         if not usable:
             msg = (
@@ -181,6 +180,12 @@ def _walkers(context: Context, cycle: int) -> tuple[list[Walker], list[str]]:
                 bare.calc = None
                 walkers.append(_walker(context.settings, bare, temperature, key))
                 starts.append(ids[start])
+    if not walkers:
+        msg = (
+            f"no system of alflow.toml has labels, those so far are of {', '.join(sorted(asked))}: keep one of these, "
+            "or begin a new run directory"
+        )
+        raise SampleError(msg)
     return walkers, starts
 
 

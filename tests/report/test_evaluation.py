@@ -67,11 +67,11 @@ def test_errors_are_those_of_the_predictions(committee: package.Committee, test_
 
 def test_kinds_are_those_that_a_file_names(committee: package.Committee, tmp_path: Path) -> None:
     frames = [labelled("Cu", seed) for seed in range(40, 43)]
-    for frame, kind in zip(frames, ("bulk", "bulk", "hot"), strict=True):
+    for frame, kind in zip(frames, ("bulk", "bulk", "all"), strict=True):
         frame.info["config_type"] = kind
     ase.io.write(tmp_path / "test.xyz", frames)
     found = evaluate(committee, "model", tmp_path / "test.xyz", Silent())
-    assert {name: count for name, (count, _) in found.kinds.items()} == {"all": 3, "bulk": 2, "hot": 1}
+    assert [one[:2] for one in found.kinds] == [("all", 3), ("config_type bulk", 2), ("config_type all", 1)]
 
 
 def test_what_was_trained_on_is_told_apart(committee: package.Committee, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_what_was_trained_on_is_told_apart(committee: package.Committee, tmp_pat
 def test_a_species_that_is_not_known_stops_no_other(committee: package.Committee, tmp_path: Path) -> None:
     ase.io.write(tmp_path / "test.xyz", [labelled("Al", 1), labelled("Cu", 60)])
     found = evaluate(committee, "model", tmp_path / "test.xyz", Silent())
-    assert found.kinds["all"][0] == 1
+    assert found.kinds[0][1] == 1
     (problem,) = found.problems
     assert "test.xyz frame 0" in problem
     ase.io.write(tmp_path / "test.xyz", [labelled("Al", 1)])

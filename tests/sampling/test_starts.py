@@ -16,7 +16,7 @@ from alflow.steps.initial import initial_structures
 from alflow.structures import distance_ratio
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from ase.data import covalent_radii
 from ase.units import _amu
 from hypothesis import given
@@ -223,3 +223,61 @@ def test_what_cannot_be_made_names_the_system(tmp_path: Path) -> None:
         started(tmp_path, molecule("H2O"), start=["strained"])
     with pytest.raises(StructureError, match="system a: atoms overlap in all of 100 tries: make the displacements"):
         started(tmp_path, bulk("Si", cubic=True).repeat(2), start=[{"kind": "rattled", "displacement": 3.0}])
+
+
+def test_molecules_and_ions_are_not_doubled() -> None:
+    """The charge and the multiplicity of one are not those of two."""
+    for name, charge, multiplicity in (("OH", -1, 1), ("O2", 0, 3), ("H2O", 0, 1)):
+        atoms = molecule(name)
+        atoms.set_cell([8, 8, 8])
+        atoms.pbc = True
+        atoms.info = {"system": "a", "charge": charge, "multiplicity": multiplicity}
+        for section in (Rattled(count=1), Strained(count=1)):
+            (copy,) = make(section, atoms)
+            assert len(copy) == len(atoms)
+    ion = molecule("OH")
+    ion.info = {"charge": -1, "multiplicity": 1}
+    with pytest.raises(StructureError, match="has a charge or an open shell, and 10 of it would have others"):
+        make(Packed(density=(1.0,), atoms=20), ion)
+    with pytest.raises(StructureError, match="has a charge of -1, and nobody knows whose it is: leave vacancies out"):
+        make(Vacancies(), ion)
+    assert [dimer.get_chemical_formula() for dimer in make(Dimers(count=1), ion)] == ["H2", "O2"]
+
+
+def test_moments_and_masses_are_those_of_the_structure() -> None:
+    iron = bulk("Fe", cubic=True)
+    (plain,) = make(Packed(count=1, atoms=8), iron)
+    assert "masses" not in plain.arrays
+    iron.set_initial_magnetic_moments([2.2, 2.3])
+    iron.set_masses([57.0, 56.0])
+    (copy,) = make(Packed(count=1, atoms=8), iron)
+    np.testing.assert_array_equal(copy.get_initial_magnetic_moments(), [2.2, 2.3] * 4)
+    np.testing.assert_array_equal(copy.get_masses(), [57.0, 56.0] * 4)
+
+
+def test_fixed_atoms_go_with_a_strained_cell_and_nowhere_else() -> None:
+    slab = fcc111("Cu", (2, 2, 3), vacuum=6)
+    slab.set_constraint(FixAtoms([0, 1, 2, 3]))
+    (copy,) = make(Strained(count=1, strain=0.1), slab)
+    inside = copy.cell.scaled_positions(copy.positions) - slab.cell.scaled_positions(slab.positions)
+    assert np.abs((inside[:4] + 0.5) % 1 - 0.5).max() < 1e-9
+    assert np.abs((inside[4:] + 0.5) % 1 - 0.5).max() > 1e-4
+
+
+def test_other_constraints_are_kept_or_refused() -> None:
+    crystal = bulk("Cu", cubic=True)
+    crystal.set_constraint(FixCartesian(0, [True, False, False]))
+    (copy,) = make(Rattled(count=1), crystal)
+    assert copy.positions[0, 0] == crystal.positions[0, 0]
+    assert len(copy.constraints) == 1
+    with pytest.raises(StructureError, match="has constraints other than fixed atoms"):
+        make(Vacancies(), crystal)
+    pair = bulk("NaCl", "rocksalt", a=5.64)
+    pair.set_constraint(FixBondLength(0, 1))
+    (copy,) = make(Rattled(count=1), pair)
+    assert len(copy) == 2
+
+
+def test_a_box_is_wide_enough_for_its_dimer() -> None:
+    for dimer in make(Dimers(count=4), bulk("K")):
+        assert dimer.cell[0, 0] >= 2 * dimer.get_distance(0, 1)

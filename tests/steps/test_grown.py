@@ -74,7 +74,7 @@ def test_a_system_that_is_added_is_labelled_in_the_next_cycle_and_then_walks(run
     )
     done = alflow("iterate", run, "--cycles", 2)
     assert done.returncode == 0, done.stderr
-    assert "system aluminium is new: it is labelled in this cycle, and has walkers from the next one on" in done.stdout
+    assert "system aluminium has no labels (it is new): it has walkers as soon as it has some" in done.stdout
     assert "system aluminium: 4 initial structures are new, and labelled in this cycle" in done.stdout
     formulas = [[frame.get_chemical_formula() for frame in labelled(run, cycle)] for cycle in (1, 2)]
     assert formulas[0].count("Al4") == 4
@@ -115,3 +115,22 @@ def test_what_was_asked_for_once_is_not_asked_for_again(run: Path) -> None:
     assert alflow("iterate", run, "--cycles", 1).returncode == 0
     for frame in labelled(run, 1):
         assert not any(np.array_equal(frame.positions, positions) for positions in before)
+
+
+def test_a_run_none_of_whose_systems_has_labels_says_so(run: Path) -> None:
+    ase.io.write(run / "aluminium.xyz", bulk("Al", cubic=True))
+    (run / "alflow.toml").write_text(SETTINGS.replace("copper", "aluminium"))
+    message = "no system of alflow.toml has "
+    assert message in alflow("check", run).stderr
+    done = alflow("iterate", run, "--cycles", 1)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_system_all_of_whose_calculations_fail_stops_no_other(run: Path) -> None:
+    ase.io.write(run / "aluminium.xyz", bulk("Fe", cubic=True))  # which EMT does not know
+    (run / "alflow.toml").write_text(SETTINGS.replace("[potential]", ALUMINIUM) + "[failures]\nmax_share = 1.0\n")
+    done = alflow("iterate", run, "--cycles", 2)
+    assert done.returncode == 0, done.stderr
+    assert "has no labels (all its calculations failed, see `alflow inspect --failed`)" in done.stdout

@@ -15,7 +15,7 @@ from ase.geometry import cellpar_to_cell
 from numpy.typing import NDArray
 
 from alflow.data.formats.base import Entries, Entry, Format, Unusable, text_of
-from alflow.data.formats.cp2k_steps import STEPS, Run
+from alflow.data.formats.cp2k_steps import STEPS, Run, steps
 from alflow.data.outputs.cp2k import NUMBER, forces, free_energy, stress, unconverged
 from alflow.errors import StructureError
 
@@ -32,6 +32,8 @@ _VECTOR = re.compile(
 _ANGLE = re.compile(rf"^ CELL\| Angle \([abc],[abc]\), (?:alpha|beta|gamma)\s+\[degree\]:?\s+({NUMBER})", re.MULTILINE)
 _PERIODIC = re.compile(r"^ (?:CELL|POISSON)\| Periodicity\s+(\S+)", re.MULTILINE)
 _SYMMETRY = re.compile(r"point group symmetrization\s+ON", re.IGNORECASE)
+_STARTED = re.compile(r"^.*PROGRAM STARTED AT", re.MULTILINE)
+_RESTRAINED = re.compile(r"^ RESTRAINT\| Active|^ DOF\| Number of \w+ restraints +[1-9]", re.MULTILINE)
 _SINGLE = {"ENERGY", "ENERGY_FORCE", "WFN_OPT"}
 _ROUNDED = 6e-4  # Å: vectors have three decimals, lengths and angles six
 
@@ -44,22 +46,40 @@ def entries(path: Path) -> Entries:
     StructureError
         It does not say where the atoms are, or is of a run of another type.
     """
-    text = text_of(path)
-    found = _RUN.search(text)
-    kind = found[1] if found else "ENERGY"
-    if kind not in _SINGLE | STEPS:
-        msg = f"{path} is of a run of type {kind}: expected ENERGY_FORCE, MD, GEO_OPT or CELL_OPT"
-        raise StructureError(msg)
-    cell, atoms = _cell(text), _atoms(text)
-    if cell is None or (atoms is None and kind in _SINGLE):
-        msg = f"{path} does not say where the atoms are: let CP2K print them and the cell, with PRINT_LEVEL MEDIUM"
-        raise StructureError(msg)
+    runs: list[Run] = []
+    for text in _runs(text_of(path)):
+        found = _RUN.search(text)
+        kind = found[1] if found else "ENERGY"
+        if kind not in _SINGLE | STEPS:
+            msg = f"{path} is of a run of type {kind}: expected ENERGY_FORCE, MD, GEO_OPT or CELL_OPT"
+            raise StructureError(msg)
+        cell, atoms = _cell(text), _atoms(text)
+        if cell is None or (atoms is None and kind in _SINGLE):
+            msg = f"{path} does not say where the atoms are: let CP2K print them and the cell, with PRINT_LEVEL MEDIUM"
+            raise StructureError(msg)
+        if reason := _unusable(text):
+            yield Unusable(reason)
+        elif kind in STEPS:
+            runs.append(Run(path, text, kind, cell, _periodic(text), atoms))
+        elif atoms is not None:
+            yield _entry(text, atoms)
+    if runs:
+        yield from steps(runs)
+
+
+def _runs(text: str) -> list[str]:
+    """What each run has printed: CP2K appends to an output that is there."""
+    begins = [found.start() for found in _STARTED.finditer(text)]
+    return [text[begin:end] for begin, end in zip([0, *begins[1:]], [*begins[1:], len(text)], strict=True)]
+
+
+def _unusable(text: str) -> str:
+    """Why nothing of a run is a label; empty where something may be."""
     if _SYMMETRY.search(text):
-        yield Unusable("its k-points were reduced by symmetry (SYMMETRY T of &KPOINTS), which CP2K does wrongly")
-    elif kind in STEPS:
-        yield from Run(path, text, kind, cell, _periodic(text), atoms).entries()
-    elif atoms is not None:
-        yield _entry(text, atoms)
+        return "its k-points were reduced by symmetry (SYMMETRY T of &KPOINTS), which CP2K does wrongly"
+    if _RESTRAINED.search(text):
+        return "its energies and forces have those of restraints (&RESTRAINT) in them"
+    return ""
 
 
 def _entry(text: str, atoms: Atoms) -> Entry | Unusable:

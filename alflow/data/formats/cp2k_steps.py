@@ -6,7 +6,7 @@ write positions and forces of one calculation of a line search, and the energy o
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +29,12 @@ _PROJECT = re.compile(r"^ GLOBAL\| Project name\s+(\S+)", re.MULTILINE)
 _ENSEMBLE = re.compile(r"^ MD(?:_PAR)?\| Ensemble [Tt]ype\s+(\S+)", re.MULTILINE)
 _LINE_SEARCHES = re.compile(r"\*\*\*\s+CONJUGATE GRADIENTS\s+\*\*\*")
 _COMMENT = re.compile(rf"\s*i =\s*(\d+),(?: time =\s*{NUMBER},)? E =\s*({NUMBER})")
+_CONSTRAINTS = re.compile(r"^ DOF\| Number of \w+ constraints +[1-9]", re.MULTILINE)
+_SEVERAL = 3  # steps in which what is always zero is held
+_SAME_BEGINNING = 2e-3  # Å: an output has three decimals of vectors
 _SAME_CELL = {"NVE", "NVT", "NVT_ADIABATIC", "LANGEVIN", "ISOKIN"}
 _FORCE = units.Hartree / units.Bohr
+_NONE = "no calculation in the output has its energy: it is of another run, or a bias is in it"
 _ROUNDED = 1e-6  # eV/Å: forces in the output have eight decimals, in hartree/bohr
 _RATIO = 1.5  # of the size of a step and of the start, from which on its lengths are taken for those of another unit
 
@@ -78,55 +82,61 @@ class Run:
     periodic: list[bool]
     start: Atoms | None
 
-    def entries(self) -> Entries:
-        """Its steps, as of the file with positions.
+    @property
+    def positions(self) -> Path:
+        """The trajectory beside the output; StructureError where there is none."""
+        path = self._beside("pos-1.xyz")
+        if not path.is_file():
+            msg = f"{self.path} is of a run of type {self.kind}: expected its positions in {path.name} beside it"
+            raise StructureError(msg)
+        return path
 
-        Raises
-        ------
-        StructureError
-            A file that is needed is missing, or is in another unit.
-        """
-        cells = self._cells
-        for place, step in enumerate(_frames(self._positions)):
-            if isinstance(step, Unusable):
-                yield step
-                continue
-            symbols = self._symbols(step)
-            if not set(symbols) <= set(chemical_symbols[1:]):
-                yield Unusable(f"has an atom {min(set(symbols) - set(chemical_symbols[1:]))!r}, which is no element")
-                continue
-            cell = self.cell if cells is None else cells.get(step.number)
-            if cell is None:
-                yield Unusable(f"has no cell: expected one line of step {step.number} in {self._beside('1.cell').name}")
-                continue
-            atoms = Atoms(symbols, step.values, cell=cell, pbc=self.periodic)
-            if place == 0:
-                self._check_unit(atoms)
-            yield self._entry(step, atoms)
-
-    def _entry(self, step: _Step, atoms: Atoms) -> Entry | Unusable:
+    def entry(self, step: _Step, mine: Evaluation) -> Entry | Unusable:
+        """A step of this run, and its calculation."""
+        symbols = self._symbols(step)
+        if not set(symbols) <= set(chemical_symbols[1:]):
+            return Unusable(f"has an atom {min(set(symbols) - set(chemical_symbols[1:]))!r}, which is no element")
+        cell = self.cell if self.cells is None else self.cells.get(step.number)
+        if cell is None:
+            return Unusable(f"has no cell: expected one line of step {step.number} in {self._beside('1.cell').name}")
+        atoms = Atoms(symbols, step.values, cell=cell, pbc=self.periodic)
+        if not mine.converged:
+            return Unusable("its self-consistent field did not converge", "not_converged")
         try:
-            mine = self._evaluation(step)
-            if isinstance(mine, Unusable):
-                return mine
             found, written = mine.forces(len(atoms)), self._forces.get(step.key)
             stress = mine.stress() if atoms.pbc.all() else None
         except ValueError as error:
             return Unusable(f"cannot be read as CP2K writes it ({error})")
-        if not mine.converged:
-            return Unusable("its self-consistent field did not converge", "not_converged")
         if found is None:
             found = written
         elif written is not None and (found.shape != written.shape or np.abs(found - written).max() > _ROUNDED):
             return Unusable(f"has other forces in {self._beside('frc-1.xyz').name} than in the output")
         said = {"energy": mine.energy, "free_energy": mine.energy, **({} if stress is None else {"stress": stress})}
+        if self._constrained:
+            found = None
         return Entry(atoms, said, {} if found is None else {"forces": found})
 
-    def _evaluation(self, step: _Step) -> Evaluation | Unusable:
-        """The calculation of a step."""
+    @cached_property
+    def _constrained(self) -> bool:
+        """Whether coordinates were held, by which CP2K sets forces to zero: no reader can tell which are true."""
+        if _CONSTRAINTS.search(self.text):
+            return True
+        # Optimisations do not say so: the same numbers are exactly 0 in every step, and not by a symmetry of all.
+        try:
+            every = [one.forces(len(self.start)) for one in self._evaluations] if self.start is not None else []
+        except ValueError:
+            return False
+        there = np.array([forces for forces in every if forces is not None])
+        if len(there) < _SEVERAL:
+            return False
+        zero = (there == 0).all(axis=0)
+        return bool((zero.any(axis=0) & ~zero.all(axis=0)).any() or zero.all(axis=1).any())
+
+    def evaluation(self, step: _Step) -> Evaluation | Unusable:
+        """The calculation of a step, where it is of this run."""
         if not _LINE_SEARCHES.search(self.text):
             mine = self._by_energy.get(step.energy)
-            return mine or Unusable("no calculation in the output has its energy: it is of another run")
+            return mine or Unusable(_NONE)
         written = self._forces.get(step.key)
         if written is not None:
             for one in reversed(self._evaluations):
@@ -147,14 +157,6 @@ class Run:
         return {f"{one.hartree:.10f}": one for one in self._evaluations}
 
     @cached_property
-    def _positions(self) -> Path:
-        path = self._beside("pos-1.xyz")
-        if not path.is_file():
-            msg = f"{self.path} is of a run of type {self.kind}: expected its positions in {path.name} beside it"
-            raise StructureError(msg)
-        return path
-
-    @cached_property
     def _forces(self) -> dict[_Key, Array]:
         """In eV/Å, of the file beside the output."""
         path = self._beside("frc-1.xyz")
@@ -165,13 +167,13 @@ class Run:
         return found
 
     @cached_property
-    def _cells(self) -> dict[int, Array] | None:
-        """Of each step, Å; None where it never changes."""
+    def cells(self) -> dict[int, Array] | None:
+        """Of each step, Å; None where it never changes, whatever an older run has left beside it."""
+        ensemble = _ENSEMBLE.search(self.text)
+        if self.kind.startswith("GEO") or (ensemble and ensemble[1] in _SAME_CELL):
+            return None
         path = self._beside("1.cell")
         if not path.is_file():
-            ensemble = _ENSEMBLE.search(self.text)
-            if self.kind.startswith("GEO") or (ensemble and ensemble[1] in _SAME_CELL):
-                return None
             msg = f"{self.path} is of a run in which the cell changes: expected its cells in {path.name} beside it"
             raise StructureError(msg)
         found: dict[int, Array] = {}
@@ -185,6 +187,9 @@ class Run:
                 if int(words[0]) in found and not np.array_equal(found[int(words[0])], cell):
                     twice.add(int(words[0]))
                 found[int(words[0])] = cell
+        if 0 in found and np.abs(found[0] - self.cell).max() > _SAME_BEGINNING:
+            msg = f"{path} begins with another cell than {self.path}: it is of another run"
+            raise StructureError(msg)
         return {step: cell for step, cell in found.items() if step not in twice}
 
     def _beside(self, ending: str) -> Path:
@@ -197,14 +202,49 @@ class Run:
             return step.symbols
         return list(self.start.symbols)
 
-    def _check_unit(self, atoms: Atoms) -> None:
+    def check_unit(self, atoms: Atoms) -> None:
         """StructureError where a trajectory is in another unit of length: no file says which."""
         if self.start is None or len(self.start) != len(atoms) or len(atoms) == 1:
             return
         ratio = _size(atoms) / _size(self.start)
         if not 1 / _RATIO < ratio < _RATIO:
-            msg = f"{self._positions} is {ratio:.3g} times as large as what {self.path} begins with: expected Å"
+            msg = f"{self.positions} is {ratio:.3g} times as large as what {self.path} begins with: expected Å"
             raise StructureError(msg)
+
+
+def steps(runs: Sequence[Run]) -> Entries:
+    """All steps of the trajectory of a run, or of several that follow each other in one output.
+
+    Raises
+    ------
+    StructureError
+        A file that is needed is missing, is of another run, or is in another unit; the runs have other trajectories.
+    """
+    trajectory = runs[0].positions
+    if any(run.positions != trajectory for run in runs):
+        msg = f"{runs[0].path} has runs of several projects: give each an output of its own"
+        raise StructureError(msg)
+    for run in runs:
+        _ = run.cells  # what is wrong with them is told before anything is read
+    unit_known = False
+    for step in _frames(trajectory):
+        if isinstance(step, Unusable):
+            yield step
+            continue
+        try:
+            found = [(run, run.evaluation(step)) for run in reversed(runs)]
+        except ValueError as error:
+            yield Unusable(f"cannot be read as CP2K writes it ({error})")
+            continue
+        run, mine = next((one for one in found if not isinstance(one[1], Unusable)), found[0])
+        if isinstance(mine, Unusable):
+            yield mine
+            continue
+        entry = run.entry(step, mine)
+        if isinstance(entry, Entry) and not unit_known:
+            run.check_unit(entry.atoms)
+            unit_known = True
+        yield entry
 
 
 def _frames(path: Path) -> Iterator[_Step | Unusable]:

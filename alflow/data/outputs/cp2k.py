@@ -5,6 +5,7 @@ Energy, forces, stress, and whether its electrons converged.
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from ase import units
@@ -67,13 +68,14 @@ def evaluations(text: str) -> list[Evaluation]:
     mixed = [one for one in found if "MIXED" in one[1] or "EMBED" in one[1]]
     ends = mixed or found
     begins = [0, *(one.end() for one in ends)]
+    following = {one.end(): other.start() for one, other in pairwise(found)}
     return [
         Evaluation(
             number(one[2]),
             converged=not _failed(text[begin : one.end()]),
-            after=text[one.end() : following.start() if following else len(text)],
+            after=text[one.end() : following.get(one.end(), len(text))],
         )
-        for begin, one, following in zip(begins[:-1], ends, [*ends[1:], None], strict=True)
+        for begin, one in zip(begins[:-1], ends, strict=True)
     ]
 
 

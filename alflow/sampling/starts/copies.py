@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from numpy.random import Generator
 
 from alflow.errors import StructureError
 from alflow.sampling.starts.molecules import units
 from alflow.sampling.starts.settings import Rattled, Strained, Vacancies
+from alflow.structures import is_alone
 
 _FEWEST = 4  # atoms of a periodic structure whose displacement says something
 _WITH_VACANCY = 8  # atoms, or molecules, of a periodic structure that may lack one
@@ -37,12 +39,19 @@ def strained(atoms: Atoms, section: Strained, rng: Generator) -> Atoms:
     found = units(copy)
     moved = found.centres @ deformation
     copy.set_cell(np.where(copy.pbc[:, None], copy.cell.array @ deformation, copy.cell.array))
-    copy.set_positions(found.positions + (moved - found.centres)[found.of_atom])
+    # Fixed atoms go with the cell: elsewhere they would no longer fit their own images.
+    copy.set_positions(found.positions + (moved - found.centres)[found.of_atom], apply_constraint=False)
     return displaced(copy, section.displacement, rng)
 
 
 def with_vacancies(atoms: Atoms, section: Vacancies, rng: Generator) -> Atoms:
     """A copy without some of its atoms, or molecules; those that are fixed stay."""
+    if atoms.info.get("charge"):
+        msg = f"has a charge of {atoms.info['charge']}, and nobody knows whose it is: leave vacancies out"
+        raise StructureError(msg)
+    if not _only_fixed_atoms(atoms):
+        msg = "has constraints other than fixed atoms, which say nothing of fewer atoms: leave vacancies out"
+        raise StructureError(msg)
     copy = repeated(atoms, _WITH_VACANCY, lambda frame: units(frame).count)
     found = units(copy)
     held = _held(copy)
@@ -64,14 +73,28 @@ def displaced(atoms: Atoms, displacement: float, rng: Generator) -> Atoms:
 
 
 def repeated(atoms: Atoms, least: int, size: Callable[[Atoms], int]) -> Atoms:
-    """A structure or, where it is periodic and small, its smallest supercell with so many atoms, or molecules."""
+    """A structure or, where it is a small crystal, its smallest supercell with so many atoms.
+
+    Molecules, what has a charge, and what has constraints other than fixed atoms is never repeated.
+    """
     copy: Atoms = atoms.copy()
-    while size(copy) < least and copy.pbc.any():
+    if atoms.info.get("charge") or not _only_fixed_atoms(atoms) or not _is_crystal(atoms):
+        return copy
+    while size(copy) < least:
         lengths = np.where(copy.pbc, copy.cell.lengths(), np.inf)
         info = copy.info
         copy = copy.repeat(tuple(2 if axis == np.argmin(lengths) else 1 for axis in range(3)))
         copy.info = info
     return copy
+
+
+def _is_crystal(atoms: Atoms) -> bool:
+    """Whether it is periodic, and no molecules, nor an atom alone in a box."""
+    return bool(atoms.pbc.any()) and not units(atoms).are_molecules and not is_alone(atoms)
+
+
+def _only_fixed_atoms(atoms: Atoms) -> bool:
+    return all(isinstance(constraint, FixAtoms) for constraint in atoms.constraints)
 
 
 def _held(atoms: Atoms) -> list[int]:

@@ -8,7 +8,7 @@ from ase.data import covalent_radii
 
 from alflow.sampling.starts.settings import Dimers
 
-_BOX = 12.0  # Å; edge of the cell where the system is periodic
+_BOX = 12.0  # Å; edge of the cell where the system is periodic, at least, and at least twice the distance
 
 
 def dimers(species: list[int], section: Dimers, *, periodic: bool) -> list[Atoms]:
@@ -19,7 +19,7 @@ def dimers(species: list[int], section: Dimers, *, periodic: bool) -> list[Atoms
             half = distance * covalent_radii[list(pair)].sum() / 2
             atoms = Atoms(pair, positions=[[0, 0, -half], [0, 0, half]])
             if periodic:
-                atoms.set_cell([_BOX] * 3)
+                atoms.set_cell([max(_BOX, 4 * half)] * 3)
                 atoms.pbc = True
                 atoms.center()
             found.append(atoms)

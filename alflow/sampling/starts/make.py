@@ -66,11 +66,17 @@ def made(section: Start, frames: Sequence[Atoms], random: Callable[[int, int], G
         species = sorted({int(number) for frame in frames for number in frame.numbers})
         for pair in dimers(species, section, periodic=any(frame.pbc.any() for frame in frames)):
             pair.info = {**frames[0].info, "charge": 0}
-            yield pair
+            # A potential could not tell it from a structure of the same atoms that has a charge.
+            if not any(frame.info.get("charge") and _same_atoms(frame, pair) for frame in frames):
+                yield pair
         return
     suited = _suited(section, frames)
     for number in range(section.count):
         yield _drawn(section, suited[number % len(suited)], number, random)
+
+
+def _same_atoms(a: Atoms, b: Atoms) -> bool:
+    return sorted(a.numbers) == sorted(b.numbers)
 
 
 def _suited(section: Start, frames: Sequence[Atoms]) -> list[Atoms]:

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from alflow.errors import StructureError
 from alflow.sampling.starts.molecules import Units, units
 from alflow.sampling.starts.settings import Packed
+from alflow.structures import OF_ATOMS
 
 Array = NDArray[np.float64]
 
@@ -33,6 +34,10 @@ def packed(atoms: Atoms, section: Packed, number: int, rng: Generator) -> Atoms:
     density = _density(atoms, section, number)
     found = units(atoms)
     times = max(1, -(-section.atoms // len(atoms)))
+    radical = found.are_molecules and atoms.info.get("multiplicity", 1) != 1
+    if times > 1 and (atoms.info.get("charge") or radical):
+        msg = f"has a charge or an open shell, and {times} of it would have others: give packed atoms = {len(atoms)}"
+        raise StructureError(msg)
     mass = times * float(atoms.get_masses().sum())
     length = (mass * _GRAM / density) ** (1 / 3)
     best, reached = None, 0.0
@@ -79,7 +84,10 @@ def _scattered(atoms: Atoms, found: Units, times: int, length: float, rng: Gener
         within = found.positions - found.centres[found.of_atom]
         positions.append(centres[found.of_atom] + np.einsum("nij,nj->ni", turns[found.of_atom], within))
     cell = Atoms(np.tile(atoms.numbers, times), positions=np.concatenate(positions), cell=[length] * 3, pbc=True)
-    cell.set_masses(np.tile(atoms.get_masses(), times))
+    for name in OF_ATOMS:
+        if name in atoms.arrays:
+            values = atoms.arrays[name]
+            cell.arrays[name] = np.tile(values, (times,) + (1,) * (values.ndim - 1))
     return cell
 
 

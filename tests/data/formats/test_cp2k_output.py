@@ -113,3 +113,15 @@ def test_other_runs_and_silent_outputs_are_refused(tmp_path: Path) -> None:
     for removed in ("MODULE QUICKSTEP", "CELL| Vector"):
         with pytest.raises(StructureError, match=r"does not say where the atoms are: .* with PRINT_LEVEL MEDIUM"):
             entry(tmp_path, OUTPUT.replace(removed, ""))
+
+
+def test_two_runs_in_one_output_are_two_structures(tmp_path: Path) -> None:
+    """CP2K appends to an output that is there."""
+    moved = OUTPUT.replace("      0.800000      0.300000", "      0.900000      0.300000")
+    (tmp_path / "some.out").write_text(OUTPUT + moved.replace("-1.250000000", "-1.350000000"))
+    first, second = format_of(tmp_path / "some.out").read(tmp_path / "some.out")
+    assert isinstance(first, Entry)
+    assert isinstance(second, Entry)
+    assert (first.atoms.positions[1, 0], second.atoms.positions[1, 0]) == (0.8, 0.9)
+    assert first.said["energy"] == pytest.approx(-1.25 * units.Hartree)
+    assert second.said["energy"] == pytest.approx(-1.35 * units.Hartree)

@@ -159,7 +159,46 @@ def test_a_step_of_another_run_is_none_of_this(run: Read) -> None:
     """A run that is begun again appends to the files of the first."""
     *others, last = run("".join(map(calculation, range(2))))
     assert len(usable(others)) == 2
-    assert last == Unusable("no calculation in the output has its energy: it is of another run")
+    assert last == Unusable("no calculation in the output has its energy: it is of another run, or a bias is in it")
+
+
+def test_runs_that_follow_each_other_in_an_output_keep_their_cells(run: Read, tmp_path: Path) -> None:
+    """CP2K appends to an output that is there; a restart appends to the trajectory as well."""
+    run()
+    first, started = (tmp_path / "md.log").read_text(), "  **** **** ******  **  PROGRAM STARTED AT   2026-11-29\n"
+    whole = started + first.replace(calculation(2), "") + started
+    second = first.replace("|a| =     5.000000", "|a| =     5.600000").replace(
+        "     5.000     0.000", "     5.600     0.000"
+    )
+    (tmp_path / "md.log").write_text(whole + second.replace(calculation(0) + calculation(1), ""))
+    found = usable(list(CP2K.read(tmp_path / "md.log")))
+    assert [one.atoms.cell[0, 0] for one in found] == [5.0, 5.0, 5.6]
+    assert found[2].said["energy"] == ENERGIES[2] * units.Hartree
+
+
+def test_cells_that_an_older_run_has_left_are_none_of_this(run: Read) -> None:
+    assert [one.atoms.cell[0, 0] for one in usable(run(cell=CELLS.replace("5.1", "5.3")))] == [5.0, 5.0, 5.0]
+    with pytest.raises(
+        StructureError, match=r"helium-1\.cell begins with another cell than .*md\.log: it is of another"
+    ):
+        run(ensemble="NPT_F", cell=CELLS.replace("0.000   5.0 0.0", "0.000   5.5 0.0"))
+
+
+def test_restraints_are_in_no_label(run: Read) -> None:
+    (found,) = run(" RESTRAINT| Active restraint on COLLECTIVE section Nr.     1. K [a.u.]= 0.1\n" + calculation(0))
+    assert found == Unusable("its energies and forces have those of restraints (&RESTRAINT) in them")
+
+
+def test_forces_of_held_coordinates_are_no_labels(run: Read) -> None:
+    """CP2K sets them to zero; dynamics say so, optimisations do not."""
+    whole = "".join(map(calculation, range(3)))
+    said = " DOF| Number of intramolecular constraints                                     1\n"
+    for output, kind in ((said + whole, "MD"), (whole.replace("-0.00500000", " 0.00000000"), "GEO_OPT")):
+        found = usable(run(output, kind))
+        assert not any(one.of_atoms for one in found)
+        assert [one.said["energy"] for one in found] == pytest.approx([energy * units.Hartree for energy in ENERGIES])
+    none = said.replace("    1\n", "    0\n")
+    assert all(one.of_atoms for one in usable(run(none + whole)))
 
 
 def test_energies_of_line_searches_are_those_of_their_forces(run: Read) -> None:
