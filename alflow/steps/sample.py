@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from alflow.state.store import STEPS, read_segment, segment_path, segment_place
 from alflow.steps.context import Context, asked_for, labelled_frames, largest_force
 from alflow.steps.initial import check_states, of_system
 from alflow.steps.train import load_model, trained_file
+from alflow.structures import structure_id
 
 Array = NDArray[np.float64]
 
@@ -49,15 +50,18 @@ def sample(context: Context, cycle: int) -> SampleRecord:
     folder = context.store.walkers(cycle)
     make_folder(folder)
     model, baseline = trained_file(context, cycle - 1), context.baseline
-    driver = driver_of(model, baseline, works[0].weighting, works[0].baseline_error)
-    tasks = [(Walk(w, _n_segments(w), folder, number, model, baseline, driver),) for number, w in enumerate(works)]
+    drivers = [_driver(model, baseline, work) for work in works]
+    tasks = [
+        (Walk(work, _n_segments(work), folder, number, model, baseline, driver),)
+        for number, (work, driver) in enumerate(zip(works, drivers, strict=True))
+    ]
     context.progress.begin(f"cycle {cycle} sample", len(tasks))
     for number, outcome in run_all(context.pool, walk, tasks):
         if isinstance(outcome, Exception):
             raise outcome
         context.progress.note(f"walker {number}: {outcome}")
         context.progress.advance()
-    record = _gather(folder, works, starts, driver, context.settings.sample.timestep)
+    record = _gather(folder, works, starts, drivers, context.settings.sample.timestep)
     for note in unevaluated(record):
         context.progress.note(note)
     return record
@@ -87,6 +91,18 @@ def _counted(texts: Sequence[str]) -> str:
 def driver_of(model: Path, baseline: BaselineMethod | None, weighting: Weighting | None, error: float | None) -> str:
     """Name of what drives walks: segments of another potential are not gone on with."""
     parts = (checksum(model), "" if baseline is None else baseline.identity(), weighting, error)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+
+
+def _driver(model: Path, baseline: BaselineMethod | None, work: Walker | Candidates) -> str:
+    """Name of what drives a walk, and of all that it does: none is gone on with under other conditions."""
+    frames = work.frames if isinstance(work, Candidates) else (work.start,)
+    said = {part.name: getattr(work, part.name) for part in fields(work) if part.name not in {"frames", "start"}}
+    parts = (
+        driver_of(model, baseline, work.weighting, work.baseline_error),
+        sorted((name, repr(value)) for name, value in said.items()),
+        [(structure_id(frame, ""), str(frame.info.get("system", ""))) for frame in frames],
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
@@ -257,12 +273,12 @@ def _walker(settings: Settings, start: Atoms, temperature: float, key: tuple[int
 
 
 def _gather(
-    folder: Path, works: Sequence[Walker | Candidates], starts: Sequence[str], driver: str, timestep: float
+    folder: Path, works: Sequence[Walker | Candidates], starts: Sequence[str], drivers: Sequence[str], timestep: float
 ) -> SampleRecord:
     """Join all segments, in the order of the walkers or candidates; ``timestep`` in fs."""
     segments: list[tuple[int, Segment]] = []
     ends: list[Segment] = []
-    for number, work in enumerate(works):
+    for number, (work, driver) in enumerate(zip(works, drivers, strict=True)):
         for index in range(_n_segments(work)):
             segment = read_segment(segment_path(folder, number, index, driver), Segment)
             segments.append((number, segment))

@@ -321,6 +321,18 @@ def test_killed_at_constant_pressure(tmp_path: Path) -> None:
         assert a.read_bytes() == b.read_bytes(), name
 
 
+def test_walks_of_other_conditions_are_not_gone_on_with(unbroken: Path, tmp_path: Path) -> None:
+    """Killed while it samples, and started again at other temperatures: no frame is of the old ones."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    assert finish(folder, "link:*/walkers/*:3", ("iterate", "--cycles", "1"))[0] == -signal.SIGKILL
+    wait_for_workers(folder)
+    (folder / "alflow.toml").write_text(SETTINGS.replace("temperature = [300, 600]", "temperature = [900, 300]"))
+    code, error = finish(folder, what=("resume",))
+    assert code == 0, error
+    record = Store(folder).read(2, "sample", SampleRecord)
+    assert [ensemble.temperature for ensemble in record.ensembles] == [900, 300]
+
+
 @pytest.mark.slow
 def test_number_of_workers_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
     folder = make(tmp_path / "one")

@@ -230,7 +230,7 @@ def test_no_walker_that_can_begin_is_an_error_not_convergence(tmp_path: Path) ->
     with pytest.raises(
         SampleError, match=r"no walker could begin \(potential failed: so it is\): look at the baseline"
     ):
-        _gather(tmp_path, [walker, walker], ["a", "b"], "x", 0.5)
+        _gather(tmp_path, [walker, walker], ["a", "b"], ["x", "x"], 0.5)
 
 
 def test_check_tries_the_baseline(based: Path, tmp_path: Path) -> None:
