@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alflow.averages.results import Average, MembersMethod, Method, Reweighted
 from alflow.averages.reweighting import reweight
 from alflow.errors import AverageError
+from alflow.report.plots import new_figure, save
 
 if TYPE_CHECKING:
     from alflow.averages.measuring import Source
@@ -326,29 +327,20 @@ def plot(report: Report, path: Path) -> None:
 
     Raises
     ------
-    AverageError
+    ConfigError
         matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        msg = "a plot needs matplotlib, which is not installed: pip install 'alflow[plot]'"
-        raise AverageError(msg) from None
     count = len(report.rows)
     columns = min(count, 3)
     lines_of = math.ceil(count / columns)
-    figure = Figure(figsize=(4.8 * columns, 3.6 * lines_of), layout="constrained")
+    figure = new_figure(4.8 * columns, 3.6 * lines_of)
     axes = figure.subplots(lines_of, columns, squeeze=False).ravel()
     for row, ax in zip(report.rows, axes, strict=False):
         (_curve if row.grid is not None else _numbers)(row, ax)
     for ax in axes[count:]:
         ax.set_axis_off()
     figure.suptitle(f"{report.source}, {report.temperature:g} K", fontsize="medium")
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        msg = f"{path} cannot be written ({' '.join(str(error).split())}): give a name ending in .png, .pdf or .svg"
-        raise AverageError(msg) from error
+    save(figure, path)
 
 
 def _curve(row: Row, ax: Any) -> None:

@@ -18,6 +18,7 @@ from alflow.data.reading import AS_IT_IS, read_labelled
 from alflow.errors import ConfigError, StructureError
 from alflow.progress import Progress, Silent
 from alflow.report.exports import labels_of, predicted
+from alflow.report.plots import new_figure, save
 from alflow.structures import check_structure
 
 Array = NDArray[np.float64]
@@ -270,24 +271,15 @@ def plot(evaluation: Evaluation, path: Path) -> None:
     ConfigError
         matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        msg = "a plot needs matplotlib, which is not installed: pip install 'alflow[plot]'"
-        raise ConfigError(msg) from None
     all_values = evaluation.kinds[0][2]
     shown = [what for what in _UNITS if len(all_values[what].label)]
-    figure = Figure(figsize=(8.4, 3.8 * len(shown)), layout="constrained")
+    figure = new_figure(8.4, 3.8 * len(shown))
     axes = figure.subplots(len(shown), 2, squeeze=False)
     for what, (parity, honest) in zip(shown, axes, strict=True):
         _parity(all_values[what], what, parity)
         _honesty(all_values[what], what, honest)
     figure.suptitle(f"{evaluation.model} on {evaluation.data}", fontsize="medium")
-    try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        msg = f"{path} cannot be written ({' '.join(str(error).split())}): give a name ending in .png, .pdf or .svg"
-        raise ConfigError(msg) from error
+    save(figure, path)
 
 
 def _some(count: int) -> NDArray[np.int64]:

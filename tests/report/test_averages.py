@@ -220,7 +220,7 @@ def test_a_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPat
     source = Arrays(*([str(path)] for path in arrays.values()))
     report = averages.of_arrays(source, 300.0)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(AverageError, match=r"pip install 'alflow\[plot\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'alflow\[plot\]'"):
         averages.plot(report, Path("x.png"))
 
 
