@@ -30,6 +30,7 @@ seed = 3
 name = "copper"
 structures = "copper.xyz"
 copies = {copies}
+start = []
 [potential]
 n_members = 8
 n_max = 4
