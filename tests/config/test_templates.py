@@ -173,7 +173,7 @@ def inputs(name: str, folder: Path) -> dict[str, str]:
     "name",
     [
         "laptop", "bulk", "water-cluster", "parsl", "command", "dataset", "espresso", "pyscf",
-        "gpaw", pytest.param("cp2k", marks=pytest.mark.slow),
+        "gpaw", pytest.param("cp2k", marks=[pytest.mark.slow, pytest.mark.long]),
     ],
 )  # fmt: skip
 def test_a_structure_is_labelled(name: str, equipped: Path) -> None:

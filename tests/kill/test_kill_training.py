@@ -56,6 +56,7 @@ def members(folder: Path) -> set[str]:
     return {path.name for path in keeping.members(folder / "models")}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_at_ten_places(tmp_path: Path) -> None:
     unbroken, killed = make_trained(tmp_path / "unbroken"), make_trained(tmp_path / "killed")
