@@ -169,6 +169,8 @@ def test_few_structures_are_made_enough_and_many_are_left_alone() -> None:
     for frames in ([crystal], [water] * 3, [crystal] * (ENOUGH - 1)):
         assert len(frames) + sum(section.count for section in usual(frames)) == 16
     assert usual([atom]) == usual([crystal] * ENOUGH) == ()
+    alone = Atoms("Cu", cell=[15] * 3, pbc=True)
+    assert {section.kind for section in usual([alone, water])} == {"rattled"}  # an atom alone has nothing to strain
 
 
 def started(folder: Path, atoms: Atoms, **system: object) -> list[Atoms]:

@@ -134,7 +134,7 @@ class Run:
 
     def evaluation(self, step: _Step) -> Evaluation | Unusable:
         """The calculation of a step, where it is of this run."""
-        if not _LINE_SEARCHES.search(self.text):
+        if not self._has_line_searches:
             mine = self._by_energy.get(step.energy)
             return mine or Unusable(_NONE)
         written = self._forces.get(step.key)
@@ -147,6 +147,10 @@ class Run:
             "which calculation of a line search (conjugate gradients) it is cannot be told: expected forces in the "
             f"output and in {self._beside('frc-1.xyz').name}"
         )
+
+    @cached_property
+    def _has_line_searches(self) -> bool:
+        return bool(_LINE_SEARCHES.search(self.text))
 
     @cached_property
     def _evaluations(self) -> list[Evaluation]:

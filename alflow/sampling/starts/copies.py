@@ -98,5 +98,5 @@ def _only_fixed_atoms(atoms: Atoms) -> bool:
 
 
 def _held(atoms: Atoms) -> list[int]:
-    """Atoms that a constraint holds, in whatever way."""
+    """Atoms that are fixed."""
     return sorted({int(index) for constraint in atoms.constraints for index in constraint.get_indices()})

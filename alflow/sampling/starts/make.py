@@ -29,7 +29,7 @@ def usual(frames: Sequence[Atoms]) -> tuple[Start, ...]:
         return ()
     missing = _TOTAL - len(frames)
     third = missing // 3
-    periodic = any(frame.pbc.any() for frame in frames)
+    periodic = any(frame.pbc.any() and not is_alone(frame) for frame in frames)
     small, large = (0.05, 0.1) if periodic and not any(units(frame).are_molecules for frame in frames) else (0.03, 0.06)
     if not periodic:
         return Rattled(count=missing - third, displacement=small), Rattled(count=third, displacement=large)

@@ -39,7 +39,7 @@ class Packed(Section):
     kind: Literal["packed"] = "packed"
     count: Count = Field(6, description="structures that are made")
     density: Annotated[tuple[Positive, ...], BeforeValidator(as_tuple)] = Field(
-        (), description="g/cm^3, in turn; by default 0.9, 1 and 1.1 times that of the structure"
+        (), description="g/cm^3, in turn; by default 1, 0.9 and 1.1 times that of the structure"
     )
     atoms: Count = Field(32, description="in a cell, at least: the structure's own, as often as that takes")
 
